@@ -1,6 +1,15 @@
 //! Who wants what. Everything here is plain data of one shard.
 
+mod arena;
+mod filters;
+mod index;
 mod level;
+#[cfg(test)]
+mod naive;
 mod partition;
+mod subscribers;
+mod subscriptions;
+mod trie;
 
 pub use partition::{HomeSet, Partition, Placement, ShardId};
+pub use subscriptions::{Inserted, Removed, Subscriptions};
