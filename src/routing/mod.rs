@@ -3,6 +3,7 @@
 mod arena;
 mod filters;
 mod index;
+mod interest;
 mod level;
 #[cfg(test)]
 mod naive;
@@ -11,5 +12,6 @@ mod subscribers;
 mod subscriptions;
 mod trie;
 
+pub use interest::Interest;
 pub use partition::{HomeSet, Partition, Placement, ShardId};
 pub use subscriptions::{Inserted, Removed, Subscriptions};
