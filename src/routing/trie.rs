@@ -31,7 +31,7 @@ pub(super) struct Trie {
 #[derive(Debug, Default)]
 struct Node {
     /// The level that leads here; empty under `+` and at the root.
-    label: Box<str>,
+    label: Label,
     /// Every [`Child`] whose level is no wildcard, by that level.
     literals: Index,
     plus: Option<Child>,
@@ -139,22 +139,22 @@ impl Trie {
         let Some(level) = level_at(topic, place.topic) else {
             return node.here.into_iter().for_each(found);
         };
-        let topic_next = after(place.topic, level);
-        let mut enter = |child: Child, filter_next| match child.target() {
+        let topic_end = place.topic + level.len();
+        let mut enter = |child: Child, filter_end: usize| match child.target() {
             Target::Node(node) => {
-                pending.push(Place { node, topic: topic_next, filter: filter_next });
+                pending.push(Place { node, topic: topic_end + 1, filter: filter_end + 1 });
             }
             Target::Leaf(key) => {
-                if rest_matches(texts.text(key), filter_next, topic, topic_next) {
+                if rest_matches(&texts.text(key)[filter_end..], &topic[topic_end..]) {
                     found(key);
                 }
             }
         };
         if let Some(child) = node.plus.filter(|_| wild) {
-            enter(child, after(place.filter, "+"));
+            enter(child, place.filter + 1);
         }
         if let Some(child) = self.literal(node, level, place.filter, texts) {
-            enter(child, after(place.filter, level));
+            enter(child, place.filter + level.len());
         }
     }
 
@@ -176,7 +176,7 @@ impl Trie {
             return None;
         }
         let is_it = |number| match Child::from_number(number).target() {
-            Target::Node(below) => *self.nodes.get(below).label == *level,
+            Target::Node(below) => self.nodes.get(below).label.is(level),
             Target::Leaf(key) => level_at(texts.text(key), start) == Some(level),
         };
         node.literals.find(self.hasher.hash_one(level), is_it).map(Child::from_number)
@@ -213,8 +213,8 @@ impl Trie {
     fn split(&mut self, parent: Key, start: usize, other: Key, texts: &impl Texts) -> Key {
         let filter = texts.text(other);
         let level = level_at(filter, start).expect("two filters that differ share this level");
-        let label = if level == "+" { "" } else { level };
-        let node = self.nodes.insert(Node { label: label.into(), ..Node::default() });
+        let label = Label::new(if level == "+" { "" } else { level });
+        let node = self.nodes.insert(Node { label, ..Node::default() });
         self.relink(parent, filter, start, Child::leaf(other), Child::node(node));
         self.hang(node, filter, after(start, level), other);
         node
@@ -261,6 +261,40 @@ impl Node {
     }
 }
 
+/// A level, in place if it is short: a match compares one at each node, where following a
+/// pointer would cost as much as everything else there.
+#[derive(Debug)]
+enum Label {
+    Short(u8, [u8; Self::SHORT_MAX]),
+    Long(Box<str>),
+}
+
+impl Label {
+    const SHORT_MAX: usize = 22;
+
+    fn new(level: &str) -> Self {
+        if level.len() > Self::SHORT_MAX {
+            return Self::Long(level.into());
+        }
+        let mut bytes = [0; Self::SHORT_MAX];
+        bytes[..level.len()].copy_from_slice(level.as_bytes());
+        Self::Short(level.len() as u8, bytes)
+    }
+
+    fn is(&self, level: &str) -> bool {
+        match self {
+            Self::Short(len, bytes) => &bytes[..usize::from(*len)] == level.as_bytes(),
+            Self::Long(text) => **text == *level,
+        }
+    }
+}
+
+impl Default for Label {
+    fn default() -> Self {
+        Self::new("")
+    }
+}
+
 impl Child {
     fn node(key: Key) -> Self {
         Self::pack(key, 0)
@@ -298,7 +332,7 @@ struct Pending {
 }
 
 impl Pending {
-    const FIRST: usize = 16;
+    const FIRST: usize = 8;
 
     fn new(place: Place) -> Self {
         Self { first: [place; Self::FIRST], first_count: 1, more: Vec::new() }
@@ -326,5 +360,25 @@ impl Trie {
     /// How many nodes there are, the root included.
     pub(super) fn node_count(&self) -> usize {
         self.nodes.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_fits_into_a_cache_line() {
+        assert!(size_of::<Node>() <= 64);
+    }
+
+    #[test]
+    fn labels_of_any_length_are_compared_as_a_whole() {
+        let levels: Vec<_> = [0, 1, 21, 22, 23, 40].map(|len| "x".repeat(len)).to_vec();
+        for level in &levels {
+            for other in &levels {
+                assert_eq!(Label::new(level).is(other), level == other);
+            }
+        }
     }
 }
