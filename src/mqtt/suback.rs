@@ -25,11 +25,10 @@ impl<'a> Suback<'a> {
             return Err(DecodeError::EntriesMissing);
         }
         for &code in reasons {
-            let reason = ReasonCode::decode(code, PacketSet::SUBACK)?;
+            ReasonCode::decode(code, PacketSet::SUBACK)?; // [MQTT-3.9.3-2]
             if !version.is_v5() && code > ReasonCode::UnspecifiedError as u8 {
                 return Err(DecodeError::ReasonCodeInvalid { code }); // 3.1.1: [MQTT-3.9.3-2]
             }
-            debug_assert_eq!(reason as u8, code);
         }
         Ok(Self { packet_id, properties, reasons })
     }
