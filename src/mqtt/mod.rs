@@ -26,9 +26,6 @@ mod topic;
 mod unsuback;
 mod unsubscribe;
 
-#[cfg(test)]
-mod tests;
-
 use std::num::NonZeroU16;
 
 pub use auth::Auth;
@@ -235,3 +232,6 @@ impl<'a> Packet<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
