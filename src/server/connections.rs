@@ -1,5 +1,6 @@
 //! The connections of one executor: their streams and what waits to be written to them.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -74,7 +75,8 @@ impl Io {
 pub(super) struct Connections {
     table: Slab<Io>,
     next_generation: u32,
-    dirty: Vec<ConnectionId>,
+    /// First touched, first written.
+    dirty: VecDeque<ConnectionId>,
 }
 
 impl Connections {
@@ -109,7 +111,7 @@ impl Connections {
         debug_assert_eq!(io.generation, id.generation, "the shard knows what is closed");
         if !io.dirty {
             io.dirty = true;
-            self.dirty.push(id);
+            self.dirty.push_back(id);
         }
         io
     }
@@ -120,7 +122,7 @@ impl Connections {
 
     pub(super) fn next_dirty(&mut self) -> Option<ConnectionId> {
         loop {
-            let id = self.dirty.pop()?;
+            let id = self.dirty.pop_front()?;
             if let Some(io) = self.get_mut(id) {
                 io.dirty = false;
                 return Some(id);

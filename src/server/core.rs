@@ -33,6 +33,8 @@ pub(super) struct Core {
     alarm: Option<Time>,
     sent_bytes: u64,
     wakes: u64,
+    /// The broker stops: what is closed now is still written out.
+    stopping: bool,
 }
 
 /// Shared by the tasks of one executor; never borrowed across an await.
@@ -49,6 +51,7 @@ impl Core {
             alarm: None,
             sent_bytes: 0,
             wakes: 0,
+            stopping: false,
         }
     }
 
@@ -66,6 +69,12 @@ impl Core {
         if let Some(turn) = self.effects.turn.take() {
             turn.wake();
         }
+    }
+
+    /// Closes every connection once its outbox is written.
+    pub(super) fn stop(&mut self) {
+        self.stopping = true;
+        self.handle(Input::Shutdown);
     }
 
     /// What the shard and its executor have counted.
@@ -165,10 +174,12 @@ impl Core {
         }
         let mut cx = Context::from_waker(Waker::noop());
         match io.write(&mut cx, &mut self.sent_bytes) {
-            Ok(false) if !closing => {
-                io.blocked = true;
-                self.handle(Input::Blocked { connection: id });
-                return true;
+            Ok(false) if !closing || self.stopping => {
+                let before = std::mem::replace(&mut io.blocked, true);
+                if !closing {
+                    self.handle(Input::Blocked { connection: id });
+                }
+                return !before;
             }
             Ok(true) => self.written(id),
             // A connection that is closed does not wait for a peer that does not read.

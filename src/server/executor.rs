@@ -164,7 +164,7 @@ fn handle_found(core: &Shared, found: Found) {
 
 /// Closes every connection once its outbox is written, or after the time that is allowed.
 async fn shut_down(core: &Shared, timeout_s: u16) {
-    core.borrow_mut().handle(Input::Shutdown);
+    core.borrow_mut().stop();
     let deadline = Instant::now() + Duration::from_secs(timeout_s.into());
     while !core.borrow().effects.connections.is_empty() && Instant::now() < deadline {
         Timer::new(Duration::from_millis(1)).await;
