@@ -94,4 +94,17 @@ macro_rules! table {
 
 table! {
     connect "CONNECT.txt"
+    session "SESSION.txt"
+    will "WILL.txt"
+    publish "PUBLISH.txt"
+    qos1 "QOS1.txt"
+    qos2 "QOS2.txt"
+    retain "RETAIN.txt"
+    subscribe "SUBSCRIBE.txt"
+    unsubscribe "UNSUBSCRIBE.txt"
+    ping "PING.txt"
+    disconnect "DISCONNECT.txt"
+    topic "TOPIC.txt"
+    utf8 "UTF8.txt"
+    wire "WIRE.txt"
 }

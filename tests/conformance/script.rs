@@ -5,6 +5,7 @@
 //! case a second CONNECT is a protocol violation [MQTT-3.1.0-2]
 //! a > CONNECT x                 client a sends; its first line opens its connection
 //! a < CONNACK 0                 and receives exactly this packet next
+//! a > PINGREQ & PINGREQ         several packets in one piece
 //! a > raw c0 00 "text"          bytes as they stand
 //! a < closed                    the broker closes the connection, without another byte
 //! ```

@@ -239,10 +239,16 @@ mod tests {
     #[test]
     fn words_may_be_quoted_repeated_and_escaped() {
         let packet = parse_packet(r#"PUBLISH "a b" q2 "x\x00\u{e9}\"\\"*2"#).unwrap();
-        assert_eq!(packet.to_string(), r#"PUBLISH "a b" q2 payload="x\x00\xc3\xa9\"\\x\x00\xc3\xa9\"\\""#);
+        assert_eq!(
+            packet.to_string(),
+            r#"PUBLISH "a b" q2 payload="x\x00\xc3\xa9\"\\x\x00\xc3\xa9\"\\""#
+        );
         let packet = parse_packet(r#"SUBSCRIBE id=1 "a b":1"#).unwrap();
         assert_eq!(packet.to_string(), r#"SUBSCRIBE id=1 "a b:1""#);
-        assert_eq!(parse_packet(r#"PUBLISH t "q1""#).unwrap().to_string(), r#"PUBLISH "t" payload="q1""#);
+        assert_eq!(
+            parse_packet(r#"PUBLISH t "q1""#).unwrap().to_string(),
+            r#"PUBLISH "t" payload="q1""#
+        );
     }
 
     #[test]

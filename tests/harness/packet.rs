@@ -311,7 +311,11 @@ pub(crate) fn split_header(bytes: &[u8]) -> Result<Option<(usize, usize)>, Strin
         length |= usize::from(byte & 0x7F) << (7 * place);
         if byte & 0x80 == 0 {
             let overlong = place > 0 && *byte == 0;
-            return if overlong { Err("overlong length".into()) } else { Ok(Some((2 + place, length))) };
+            return if overlong {
+                Err("overlong length".into())
+            } else {
+                Ok(Some((2 + place, length)))
+            };
         }
     }
     Err("remaining length of more than four bytes".into())
@@ -390,7 +394,10 @@ mod tests {
         let text = "CONNECT c keepalive=10 will=w will_payload=x will_qos=1 user=u pass=p";
         let expected = b"\x10\x19\0\x04MQTT\x04\xce\0\x0a\0\x01c\0\x01w\0\x01x\0\x01u\0\x01p";
         assert_eq!(encoded(text), expected);
-        assert_eq!(encoded("CONNECT a level=3 clean=0"), b"\x10\x0f\0\x06MQIsdp\x03\0\0\x3c\0\x01a");
+        assert_eq!(
+            encoded("CONNECT a level=3 clean=0"),
+            b"\x10\x0f\0\x06MQIsdp\x03\0\0\x3c\0\x01a"
+        );
     }
 
     #[test]

@@ -65,10 +65,15 @@ impl<L: Link> Peer<L> {
         self.link = Some(link);
     }
 
+    /// Sends a packet, or several that are joined by ` & ` in one piece.
     pub(crate) fn send(&mut self, text: &str) -> Outcome {
-        let mut packet = parse_packet(text)?;
-        substitute(&mut packet, &self.bindings)?;
-        self.send_bytes(&packet.encode());
+        let mut bytes = Vec::new();
+        for text in text.split(" & ") {
+            let mut packet = parse_packet(text)?;
+            substitute(&mut packet, &self.bindings)?;
+            bytes.extend(packet.encode());
+        }
+        self.send_bytes(&bytes);
         Ok(())
     }
 
@@ -113,8 +118,7 @@ impl<L: Link> Peer<L> {
 
     /// Expects the other side to close, with not a byte before that.
     pub(crate) fn expect_closed(&mut self, within: Option<Duration>) -> Outcome {
-        if self.unread.is_empty()
-            && self.receive(within.unwrap_or(L::PATIENCE)) == Received::Closed
+        if self.unread.is_empty() && self.receive(within.unwrap_or(L::PATIENCE)) == Received::Closed
         {
             return Ok(());
         }
