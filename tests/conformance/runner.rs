@@ -45,7 +45,7 @@ fn run_action<'a, W: World>(
     let opens = matches!(action, Action::Connect | Action::Send(_) | Action::SendRaw(_));
     let client = match clients.get_mut(name) {
         Some(client) => client,
-        None if opens => clients.entry(name).or_insert(Peer::new(world.connect())),
+        None if opens => clients.entry(name).or_insert_with(|| Peer::new(world.connect())),
         None => return Err("this client has no connection yet".into()),
     };
     if opens && client.is_closed() {

@@ -15,7 +15,10 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// A running broker. Dropping it asks it to stop and fails the test if it does not exit with 0.
 pub(crate) struct Broker {
     child: Child,
+    /// Where the first listener is.
     pub(crate) address: SocketAddr,
+    /// Lines of standard output that were not read yet.
+    said: Receiver<String>,
     log: Arc<Mutex<Vec<String>>>,
     log_reader: Option<JoinHandle<()>>,
     /// Whether a test has taken the exit status and judges it itself.
@@ -36,39 +39,36 @@ pub(crate) fn is_stand_in() -> bool {
 impl Broker {
     /// Starts the broker with these arguments on a free port of the loopback interface.
     pub(crate) fn start(arguments: &[&str]) -> Self {
-        let mut command = Command::new(program());
-        command.args(["--listen", "127.0.0.1:0"]).args(arguments);
-        Self::spawn(command)
+        Self::spawn(Command::new(program()), arguments)
     }
 
     /// The same with at most this many file descriptors.
     pub(crate) fn start_with_descriptors(count: u32, arguments: &[&str]) -> Self {
         let mut command = Command::new("prlimit");
         command.arg(format!("--nofile={count}:{count}")).arg(program());
-        command.args(["--listen", "127.0.0.1:0"]).args(arguments);
-        Self::spawn(command)
+        Self::spawn(command, arguments)
     }
 
-    /// Starts this command, which must say where it listens within the patience of a test.
-    pub(crate) fn spawn(mut command: Command) -> Self {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+    fn spawn(mut command: Command, arguments: &[&str]) -> Self {
+        command.args(["--listen", "127.0.0.1:0"]).args(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child =
+            command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let log = Arc::new(Mutex::new(Vec::new()));
         let stderr = child.stderr.take().expect("it is piped");
         let log_reader = Some(collect_lines(stderr, Arc::clone(&log)));
         let said = lines_of(child.stdout.take().expect("it is piped"));
-        match listening_address(&said) {
-            Some(address) => Self { child, address, log, log_reader, judged: false },
-            None => {
-                let _ = child.kill();
-                let _ = child.wait();
-                panic!("the broker did not say where it listens; its log: {:#?}", *lock(&log));
-            }
-        }
+        let Some(address) = listening_address(&said) else {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("the broker did not say where it listens; its log: {:#?}", lock(&log));
+        };
+        Self { child, address, said, log, log_reader, judged: false }
+    }
+
+    /// Where the next listener is, if there are several.
+    pub(crate) fn next_address(&self) -> SocketAddr {
+        listening_address(&self.said).expect("the broker says where each listener is")
     }
 
     pub(crate) fn port(&self) -> String {

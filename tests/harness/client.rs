@@ -117,8 +117,24 @@ impl Client {
         self.peer.send_bytes(bytes);
     }
 
+    /// Sends the PUBACK for a PUBLISH at QoS 1.
+    pub(crate) fn acknowledge(&mut self, publish: &Packet) {
+        let id = publish.number("id").expect("a PUBLISH at QoS 1 has an id");
+        self.send(&format!("PUBACK id={id}"));
+    }
+
+    /// Whether an accepting CONNACK comes in time, rather than a close or nothing.
+    pub(crate) fn is_accepted_within(&mut self, patience: Duration) -> bool {
+        self.peer.expect_within("CONNACK 0", patience).is_ok()
+    }
+
     /// Ends the connection as a killed process does.
     pub(crate) fn abort(&mut self) {
         self.peer.end(End::Abort);
+    }
+
+    /// Ends the connection in order, but without a DISCONNECT.
+    pub(crate) fn close(&mut self) {
+        self.peer.end(End::Close);
     }
 }

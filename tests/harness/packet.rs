@@ -113,7 +113,7 @@ impl Packet {
         self.fields.iter().filter(move |field| field.key == key).map(|field| &field.value)
     }
 
-    fn number(&self, key: &'static str) -> Option<u32> {
+    pub(crate) fn number(&self, key: &'static str) -> Option<u32> {
         self.all(key).find_map(|value| match value {
             Value::Number(number) => Some(*number),
             _ => None,
@@ -125,6 +125,11 @@ impl Packet {
             Value::Bytes(bytes) => Some(bytes.as_slice()),
             _ => None,
         })
+    }
+
+    /// A text field of a packet that a test looks into.
+    pub(crate) fn text(&self, key: &'static str) -> String {
+        String::from_utf8_lossy(self.bytes(key).expect("the packet has this field")).into_owned()
     }
 
     fn or_zero(&self, key: &'static str) -> u8 {

@@ -85,6 +85,15 @@ impl<L: Link> Peer<L> {
         self.expect_any_order(&[text])
     }
 
+    /// Expects this packet next, and not after the usual patience but after this one at the latest.
+    pub(crate) fn expect_within(&mut self, text: &str, patience: Duration) -> Outcome {
+        self.receive(patience);
+        if self.unread.is_empty() {
+            return Err(format!("expected {text}: {}", self.what_came()));
+        }
+        self.expect(text)
+    }
+
     /// Expects exactly these packets next, in whatever order.
     pub(crate) fn expect_any_order(&mut self, texts: &[&str]) -> Outcome {
         let mut wanted =
