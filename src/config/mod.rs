@@ -14,7 +14,7 @@ pub use file::FileError;
 pub use options::{Limits, OptionRow, Section, options};
 pub use value::{Kind, Value, ValueError};
 
-/// Everything the broker is told at start. Each field has its row in [`options`].
+/// Everything the broker is told at start. Each field has its row in [`options()`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Addresses where plain TCP connections are accepted; at least one.
