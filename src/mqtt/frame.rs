@@ -1,0 +1,233 @@
+//! The fixed header: cuts a stream of bytes into frames, one per packet.
+
+use super::cursor::{varint, varint_len, write_len};
+use super::{DecodeError, VARINT_MAX, Version};
+
+/// The largest packet that the format allows, fixed header included, in bytes.
+pub const PACKET_BYTES_MAX: usize = VARINT_MAX as usize + 5;
+
+/// The packet types, with the number that the wire has for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum PacketType {
+    Connect = 1,
+    Connack = 2,
+    Publish = 3,
+    Puback = 4,
+    Pubrec = 5,
+    Pubrel = 6,
+    Pubcomp = 7,
+    Subscribe = 8,
+    Suback = 9,
+    Unsubscribe = 10,
+    Unsuback = 11,
+    Pingreq = 12,
+    Pingresp = 13,
+    Disconnect = 14,
+    Auth = 15,
+}
+
+impl PacketType {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 15] = [
+        Self::Connect,
+        Self::Connack,
+        Self::Publish,
+        Self::Puback,
+        Self::Pubrec,
+        Self::Pubrel,
+        Self::Pubcomp,
+        Self::Subscribe,
+        Self::Suback,
+        Self::Unsubscribe,
+        Self::Unsuback,
+        Self::Pingreq,
+        Self::Pingresp,
+        Self::Disconnect,
+        Self::Auth,
+    ];
+
+    /// `None` for 0 and anything above 15.
+    #[inline]
+    pub const fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1..=15 => Some(Self::ALL[number as usize - 1]),
+            _ => None,
+        }
+    }
+
+    /// The first byte of a packet of this type with its fixed flags (PUBLISH: none set).
+    #[inline]
+    pub const fn first_byte(self) -> u8 {
+        (self as u8) << 4 | self.fixed_flags()
+    }
+
+    /// The packet as an element of a [`PacketSet`].
+    pub const fn set(self) -> PacketSet {
+        PacketSet(1 << self as u8)
+    }
+
+    const fn fixed_flags(self) -> u8 {
+        match self {
+            Self::Pubrel | Self::Subscribe | Self::Unsubscribe => 0b0010,
+            _ => 0,
+        }
+    }
+
+    /// The flags of the fixed header as far as every version agrees on them.
+    #[inline]
+    const fn judge_flags(self, flags: u8) -> Result<(), DecodeError> {
+        match self {
+            Self::Publish if flags & 0b0110 == 0b0110 => Err(DecodeError::QosReserved),
+            Self::Publish => Ok(()),
+            // 3.1 sends these again with DUP.
+            Self::Pubrel | Self::Subscribe | Self::Unsubscribe if flags == 0b1010 => Ok(()),
+            _ if flags == self.fixed_flags() => Ok(()),
+            _ => Err(DecodeError::FlagsReserved),
+        }
+    }
+}
+
+/// A set of packet types, in which the will of CONNECT counts as one of its own, because it has
+/// properties of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PacketSet(u32);
+
+#[rustfmt::skip]
+impl PacketSet {
+    pub const CONNECT: Self = PacketType::Connect.set();
+    pub const CONNACK: Self = PacketType::Connack.set();
+    pub const PUBLISH: Self = PacketType::Publish.set();
+    pub const PUBACK: Self = PacketType::Puback.set();
+    pub const PUBREC: Self = PacketType::Pubrec.set();
+    pub const PUBREL: Self = PacketType::Pubrel.set();
+    pub const PUBCOMP: Self = PacketType::Pubcomp.set();
+    pub const SUBSCRIBE: Self = PacketType::Subscribe.set();
+    pub const SUBACK: Self = PacketType::Suback.set();
+    pub const UNSUBSCRIBE: Self = PacketType::Unsubscribe.set();
+    pub const UNSUBACK: Self = PacketType::Unsuback.set();
+    pub const DISCONNECT: Self = PacketType::Disconnect.set();
+    pub const AUTH: Self = PacketType::Auth.set();
+    /// The will properties within CONNECT.
+    pub const WILL: Self = Self(1 << 16);
+    pub const NONE: Self = Self(0);
+}
+
+impl PacketSet {
+    /// Either of two sets.
+    pub const fn union(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether the sets share an element.
+    #[inline]
+    pub const fn intersects(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// One packet's fixed header and the bytes behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Frame<'a> {
+    pub kind: PacketType,
+    /// The lower four bits of the first byte.
+    pub flags: u8,
+    /// Everything after the remaining length.
+    pub body: &'a [u8],
+    length_is_minimal: bool,
+}
+
+impl Frame<'_> {
+    /// What of the fixed header depends on the version.
+    #[inline]
+    pub(super) fn judge(&self, version: Version) -> Result<(), DecodeError> {
+        match version {
+            Version::V31 => self.judge_kind(),
+            Version::V311 => self.judge_kind().and_then(|()| self.judge_dup()),
+            // [MQTT-1.5.5-1]
+            Version::V5 if !self.length_is_minimal => Err(DecodeError::VarintNotMinimal),
+            Version::V5 => self.judge_dup(),
+        }
+    }
+
+    #[inline]
+    const fn judge_kind(&self) -> Result<(), DecodeError> {
+        match self.kind {
+            PacketType::Auth => Err(DecodeError::PacketTypeReserved { kind: 15 }),
+            _ => Ok(()),
+        }
+    }
+
+    #[inline]
+    fn judge_dup(&self) -> Result<(), DecodeError> {
+        match self.kind {
+            // [MQTT-3.3.1-2]
+            PacketType::Publish if self.flags & 0b1110 == 0b1000 => Err(DecodeError::DupWithoutQos),
+            PacketType::Publish => Ok(()),
+            // [MQTT-2.1.3-1], 3.1.1: [MQTT-2.2.2-2]
+            kind if self.flags != kind.fixed_flags() => Err(DecodeError::FlagsReserved),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Cuts the first packet off `bytes`: its frame and how many bytes it takes.
+///
+/// `Ok(None)` means that more bytes are needed. Packet type, flags and length are judged as soon
+/// as they have come: nothing waits for a body that will be refused anyway.
+///
+/// # Errors
+/// [`DecodeError::PacketTooLarge`] if the whole packet, fixed header included, has more than
+/// `packet_bytes_max` bytes; a malformed fixed header.
+#[inline]
+pub fn split(
+    bytes: &[u8],
+    packet_bytes_max: usize,
+) -> Result<Option<(Frame<'_>, usize)>, DecodeError> {
+    let Some((&first, rest)) = bytes.split_first() else { return Ok(None) };
+    let (kind, flags) = (first >> 4, first & 0x0F);
+    let kind = PacketType::from_number(kind).ok_or(DecodeError::PacketTypeReserved { kind })?;
+    kind.judge_flags(flags)?;
+    let Some((length, length_len)) = varint(rest)? else { return Ok(None) };
+    let used = 1 + length_len + length as usize;
+    if used > packet_bytes_max {
+        return Err(DecodeError::PacketTooLarge);
+    }
+    let Some(body) = bytes.get(1 + length_len..used) else { return Ok(None) };
+    let length_is_minimal = length_len == varint_len(length);
+    Ok(Some((Frame { kind, flags, body, length_is_minimal }, used)))
+}
+
+/// How many bytes the whole packet at the head of `bytes` takes, fixed header included; `None`
+/// as long as the fixed header is not complete, or if it is malformed.
+pub fn wanted(bytes: &[u8]) -> Option<usize> {
+    let (length, length_len) = varint(bytes.get(1..)?).ok()??;
+    Some(1 + length_len + length as usize)
+}
+
+/// Writes a whole packet whose body `write_body` appends. Meant for packets whose body is mostly
+/// shorter than 128 bytes: of a longer one the body moves to make room for its length.
+pub(super) fn encode_packet(
+    first_byte: u8,
+    out: &mut Vec<u8>,
+    write_body: impl FnOnce(&mut Vec<u8>),
+) {
+    let start = out.len();
+    out.extend_from_slice(&[first_byte, 0]);
+    write_body(out);
+    let body_len = out.len() - start - 2;
+    match u8::try_from(body_len) {
+        Ok(short @ 0..=0x7F) => out[start + 1] = short,
+        _ => insert_length(out, start, body_len),
+    }
+}
+
+/// Replaces the one byte that was left for the remaining length by the real one.
+#[cold]
+fn insert_length(out: &mut Vec<u8>, start: usize, body_len: usize) {
+    let end = out.len();
+    write_len(out, body_len);
+    let length_len = out.len() - end;
+    out[start + 2..].rotate_right(length_len);
+    out.remove(start + 1);
+}

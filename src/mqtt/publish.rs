@@ -1,0 +1,149 @@
+//! PUBLISH: the packet that everything else exists for, hence the one that is tuned.
+
+use super::cursor::{write_len, write_u16, write_utf8};
+use super::{DecodeError, Frame, PacketId, PacketSet, PacketType};
+use super::{Properties, QoS, Reader, TopicName, Version};
+
+/// A message under a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Publish<'a> {
+    /// Sent again; never with QoS 0 [MQTT-3.3.1-2].
+    pub dup: bool,
+    pub qos: QoS,
+    pub retain: bool,
+    /// Empty only in 5.0 and only if a topic alias stands for it.
+    pub topic: TopicName<'a>,
+    /// Present exactly if the QoS is 1 or 2 [MQTT-2.2.1-2].
+    pub packet_id: Option<PacketId>,
+    pub properties: Properties<'a>,
+    pub payload: &'a [u8],
+}
+
+/// Where in an encoded PUBLISH its changeable parts lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The offset of the two bytes of the packet identifier from the first byte of the packet;
+    /// `None` at QoS 0.
+    pub packet_id_at: Option<usize>,
+    /// The offset of the first byte of the payload, which is the length of all before it.
+    pub payload_at: usize,
+}
+
+impl Layout {
+    /// Gives an encoded packet another packet identifier. `packet` starts at its first byte.
+    ///
+    /// # Panics
+    /// If the packet is of QoS 0, or `packet` is shorter than its head.
+    #[inline]
+    pub fn patch_packet_id(&self, packet: &mut [u8], packet_id: PacketId) {
+        let at = self.packet_id_at.expect("only QoS 1 and 2 have a packet identifier");
+        packet[at..at + 2].copy_from_slice(&packet_id.get().to_be_bytes());
+    }
+
+    /// Sets or clears DUP in an encoded packet. `packet` starts at its first byte.
+    #[inline]
+    pub fn patch_dup(packet: &mut [u8], dup: bool) {
+        packet[0] = if dup { packet[0] | DUP } else { packet[0] & !DUP };
+    }
+}
+
+const DUP: u8 = 1 << 3;
+const QOS_SHIFT: u8 = 1;
+const RETAIN: u8 = 1;
+
+impl<'a> Publish<'a> {
+    #[inline]
+    pub(super) fn decode(frame: Frame<'a>, version: Version) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(frame.body);
+        let qos = QoS::try_from(frame.flags >> QOS_SHIFT & 0b11)?; // [MQTT-3.3.1-4]
+        let topic = reader.utf8_with_nul()?;
+        let packet_id = match qos {
+            QoS::AtMostOnce => None, // [MQTT-2.2.1-2]
+            QoS::AtLeastOnce | QoS::ExactlyOnce => Some(reader.packet_id()?),
+        };
+        let properties = Properties::decode(&mut reader, version, PacketSet::PUBLISH)?;
+        Ok(Self {
+            dup: frame.flags & DUP != 0,
+            qos,
+            retain: frame.flags & RETAIN != 0,
+            topic: decode_topic(topic, properties, version)?,
+            packet_id,
+            properties,
+            payload: reader.rest(),
+        })
+    }
+
+    /// Appends the packet to `out`.
+    ///
+    /// # Panics
+    /// If it has more than [`super::PACKET_BYTES_MAX`] bytes, see [`Publish::encoded_len`]; if
+    /// QoS and packet identifier do not agree.
+    #[inline]
+    pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
+        self.encode_with(version, out);
+    }
+
+    /// [`Publish::encode`] that also says where the packet identifier lies, for packets that are
+    /// encoded once and sent to many.
+    #[inline]
+    pub fn encode_with(&self, version: Version, out: &mut Vec<u8>) -> Layout {
+        out.reserve(self.encoded_len(version));
+        let layout = self.encode_head(version, out);
+        out.extend_from_slice(self.payload);
+        layout
+    }
+
+    /// Appends all but the payload, which the caller sends behind it from wherever it lies.
+    #[inline]
+    pub fn encode_head(&self, version: Version, out: &mut Vec<u8>) -> Layout {
+        assert!(self.packet_id.is_some() == (self.qos != QoS::AtMostOnce), "{:?}", self.qos);
+        let start = out.len();
+        out.push(self.first_byte());
+        write_len(out, self.body_len(version));
+        write_utf8(out, self.topic.as_str());
+        let packet_id_at = self.packet_id.map(|packet_id| {
+            write_u16(out, packet_id.get());
+            out.len() - start - 2
+        });
+        self.properties.encode(version, out);
+        Layout { packet_id_at, payload_at: out.len() - start }
+    }
+
+    /// Bytes of the whole packet, fixed header included. What a peer that named a maximum packet
+    /// size may not exceed [MQTT-3.1.2-24], and no packet [`super::PACKET_BYTES_MAX`].
+    #[inline]
+    pub fn encoded_len(&self, version: Version) -> usize {
+        let body_len = self.body_len(version);
+        1 + super::cursor::len_len(body_len) + body_len
+    }
+
+    #[inline]
+    fn body_len(&self, version: Version) -> usize {
+        let packet_id_len = if self.packet_id.is_some() { 2 } else { 0 };
+        let properties_len = self.properties.encoded_len(version);
+        2 + self.topic.as_str().len() + packet_id_len + properties_len + self.payload.len()
+    }
+
+    #[inline]
+    const fn first_byte(&self) -> u8 {
+        let dup = if self.dup { DUP } else { 0 };
+        let retain = if self.retain { RETAIN } else { 0 };
+        PacketType::Publish.first_byte() | dup | (self.qos as u8) << QOS_SHIFT | retain
+    }
+}
+
+#[inline]
+fn decode_topic<'a>(
+    topic: &'a str,
+    properties: Properties<'a>,
+    version: Version,
+) -> Result<TopicName<'a>, DecodeError> {
+    if topic.is_empty() && version.is_v5() {
+        // 3.3.2.1: a Protocol Error, unless a topic alias says what the topic is.
+        return match properties.topic_alias() {
+            Some(_) => Ok(TopicName::ALIASED),
+            None => Err(DecodeError::TopicMissing),
+        };
+    }
+    TopicName::parse(topic)
+}
