@@ -1,6 +1,7 @@
 //! What the connections of one executor share: the plan, the pace and the books. No sockets, no
 //! clock: times come in as arguments.
 
+use std::iter::Sum;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -26,8 +27,12 @@ pub(crate) struct Bench {
     pub(crate) sent: Vec<u64>,
     /// Acknowledged to the end (PUBACK or PUBCOMP).
     pub(crate) acknowledged: u64,
-    /// Subscribers of each topic on this executor, and executors that have any.
+    sent_count: u64,
+    /// Deliveries that these messages owe to all subscribers everywhere.
+    owed_count: u64,
+    /// Subscribers of each topic: on this executor, everywhere, and executors that have any.
     receivers: Vec<u32>,
+    receivers_everywhere: Vec<u32>,
     receiving_executors: Vec<u32>,
     /// Set when the run starts.
     course: Option<Course>,
@@ -44,6 +49,20 @@ pub(crate) struct Strays {
     pub(crate) misrouted: u64,
     /// QoS 2: the same packet once more before PUBREL, which is no second delivery.
     pub(crate) retransmitted: u64,
+    /// At another QoS than the one that publisher and subscriber have agreed on.
+    pub(crate) wrong_qos: u64,
+}
+
+impl Sum for Strays {
+    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
+        parts.fold(Self::default(), |mut sum, part| {
+            sum.foreign += part.foreign;
+            sum.misrouted += part.misrouted;
+            sum.retransmitted += part.retransmitted;
+            sum.wrong_qos += part.wrong_qos;
+            sum
+        })
+    }
 }
 
 struct Course {
@@ -68,6 +87,7 @@ pub(crate) struct Turn {
 
 impl Bench {
     pub(crate) fn new(plan: Arc<Plan>, executor: u32) -> Self {
+        let (receivers_everywhere, receiving_executors) = plan.receivers_everywhere();
         Self {
             recorder: Box::new(Recorder::new()),
             tally: Tally::default(),
@@ -75,7 +95,10 @@ impl Bench {
             sent: vec![0; plan.topic_count() as usize],
             acknowledged: 0,
             receivers: plan.receivers_on(executor),
-            receiving_executors: plan.receiving_executors(),
+            receivers_everywhere,
+            receiving_executors,
+            sent_count: 0,
+            owed_count: 0,
             course: None,
             payload: vec![0; plan.payload_bytes],
             executor,
@@ -112,6 +135,8 @@ impl Bench {
     pub(crate) fn record_publish(&mut self, turn: Turn, times: Times, held_back: bool) {
         let topic = self.topic_of(turn);
         self.sent[topic] += 1;
+        self.sent_count += 1;
+        self.owed_count += u64::from(self.receivers_everywhere[topic]);
         let acknowledged = u32::from(self.plan.qos > QoS::AtMostOnce);
         let parts = self.receiving_executors[topic] + acknowledged;
         let Some(course) = &mut self.course else {
@@ -159,6 +184,7 @@ impl Bench {
             self.strays.misrouted += 1;
             return;
         }
+        self.strays.wrong_qos += u64::from(publish.qos != self.plan.qos);
         let flow = first_flow + (topic - topics.start) as usize;
         match self.tally.record(flow, stamp.sequence, publish.dup) {
             Arrival::InOrder | Arrival::OutOfOrder => self.record_first(topic, &stamp, now_ns),
@@ -191,6 +217,16 @@ impl Bench {
     fn topic_of(&self, turn: Turn) -> usize {
         let per_publisher = u64::from(self.plan.topics_per_publisher);
         (u64::from(turn.publisher) * per_publisher + turn.index % per_publisher) as usize
+    }
+
+    /// Messages sent by the publishers of this executor.
+    pub(crate) fn sent_count(&self) -> u64 {
+        self.sent_count
+    }
+
+    /// Deliveries that they owe.
+    pub(crate) fn owed_count(&self) -> u64 {
+        self.owed_count
     }
 
     pub(crate) fn closed_loop(&mut self) -> Option<&mut ClosedLoop> {

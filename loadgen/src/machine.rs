@@ -150,7 +150,10 @@ mod tests {
 
     #[test]
     fn reads_the_cpu_model() {
-        assert_eq!(cpu_model("processor\t: 0\nmodel name\t: Best CPU @ 3 GHz\n"), "Best CPU @ 3 GHz");
+        assert_eq!(
+            cpu_model("processor\t: 0\nmodel name\t: Best CPU @ 3 GHz\n"),
+            "Best CPU @ 3 GHz"
+        );
         assert_eq!(cpu_model(""), "unknown");
     }
 

@@ -3,6 +3,7 @@
 //! A scenario makes a plan; everything else carries it out. Publishers, subscribers and topics
 //! are numbered from 0; topic t of publisher p has the number p * topics_per_publisher + t.
 
+use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -13,6 +14,9 @@ use crate::payload::RunId;
 
 /// Sequence numbers kept in memory: one per subscriber and topic that it listens to.
 const FLOW_COUNT_MAX: u64 = 200_000_000;
+
+/// A subscriber may listen to all of them, with 65,535 SUBSCRIBE packets of 64 filters.
+const TOPIC_COUNT_MAX: u64 = 4_000_000;
 
 pub(crate) struct Plan {
     pub(crate) scenario: &'static str,
@@ -27,7 +31,7 @@ pub(crate) struct Plan {
     pub(crate) topics_per_publisher: u32,
     pub(crate) subscriber_count: u32,
     /// The topics that a subscriber listens to.
-    pub(crate) interest: fn(&Plan, subscriber: u32) -> Range<u32>,
+    pub(crate) interest: fn(&Self, subscriber: u32) -> Range<u32>,
     pub(crate) load: Load,
     pub(crate) payload_bytes: usize,
     pub(crate) warmup: Duration,
@@ -59,10 +63,25 @@ pub(crate) enum Client {
     Subscriber(u32),
 }
 
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Publisher(number) => write!(f, "publisher {number}"),
+            Self::Subscriber(number) => write!(f, "subscriber {number}"),
+        }
+    }
+}
+
 impl Plan {
     /// # Errors
     /// What is too large, when the books of this plan would not fit into memory.
     pub(crate) fn check(&self) -> Result<(), String> {
+        let topics = u64::from(self.publisher_count) * u64::from(self.topics_per_publisher);
+        if topics > TOPIC_COUNT_MAX {
+            return Err(format!(
+                "{topics} topics are more than {TOPIC_COUNT_MAX}: use fewer publishers or topics"
+            ));
+        }
         let flows: u64 = (0..self.subscriber_count)
             .map(|subscriber| (self.interest)(self, subscriber).len() as u64)
             .sum();
@@ -136,15 +155,17 @@ impl Plan {
         sums.collect()
     }
 
-    /// How many executors have subscribers of each topic.
-    pub(crate) fn receiving_executors(&self) -> Vec<u32> {
-        let mut executors = vec![0; self.topic_count() as usize];
+    /// How many subscribers each topic has, and how many executors have any of them.
+    pub(crate) fn receivers_everywhere(&self) -> (Vec<u32>, Vec<u32>) {
+        let mut subscribers = vec![0; self.topic_count() as usize];
+        let mut executors = subscribers.clone();
         for executor in 0..self.executor_count {
-            for (count, receivers) in executors.iter_mut().zip(self.receivers_on(executor)) {
-                *count += u32::from(receivers > 0);
+            for (topic, receivers) in self.receivers_on(executor).into_iter().enumerate() {
+                subscribers[topic] += receivers;
+                executors[topic] += u32::from(receivers > 0);
             }
         }
-        executors
+        (subscribers, executors)
     }
 }
 
@@ -203,16 +224,10 @@ pub(crate) mod tests {
     #[test]
     fn receivers_are_counted_per_executor_and_topic() {
         let plan = Plan { interest: |_, subscriber| subscriber..subscriber + 1, ..plan() };
-        let sums: Vec<u32> = plan
-            .receivers_on(0)
-            .into_iter()
-            .zip(plan.receivers_on(1))
-            .map(|(here, there)| here + there)
-            .collect();
-        assert_eq!(sums, [1, 1, 1, 1, 1, 0]);
-        assert_eq!(plan.receiving_executors(), [1, 1, 1, 1, 1, 0]);
+        assert_eq!(plan.receivers_everywhere(), (vec![1, 1, 1, 1, 1, 0], vec![1, 1, 1, 1, 1, 0]));
         let everybody = Plan { interest: |plan, _| 0..plan.topic_count(), ..plan };
-        assert_eq!(everybody.receiving_executors(), [2; 6]);
+        assert_eq!(everybody.receivers_on(0), [2; 6]);
+        assert_eq!(everybody.receivers_everywhere(), (vec![5; 6], vec![2; 6]));
     }
 
     #[test]

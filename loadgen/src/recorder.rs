@@ -101,6 +101,25 @@ impl Recorder {
         self.steady_delivered += other.steady_delivered;
         self.held_back += other.held_back;
     }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        let histograms = [
+            &mut self.latency,
+            &mut self.raw_latency,
+            &mut self.acknowledge_latency,
+            &mut self.lateness,
+        ];
+        histograms.into_iter().filter(|histogram| !histogram.is_empty()).for_each(Histogram::reset);
+        let counts = [
+            &mut self.published,
+            &mut self.delivered,
+            &mut self.steady_published,
+            &mut self.steady_delivered,
+            &mut self.held_back,
+        ];
+        counts.into_iter().for_each(|count| *count = 0);
+    }
 }
 
 fn add(sum: &mut Histogram<u64>, part: &Histogram<u64>) {

@@ -6,6 +6,7 @@
 //! falls on a number already seen is a duplicate, and holes left at the end are losses.
 
 use std::collections::HashMap;
+use std::iter::Sum;
 use std::ops::Range;
 
 /// Holes remembered per flow. Past it the oldest hole is given up as lost, so that a broker
@@ -39,6 +40,20 @@ pub(crate) struct Counts {
     pub(crate) missing: u64,
 }
 
+impl Sum for Counts {
+    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
+        parts.fold(Self::default(), |mut sum, part| {
+            sum.delivered += part.delivered;
+            sum.duplicated += part.duplicated;
+            sum.duplicated_unmarked += part.duplicated_unmarked;
+            sum.out_of_order += part.out_of_order;
+            sum.too_late += part.too_late;
+            sum.missing += part.missing;
+            sum
+        })
+    }
+}
+
 /// The verdict on all flows once it is known how many messages were sent.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub(crate) struct Settlement {
@@ -46,6 +61,17 @@ pub(crate) struct Settlement {
     pub(crate) lost: u64,
     /// Deliveries numbered past what was sent: the broker made them up or damaged them.
     pub(crate) invented: u64,
+}
+
+impl Sum for Settlement {
+    fn sum<I: Iterator<Item = Self>>(parts: I) -> Self {
+        parts.fold(Self::default(), |mut sum, part| {
+            sum.expected += part.expected;
+            sum.lost += part.lost;
+            sum.invented += part.invented;
+            sum
+        })
+    }
 }
 
 /// The ledger of all subscribers of one executor.
