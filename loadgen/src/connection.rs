@@ -115,6 +115,10 @@ enum Ping {
 }
 
 impl Handle {
+    pub(crate) fn new(now_ns: i64) -> Self {
+        Self { written_ns: Cell::new(now_ns), ..Self::default() }
+    }
+
     pub(crate) fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
             waker.wake_by_ref();

@@ -20,7 +20,7 @@ use crate::tally::{Counts, Settlement};
 use crate::worker::{Harvest, Orders, Usage, spawn};
 
 /// How often the main thread looks at the executors.
-const LOOK: Duration = Duration::from_millis(5);
+const LOOK: Duration = Duration::from_millis(10);
 /// Between "everybody is connected" and the first message.
 const START_DELAY_NS: i64 = 50_000_000;
 /// After the last delivery that was due: a duplicate may still come.
@@ -182,7 +182,7 @@ impl<'a> Run<'a> {
     /// Waits for what is still on its way, as long as the plan allows.
     fn drain(&mut self, timeline: Timeline) {
         // The figures of the executors are a few milliseconds old.
-        thread::sleep(10 * LOOK);
+        thread::sleep(5 * LOOK);
         let planned = planned_count(self.plan, &timeline);
         let deadline_ns = self.clock.now_ns() + self.plan.drain.as_nanos() as i64;
         self.wait_until(&timeline, deadline_ns, |run| run.is_complete(planned));

@@ -25,12 +25,14 @@ use crate::recorder::Recorder;
 use crate::subscriber::Subscriber;
 use crate::tally::Tally;
 
-/// Handshakes in flight, over all executors.
-const HANDSHAKE_COUNT_MAX: u32 = 200;
+/// Handshakes in flight, over all executors: many brokers listen with a backlog of 100, and a
+/// connection attempt past it costs a second.
+const HANDSHAKE_COUNT_MAX: u32 = 100;
 /// Memory that an executor registers with its ring; the default of 10 MiB buys nothing here.
 const RING_BYTES: usize = 1 << 20;
 /// How often an executor looks after itself.
 const ROUND: Duration = Duration::from_millis(10);
+const KEEP_ALIVE_INTERVAL_MAX: Duration = Duration::from_secs(1);
 const COLLECT_INTERVAL_NS: i64 = 1_000_000_000;
 /// How long clients may take to say goodbye.
 const LEAVE_ROUNDS_MAX: u32 = 200;
@@ -141,6 +143,7 @@ impl Worker {
 
     async fn run(self: Rc<Self>) -> Harvest {
         self.connect_all();
+        spawn_local(Rc::clone(&self).keep_alive()).detach();
         let mut usage = Usage::default();
         if let Some(timeline) = self.await_start().await {
             self.start(timeline);
@@ -176,7 +179,7 @@ impl Worker {
     }
 
     fn employ(self: &Rc<Self>, client: Client, opened: Opened) {
-        let handle = Rc::new(Handle::default());
+        let handle = Rc::new(Handle::new(self.orders.clock.now_ns()));
         self.handles.borrow_mut().push(Rc::clone(&handle));
         self.open_count.set(self.open_count.get() + 1);
         match client {
@@ -289,7 +292,6 @@ impl Worker {
             if now_ns >= collect_ns {
                 collect_ns += COLLECT_INTERVAL_NS;
                 self.station().hand_over(&mut self.stage.bench.borrow_mut().recorder);
-                self.keep_alive(now_ns);
                 self.write_off(now_ns);
             }
             Timer::new(ROUND).await;
@@ -309,11 +311,17 @@ impl Worker {
         set(&station.owed, bench.owed_count());
     }
 
-    fn keep_alive(&self, now_ns: i64) {
-        let idle_ns = i64::from(self.orders.plan.keep_alive_s) * 500_000_000;
-        if idle_ns > 0 {
-            let handles = self.handles.borrow();
-            handles.iter().for_each(|handle| handle.keep_alive(now_ns, idle_ns));
+    /// Pings for those that have nothing to say, also while others are still connecting.
+    async fn keep_alive(self: Rc<Self>) {
+        let keep_alive = Duration::from_secs(self.orders.plan.keep_alive_s.into());
+        if keep_alive.is_zero() {
+            return;
+        }
+        let idle_ns = keep_alive.as_nanos() as i64 / 2;
+        while !self.orders.control.is_stopping() {
+            Timer::new(KEEP_ALIVE_INTERVAL_MAX.min(keep_alive / 4)).await;
+            let now_ns = self.orders.clock.now_ns();
+            self.handles.borrow().iter().for_each(|handle| handle.keep_alive(now_ns, idle_ns));
         }
     }
 
