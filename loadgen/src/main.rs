@@ -30,7 +30,8 @@ mod table;
 mod tally;
 mod worker;
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File};
+use std::io::{Write, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -62,12 +63,15 @@ fn main() -> ExitCode {
 
 fn measure(Invocation { plan, json }: Invocation) -> Result<u8> {
     if let Some(file) = &json {
-        check_writable(file)?;
+        begin_file(file)?;
     }
     let plan = Arc::new(plan);
     let outcome = run::run(&plan)?;
     let report = Report::new(&plan, &outcome, Machine::detect());
-    print!("{report}");
+    if outcome.timeline.is_some() {
+        // Nobody may be reading; the exit status and the file say it too.
+        let _ = write!(stdout(), "{report}");
+    }
     if let Some(file) = &json {
         write_json(file, &report)?;
     }
@@ -77,10 +81,10 @@ fn measure(Invocation { plan, json }: Invocation) -> Result<u8> {
     Ok(report.verdict.exit_status())
 }
 
-/// Better before the run than after it.
-fn check_writable(file: &Path) -> Result<()> {
-    let opened = OpenOptions::new().create(true).append(true).open(file);
-    opened.map(drop).with_context(|| format!("cannot write {}", file.display()))
+/// A file that cannot be written is better noticed before the run, and an old report must not
+/// pass for that of a run that failed.
+fn begin_file(file: &Path) -> Result<()> {
+    File::create(file).map(drop).with_context(|| format!("cannot write {}", file.display()))
 }
 
 fn write_json(file: &Path, report: &Report) -> Result<()> {

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use serde_json::Value;
+
 use crate::report::{Percentiles, Report, Verdict};
 
 impl Display for Report {
@@ -15,25 +17,33 @@ impl Display for Report {
 }
 
 fn write_title(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
-    let text = |name: &str| match &report.settings[name] {
-        serde_json::Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
-    let load = match &report.settings["window"] {
-        serde_json::Value::Null => format!("open loop, {} publishes/s", text("rate")),
-        window => format!("closed loop, {window} outstanding per publisher"),
+    let settings = &report.settings;
+    let load = match settings["window"].as_u64() {
+        Some(window) => format!("closed loop, {} outstanding per publisher", count(window)),
+        None => format!("open loop, {} publishes/s", number(float(&settings["rate"]))),
     };
     writeln!(
         f,
-        "\n{} on {}: {} publishers -> {} subscribers, QoS {}, {} bytes, {load}, {} s\n",
+        "\n{} on {}: {} -> {}, QoS {}, {} bytes, {load}, {} s\n",
         report.scenario,
-        text("broker"),
-        text("publishers"),
-        text("subscribers"),
-        text("qos"),
-        text("payload"),
+        settings["broker"].as_str().unwrap_or_default(),
+        plural(&settings["publishers"], "publisher"),
+        plural(&settings["subscribers"], "subscriber"),
+        settings["qos"],
+        settings["payload"],
         number(report.steady_s),
     )
+}
+
+fn float(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_default()
+}
+
+fn plural(amount: &Value, noun: &str) -> String {
+    match amount.as_u64() {
+        Some(1) => format!("1 {noun}"),
+        amount => format!("{} {noun}s", count(amount.unwrap_or_default())),
+    }
 }
 
 fn write_rates(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
@@ -63,6 +73,10 @@ fn write_faults(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
         count(deliveries.duplicated_unmarked),
         count(deliveries.out_of_order),
     )?;
+    if deliveries.lost > 0 {
+        let drain = number(float(&report.settings["drain"]));
+        writeln!(f, "(lost: not delivered within {drain} s after the last publish was due)")?;
+    }
     let rare = [
         (publishes.unsent, "never sent: the broker did not take them"),
         (publishes.unacknowledged, "never acknowledged"),
@@ -189,14 +203,15 @@ mod tests {
     #[test]
     fn the_table_says_what_matters() {
         let settings = json!({"broker": "b:1", "publishers": 1, "subscribers": 5, "qos": 0,
-            "payload": 64, "rate": 10.0, "window": null});
+            "payload": 64, "rate": 10.0, "window": null, "drain": 5.0});
         let plan = Plan { publisher_count: 1, settings, ..plan() };
         let mut outcome = outcome();
         outcome.settlement.lost = 1_000;
         outcome.strays.foreign = 2;
         let table = Report::new(&plan, &outcome, machine()).to_string();
         for part in [
-            "test on b:1: 1 publishers -> 5 subscribers, QoS 0, 64 bytes, open loop, 10.0",
+            "test on b:1: 1 publisher -> 5 subscribers, QoS 0, 64 bytes, open loop, 10 publishes/s",
+            "(lost: not delivered within 5 s",
             "lost 1,000   duplicated 0",
             "2 foreign messages ignored",
             "50.0 ms",
