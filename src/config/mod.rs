@@ -1,1 +1,76 @@
-//! config
+//! What the broker is told by people: validated values, and the one table of options that the
+//! command line, the configuration file and the printed reference are derived from.
+//!
+//! Reading the file from disk is the caller's business; this module sees its text.
+
+mod file;
+mod options;
+mod value;
+
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr};
+
+pub use file::FileError;
+pub use options::{Limits, OptionRow, Section, options};
+pub use value::{Kind, Value, ValueError};
+
+/// Everything the broker is told at start. Each field has its row in [`options()`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Addresses where plain TCP connections are accepted; at least one.
+    pub listen: Vec<SocketAddr>,
+    /// Executors, 1..=64; `None` is one per available CPU.
+    pub cores: Option<usize>,
+    /// The least severe log lines shown.
+    pub log_level: LogLevel,
+    /// How much of everything is allowed.
+    pub limits: Limits,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 1883))],
+            cores: None,
+            log_level: LogLevel::Info,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// The severities of log lines, worst first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LogLevel {
+    /// The broker or one of its parts does not work.
+    Error,
+    /// Something to look at: a limit reached, a client that breaks the protocol.
+    Warn,
+    /// What the broker does as a whole.
+    Info,
+    /// What it does for each connection.
+    Debug,
+    /// What it does for each packet.
+    Trace,
+}
+
+impl LogLevel {
+    /// Every level, worst first.
+    pub const ALL: [Self; 5] = [Self::Error, Self::Warn, Self::Info, Self::Debug, Self::Trace];
+
+    /// The word for it in options and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

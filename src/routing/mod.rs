@@ -1,1 +1,26 @@
-//! routing
+//! Who wants what. Everything here is plain data of one shard.
+//!
+//! [`Partition`] says which shard owns a session or a topic. At the owner of a topic,
+//! [`Interest`] says which homes want it and [`Retained`] what was last retained; at a home,
+//! [`Subscriptions`] says which of its sessions want it. The first and the last share one map of
+//! filters: exact ones in a hash table, those with wildcards in a trie.
+//!
+//! Topics and filters are taken to be valid: the wire format has checked them.
+
+mod arena;
+mod filters;
+mod index;
+mod interest;
+mod level;
+#[cfg(test)]
+mod naive;
+mod partition;
+mod retained;
+mod subscribers;
+mod subscriptions;
+mod trie;
+
+pub use interest::Interest;
+pub use partition::{HomeSet, Partition, Placement, ShardId};
+pub use retained::Retained;
+pub use subscriptions::{Inserted, Removed, Subscriptions};

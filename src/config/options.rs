@@ -1,0 +1,311 @@
+//! THE table of options. A row here is a flag, a key of the configuration file, a line of the
+//! printed reference and, for a limit, the field of [`Limits`] with its default.
+
+use super::{Config, Kind, Value};
+
+/// One option.
+#[derive(Debug)]
+pub struct OptionRow {
+    /// Key in the file; the flag is the same with `-` for `_`.
+    pub name: &'static str,
+    /// Where in the file it stands.
+    pub section: Section,
+    /// What it takes.
+    pub kind: Kind,
+    /// Whether it may be given several times, as a list.
+    pub repeatable: bool,
+    /// What it means, in a few sentences with units. Starts with a space per line.
+    help: &'static str,
+    /// What happens without a value, if there is none by default.
+    unset: &'static str,
+    values: fn(&Config) -> Vec<Value>,
+    set: fn(&mut Config, &[Value]),
+}
+
+/// A table of the configuration file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// Keys before any table.
+    Top,
+    /// The table `[limits]`.
+    Limits,
+}
+
+/// Every option, in the order of the reference.
+pub fn options() -> impl Iterator<Item = &'static OptionRow> {
+    TOP_ROWS.iter().chain(LIMIT_ROWS)
+}
+
+impl OptionRow {
+    /// What it means, without spaces around.
+    pub fn help(&self) -> &'static str {
+        self.help.trim()
+    }
+
+    /// The flag without its dashes.
+    pub fn flag(&self) -> String {
+        self.name.replace('_', "-")
+    }
+
+    /// The values that `config` holds; none if it is unset.
+    pub fn values(&self, config: &Config) -> Vec<Value> {
+        (self.values)(config)
+    }
+
+    /// Puts values of [`Self::kind`] into `config`: one, or several if it is repeatable.
+    pub fn set(&self, config: &mut Config, values: &[Value]) {
+        assert!(!values.is_empty(), "{} needs a value", self.name);
+        assert!(self.repeatable || values.len() == 1, "{} takes one value", self.name);
+        (self.set)(config, values);
+    }
+
+    /// The default for people.
+    pub fn default_text(&self) -> String {
+        let values = self.values(&Config::default());
+        if values.is_empty() {
+            return self.unset.to_owned();
+        }
+        values.iter().map(Value::to_string).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// A field that one [`Value`] fits into.
+trait Field: Sized {
+    fn from_value(value: &Value) -> Self;
+    fn to_value(&self, kind: Kind) -> Value;
+}
+
+macro_rules! number_fields {
+    ($( $number:ty ),+) => {$(
+        impl Field for $number {
+            fn from_value(value: &Value) -> Self {
+                let (Value::Number(number) | Value::Bytes(number)) = value else {
+                    panic!("a number was parsed for this option, not {value:?}");
+                };
+                Self::try_from(*number).expect("the range of the kind fits the field")
+            }
+
+            fn to_value(&self, kind: Kind) -> Value {
+                let number = u64::try_from(*self).expect("no field is wider than 64 bits");
+                if matches!(kind, Kind::Bytes { .. }) {
+                    Value::Bytes(number)
+                } else {
+                    Value::Number(number)
+                }
+            }
+        }
+    )+};
+}
+
+number_fields!(u16, u32, usize);
+
+impl Field for bool {
+    fn from_value(value: &Value) -> Self {
+        *value == Value::Switch(true)
+    }
+
+    fn to_value(&self, _: Kind) -> Value {
+        Value::Switch(*self)
+    }
+}
+
+const TOP_ROWS: &[OptionRow] = &[
+    OptionRow {
+        name: "listen",
+        section: Section::Top,
+        kind: Kind::Address,
+        repeatable: true,
+        help: "Address and port where MQTT clients connect over TCP.",
+        unset: "",
+        values: |config| config.listen.iter().copied().map(Value::Address).collect(),
+        set: |config, values| config.listen = values.iter().map(address).collect(),
+    },
+    OptionRow {
+        name: "cores",
+        section: Section::Top,
+        kind: Kind::Count { min: 1, max: 64 },
+        repeatable: false,
+        help: "Executors, each on a core of its own.",
+        unset: "one per available CPU",
+        values: |config| {
+            config.cores.iter().map(|n| n.to_value(Kind::Count { min: 1, max: 64 })).collect()
+        },
+        set: |config, values| config.cores = Some(usize::from_value(&values[0])),
+    },
+    OptionRow {
+        name: "log_level",
+        section: Section::Top,
+        kind: Kind::Level,
+        repeatable: false,
+        help: "The least severe log lines shown.",
+        unset: "",
+        values: |config| vec![Value::Level(config.log_level)],
+        set: |config, values| {
+            if let Value::Level(level) = values[0] {
+                config.log_level = level;
+            }
+        },
+    },
+];
+
+fn address(value: &Value) -> std::net::SocketAddr {
+    let Value::Address(address) = value else {
+        panic!("an address was parsed for this option, not {value:?}");
+    };
+    *address
+}
+
+macro_rules! limits {
+    ($(
+        $( #[doc = $help:literal] )+
+        $name:ident: $type:ty = $default:expr, $kind:ident $( ( $min:expr, $max:expr ) )?;
+    )+) => {
+        /// How much of everything is allowed. Every queue and every table has its row.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub struct Limits {
+            $( $( #[doc = $help] )+ pub $name: $type, )+
+        }
+
+        impl Default for Limits {
+            fn default() -> Self {
+                Self { $( $name: $default, )+ }
+            }
+        }
+
+        const LIMIT_ROWS: &[OptionRow] = &[$({
+            const KIND: Kind = Kind::$kind $( { min: $min, max: $max } )?;
+            OptionRow {
+                name: stringify!($name),
+                section: Section::Limits,
+                kind: KIND,
+                repeatable: false,
+                help: concat!($( $help ),+),
+                unset: "",
+                values: |config| vec![config.limits.$name.to_value(KIND)],
+                set: |config, values| config.limits.$name = <$type>::from_value(&values[0]),
+            }
+        }),+];
+    };
+}
+
+const GIB: u64 = 1 << 30;
+const U16_MAX: u64 = u16::MAX as u64;
+const U32_MAX: u64 = u32::MAX as u64;
+
+// A doc comment here is also the help of the flag and the comment in the file.
+limits! {
+    /// Largest MQTT packet taken from a client, fixed header included.
+    packet_bytes_max: usize = 1 << 20, Bytes(16, 268_435_460);
+    /// Connections open at once in the whole process.
+    connection_count_max: usize = 100_000, Count(1, U32_MAX);
+    /// Bytes waiting to be sent on one connection.
+    /// A QoS 0 delivery that would exceed it is dropped and counted.
+    outbox_bytes_max: usize = 1 << 20, Bytes(1024, 4 * GIB);
+    /// QoS 1 and 2 deliveries waiting in one session, with or without a connection.
+    queue_count_max: usize = 10_000, Count(1, U32_MAX);
+    /// Bytes of the deliveries waiting in one session.
+    queue_bytes_max: usize = 16 << 20, Bytes(1024, 1024 * GIB);
+    /// Whether QoS 0 deliveries wait in a session that has no connection.
+    queue_qos0_offline: bool = false, Switch;
+    /// QoS 1 and 2 deliveries of one session sent and not yet acknowledged.
+    /// A lower Receive Maximum of the client goes first.
+    inflight_count_max: u16 = 256, Count(1, U16_MAX);
+    /// QoS 1 and 2 publishes of one client that the broker has not yet acknowledged.
+    receive_count_max: u16 = 1024, Count(1, U16_MAX);
+    /// Longest that a session may outlive its connection, in seconds.
+    /// 4294967295 is for ever.
+    session_expiry_s_max: u32 = u32::MAX, Seconds(0, U32_MAX);
+    /// Sessions in the whole process, with and without a connection.
+    session_count_max: usize = 10_000_000, Count(1, U32_MAX);
+    /// Subscriptions of one session.
+    subscription_count_max: usize = 100_000, Count(1, U32_MAX);
+    /// Levels of a topic or topic filter.
+    topic_level_count_max: usize = 128, Count(1, 65_536);
+    /// Retained messages in the whole process.
+    retained_count_max: usize = 10_000_000, Count(0, U32_MAX);
+    /// Longest time in seconds from accepting a connection to having its whole CONNECT.
+    connect_timeout_s: u16 = 10, Seconds(1, U16_MAX);
+    /// Messages waiting in one channel between two cores.
+    mesh_channel_count_max: usize = 4096, Count(1, 1 << 20);
+    /// Seconds after which a connection is closed whose outbox is full and has sent nothing.
+    slow_consumer_timeout_s: u16 = 30, Seconds(1, U16_MAX);
+    /// Longest time in seconds that sending what waits may take when the broker stops.
+    shutdown_timeout_s: u16 = 5, Seconds(0, U16_MAX);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    /// The least and the greatest value of a kind, as words.
+    fn ends(kind: Kind) -> [String; 2] {
+        match kind {
+            Kind::Count { min, max } | Kind::Bytes { min, max } | Kind::Seconds { min, max } => {
+                [min.to_string(), max.to_string()]
+            }
+            Kind::Switch => ["true".into(), "false".into()],
+            Kind::Level => ["error".into(), "trace".into()],
+            Kind::Address => ["0.0.0.0:0".into(), "[::1]:65535".into()],
+        }
+    }
+
+    #[test]
+    fn every_option_takes_both_ends_of_its_range_and_gives_them_back() {
+        for row in options() {
+            for word in ends(row.kind) {
+                let value = row.kind.parse(&word).unwrap();
+                let mut config = Config::default();
+                row.set(&mut config, std::slice::from_ref(&value));
+                assert_eq!(row.values(&config), [value], "{} {word}", row.name);
+            }
+        }
+    }
+
+    #[test]
+    fn setting_one_option_changes_no_other() {
+        for row in options() {
+            let [low, high] = ends(row.kind).map(|word| row.kind.parse(&word).unwrap());
+            let mut config = Config::default();
+            let other = if row.values(&config) == [low.clone()] { high } else { low };
+            row.set(&mut config, &[other]);
+            let changed = |r: &&OptionRow| r.values(&config) != r.values(&Config::default());
+            let changed: Vec<_> = options().filter(changed).map(|r| r.name).collect();
+            assert_eq!(changed, [row.name]);
+        }
+    }
+
+    #[test]
+    fn defaults_lie_in_range_and_say_so() {
+        for row in options() {
+            for value in row.values(&Config::default()) {
+                assert_eq!(row.kind.parse(&value.to_string()), Ok(value), "{}", row.name);
+            }
+            assert!(!row.default_text().is_empty(), "{}", row.name);
+            assert!(row.help().ends_with('.'), "{}", row.name);
+        }
+    }
+
+    #[test]
+    fn names_are_unique_and_end_in_their_unit() {
+        let mut seen = HashSet::new();
+        for row in options() {
+            assert!(seen.insert(row.name), "{}", row.name);
+            match row.kind {
+                Kind::Bytes { .. } => assert!(row.name.contains("_bytes"), "{}", row.name),
+                Kind::Seconds { .. } => assert!(row.name.contains("_s"), "{}", row.name),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn limits_default_to_what_the_reference_says() {
+        let limits = Limits::default();
+        assert_eq!(limits.packet_bytes_max, 1_048_576);
+        assert_eq!(limits.session_expiry_s_max, u32::MAX);
+        assert!(!limits.queue_qos0_offline);
+        let row = options().find(|row| row.name == "cores").unwrap();
+        assert_eq!(row.default_text(), "one per available CPU");
+    }
+}

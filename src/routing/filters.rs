@@ -1,0 +1,182 @@
+//! A map from filters to values that finds the values of all filters a topic matches.
+//!
+//! Filters without wildcard are found by one hash of the whole topic; the others lie in the
+//! [`Trie`]. Both share one store of texts and values.
+
+use super::arena::{Arena, Key};
+use super::index::Index;
+use super::level::has_wildcard;
+use super::trie::{Texts, Trie};
+use ahash::RandomState;
+
+#[derive(Debug)]
+pub(super) struct FilterMap<V> {
+    entries: Arena<Entry<V>>,
+    exact: Index,
+    wild: Trie,
+    hasher: RandomState,
+}
+
+#[derive(Debug)]
+struct Entry<V> {
+    filter: Box<str>,
+    value: V,
+}
+
+impl<V> Texts for Arena<Entry<V>> {
+    fn text(&self, key: Key) -> &str {
+        &self.get(key).filter
+    }
+}
+
+impl<V> FilterMap<V> {
+    /// An empty map whose hashes are keyed by `hasher`.
+    pub(super) fn new(hasher: RandomState) -> Self {
+        let wild = Trie::new(hasher.clone());
+        Self { entries: Arena::new(), exact: Index::default(), wild, hasher }
+    }
+
+    /// How many filters there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(super) fn get(&self, filter: &str) -> Option<&V> {
+        Some(&self.entries.get(self.find(filter)?).value)
+    }
+
+    pub(super) fn get_mut(&mut self, filter: &str) -> Option<&mut V> {
+        let key = self.find(filter)?;
+        Some(&mut self.entries.get_mut(key).value)
+    }
+
+    /// Adds a filter that is not in the map.
+    pub(super) fn insert(&mut self, filter: &str, value: V) {
+        debug_assert!(self.find(filter).is_none());
+        let key = self.entries.insert(Entry { filter: filter.into(), value });
+        if has_wildcard(filter) {
+            self.wild.insert(filter, key, &self.entries);
+        } else {
+            self.exact.insert(self.hasher.hash_one(filter), key.bits());
+        }
+    }
+
+    /// Takes a filter out, with its value.
+    pub(super) fn remove(&mut self, filter: &str) -> Option<V> {
+        let key = self.find(filter)?;
+        if has_wildcard(filter) {
+            self.wild.remove(filter, key, &self.entries);
+        } else {
+            self.exact.remove(self.hasher.hash_one(filter), key.bits());
+        }
+        Some(self.entries.remove(key).value)
+    }
+
+    /// Calls `found` with the value of every filter that matches `topic`, once per filter.
+    pub(super) fn for_each_match(&self, topic: &str, found: &mut impl FnMut(&V)) {
+        if let Some(key) = self.find_exact(topic) {
+            found(&self.entries.get(key).value);
+        }
+        let found_wild = &mut |key| found(&self.entries.get(key).value);
+        self.wild.for_each_match(topic, &self.entries, found_wild);
+    }
+
+    fn find(&self, filter: &str) -> Option<Key> {
+        if has_wildcard(filter) {
+            self.wild.find(filter, &self.entries)
+        } else {
+            self.find_exact(filter)
+        }
+    }
+
+    fn find_exact(&self, topic: &str) -> Option<Key> {
+        let key = |bits| Key::from_bits(bits).expect("no key is zero");
+        let is_it = |bits| *self.entries.get(key(bits)).filter == *topic;
+        self.exact.find(self.hasher.hash_one(topic), is_it).map(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::naive;
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn empty<V>() -> FilterMap<V> {
+        FilterMap::new(RandomState::with_seeds(1, 2, 3, 4))
+    }
+
+    fn matches(map: &FilterMap<usize>, topic: &str) -> Vec<usize> {
+        let mut found = Vec::new();
+        map.for_each_match(topic, &mut |value| found.push(*value));
+        found.sort_unstable();
+        found
+    }
+
+    #[test]
+    fn an_entry_costs_its_text_and_value() {
+        assert_eq!(size_of::<Option<Entry<u64>>>(), 24);
+    }
+
+    #[test]
+    fn nodes_go_with_the_filters_that_need_them() {
+        let mut map = empty();
+        for (value, filter) in ["a/b/c/+", "a/b/c/#", "a/b/+", "+/b", "x/+/y"].iter().enumerate() {
+            map.insert(filter, value);
+        }
+        assert_eq!(map.wild.node_count(), 4, "the root, a, a/b and a/b/c");
+        for (filter, node_count) in
+            [("a/b/c/+", 3), ("a/b/+", 1), ("x/+/y", 1), ("a/b/c/#", 1), ("+/b", 1)]
+        {
+            assert!(map.remove(filter).is_some());
+            assert_eq!(map.wild.node_count(), node_count, "without {filter}");
+        }
+        assert_eq!(map.len(), 0);
+    }
+
+    #[test]
+    fn the_deepest_filters_overflow_no_stack() {
+        let deep = "/".repeat(65_534);
+        let mut map = empty();
+        for (value, end) in ["+", "#", "a"].iter().enumerate() {
+            map.insert(&format!("+{deep}{end}"), value);
+        }
+        assert_eq!(matches(&map, &format!("{deep}a")), [0, 1, 2]);
+        assert_eq!(matches(&map, &deep), [0, 1]);
+        assert_eq!(map.remove(&format!("+{deep}#")), Some(1));
+        assert_eq!(matches(&map, &format!("x{deep}")), [0]);
+    }
+
+    proptest! {
+        #[test]
+        fn it_matches_what_the_specification_says(
+            steps in prop::collection::vec(naive::filter(), 0..60),
+            topics in prop::collection::vec(naive::topic(), 1..20),
+        ) {
+            let mut map = empty();
+            let mut model = BTreeMap::new();
+            for (value, filter) in steps.iter().enumerate() {
+                prop_assert_eq!(map.get(filter), model.get(filter));
+                if model.remove(filter).is_some() {
+                    prop_assert!(map.remove(filter).is_some());
+                } else {
+                    map.insert(filter, value);
+                    model.insert(filter.clone(), value);
+                }
+                prop_assert_eq!(map.len(), model.len());
+                prop_assert!(map.wild.node_count() <= model.len() * 8 + 1);
+            }
+            for topic in &topics {
+                let wanted = model.iter().filter(|(filter, _)| naive::matches(filter, topic));
+                let mut wanted: Vec<_> = wanted.map(|(_, value)| *value).collect();
+                wanted.sort_unstable();
+                prop_assert_eq!(matches(&map, topic), wanted, "{}", topic);
+            }
+            for (filter, value) in model {
+                prop_assert_eq!(map.remove(&filter), Some(value));
+            }
+            prop_assert_eq!((map.len(), map.wild.node_count()), (0, 1));
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The subscriptions of the sessions that live on this shard, found by topic.
+
+use super::filters::FilterMap;
+use super::subscribers::{Removal, Subscribers};
+use ahash::RandomState;
+use std::hash::Hash;
+
+/// Who subscribes to what: filters, each with subscribers `S` and their options `O`.
+///
+/// Filters and topics are taken to be valid; the wire format has checked them.
+#[derive(Debug)]
+pub struct Subscriptions<S, O> {
+    filters: FilterMap<Subscribers<S, O>>,
+    hasher: RandomState,
+    len: usize,
+    version: u64,
+}
+
+/// What an insert met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Inserted<O> {
+    /// The filter had no subscriber before.
+    pub first_for_filter: bool,
+    /// The subscriber had subscribed to the filter before, with these options
+    /// [MQTT-3.8.4-3].
+    pub replaced: Option<O>,
+}
+
+/// What a remove met.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Removed {
+    /// The subscriber had subscribed to the filter.
+    pub existed: bool,
+    /// The filter has no subscriber any more.
+    pub last_for_filter: bool,
+}
+
+impl<S: Copy + Eq + Hash, O: Copy> Subscriptions<S, O> {
+    /// No subscriptions, with hashes keyed at random.
+    pub fn new() -> Self {
+        Self::with_hasher(RandomState::new())
+    }
+
+    /// No subscriptions, with hashes keyed by `seed`, which nobody outside should know.
+    pub fn with_seed(seed: [u64; 4]) -> Self {
+        Self::with_hasher(RandomState::with_seeds(seed[0], seed[1], seed[2], seed[3]))
+    }
+
+    fn with_hasher(hasher: RandomState) -> Self {
+        Self { filters: FilterMap::new(hasher.clone()), hasher, len: 0, version: 0 }
+    }
+
+    /// Adds a subscription, or replaces the options of the one that is there [MQTT-3.8.4-3].
+    pub fn insert(&mut self, filter: &str, subscriber: S, options: O) -> Inserted<O> {
+        self.version += 1;
+        if let Some(subscribers) = self.filters.get_mut(filter) {
+            let replaced = subscribers.insert(subscriber, options, &self.hasher);
+            self.len += usize::from(replaced.is_none());
+            return Inserted { first_for_filter: false, replaced };
+        }
+        self.filters.insert(filter, Subscribers::One((subscriber, options)));
+        self.len += 1;
+        Inserted { first_for_filter: true, replaced: None }
+    }
+
+    /// Takes a subscription out, if it is there.
+    pub fn remove(&mut self, filter: &str, subscriber: S) -> Removed {
+        let removal = match self.filters.get_mut(filter) {
+            Some(subscribers) => subscribers.remove(subscriber, &self.hasher),
+            None => Removal::Absent,
+        };
+        if removal == Removal::Absent {
+            return Removed { existed: false, last_for_filter: false };
+        }
+        let last_for_filter = removal == Removal::LastIsLeft;
+        if last_for_filter {
+            self.filters.remove(filter);
+        }
+        self.len -= 1;
+        self.version += 1;
+        Removed { existed: true, last_for_filter }
+    }
+
+    /// The options under which a subscriber has subscribed to a filter.
+    pub fn get(&self, filter: &str, subscriber: S) -> Option<O> {
+        let subscribers = self.filters.get(filter)?;
+        subscribers.options(subscriber, &self.hasher)
+    }
+
+    /// Calls `found` for every subscription that matches `topic`. A subscriber with several
+    /// matching filters is found once for each.
+    pub fn for_each_match(&self, topic: &str, found: &mut impl FnMut(S, &O)) {
+        self.filters.for_each_match(topic, &mut |subscribers| {
+            for (subscriber, options) in subscribers.as_slice() {
+                found(*subscriber, options);
+            }
+        });
+    }
+
+    /// Changes whenever the answer of [`Self::for_each_match`] may have changed; for caches.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// How many subscriptions there are: pairs of filter and subscriber.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no subscription.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many different filters there are.
+    pub fn filter_count(&self) -> usize {
+        self.filters.len()
+    }
+}
+
+impl<S: Copy + Eq + Hash, O: Copy> Default for Subscriptions<S, O> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::naive;
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn found(subscriptions: &Subscriptions<u8, usize>, topic: &str) -> Vec<(u8, usize)> {
+        let mut found = Vec::new();
+        subscriptions.for_each_match(topic, &mut |s, o| found.push((s, *o)));
+        found.sort_unstable();
+        found
+    }
+
+    #[test]
+    fn first_and_last_of_a_filter_are_told() {
+        let mut subscriptions = Subscriptions::with_seed([1, 2, 3, 4]);
+        for filter in ["a/b", "a/+"] {
+            let first = Inserted { first_for_filter: true, replaced: None };
+            assert_eq!(subscriptions.insert(filter, 1, 10), first);
+            let second = Inserted { first_for_filter: false, replaced: None };
+            assert_eq!(subscriptions.insert(filter, 2, 20), second);
+            let again = Inserted { first_for_filter: false, replaced: Some(10) };
+            assert_eq!(subscriptions.insert(filter, 1, 11), again);
+        }
+        assert_eq!((subscriptions.len(), subscriptions.filter_count()), (4, 2));
+        assert_eq!(found(&subscriptions, "a/b"), [(1, 11), (1, 11), (2, 20), (2, 20)]);
+        for filter in ["a/b", "a/+"] {
+            let absent = Removed { existed: false, last_for_filter: false };
+            assert_eq!(subscriptions.remove(filter, 3), absent);
+            let one = Removed { existed: true, last_for_filter: false };
+            assert_eq!(subscriptions.remove(filter, 1), one);
+            let last = Removed { existed: true, last_for_filter: true };
+            assert_eq!(subscriptions.remove(filter, 2), last);
+            assert_eq!(subscriptions.remove(filter, 2), absent);
+        }
+        assert!(subscriptions.is_empty());
+    }
+
+    #[test]
+    fn the_version_moves_with_every_change_and_only_then() {
+        let mut subscriptions = Subscriptions::new();
+        let mut versions = vec![subscriptions.version()];
+        subscriptions.insert("a/#", 1, 0);
+        versions.push(subscriptions.version());
+        subscriptions.insert("a/#", 1, 1);
+        versions.push(subscriptions.version());
+        subscriptions.remove("a/#", 1);
+        versions.push(subscriptions.version());
+        subscriptions.remove("a/#", 1);
+        found(&subscriptions, "a");
+        assert_eq!(subscriptions.version(), versions[3]);
+        versions.dedup();
+        assert_eq!(versions.len(), 4);
+    }
+
+    /// The examples of MQTT 3.1.1, section 4.7, and their neighbours: where they stand, filter,
+    /// topic, whether it matches.
+    const EXAMPLES: &[(&str, &str, &str, bool)] = &[
+        ("4.7.1.2", "sport/tennis/player1/#", "sport/tennis/player1", true),
+        ("4.7.1.2", "sport/tennis/player1/#", "sport/tennis/player1/ranking", true),
+        ("4.7.1.2", "sport/tennis/player1/#", "sport/tennis/player1/score/wimbledon", true),
+        ("4.7.1.2", "sport/tennis/player1/#", "sport/tennis/player2", false),
+        ("4.7.1.2", "sport/#", "sport", true),
+        ("4.7.1.2", "#", "sport/tennis", true),
+        ("4.7.1.2", "#", "/", true),
+        ("4.7.1.2", "sport/tennis/#", "sport/tennis/", true),
+        ("4.7.1.2", "sport/tennis/#", "sport", false),
+        ("4.7.1.3", "sport/tennis/+", "sport/tennis/player1", true),
+        ("4.7.1.3", "sport/tennis/+", "sport/tennis/player2", true),
+        ("4.7.1.3", "sport/tennis/+", "sport/tennis/player1/ranking", false),
+        ("4.7.1.3", "sport/+", "sport", false),
+        ("4.7.1.3", "sport/+", "sport/", true),
+        ("4.7.1.3", "+", "sport", true),
+        ("4.7.1.3", "+/tennis/#", "sport/tennis", true),
+        ("4.7.1.3", "sport/+/player1", "sport/tennis/player1", true),
+        ("4.7.1.3", "sport/+/player1", "sport//player1", true),
+        ("4.7.1.3", "+/+", "/finance", true),
+        ("4.7.1.3", "/+", "/finance", true),
+        ("4.7.1.3", "+", "/finance", false),
+        ("MQTT-4.7.2-1", "#", "$SYS/broker/uptime", false),
+        ("MQTT-4.7.2-1", "+/monitor/Clients", "$SYS/monitor/Clients", false),
+        ("MQTT-4.7.2-1", "+", "$SYS", false),
+        ("4.7.2", "$SYS/#", "$SYS/broker/uptime", true),
+        ("4.7.2", "$SYS/#", "$SYS", true),
+        ("4.7.2", "$SYS/monitor/+", "$SYS/monitor/Clients", true),
+        ("4.7.2", "a/#", "a/$SYS", true),
+        ("4.7.2", "+/+", "a/$SYS", true),
+        ("4.7.3", "ACCOUNTS", "Accounts", false),
+        ("4.7.3", "Accounts payable", "Accounts payable", true),
+        ("4.7.3", "/finance", "finance", false),
+        ("4.7.3", "finance/", "finance", false),
+        ("4.7.3", "/", "/", true),
+        ("MQTT-4.7.3-4", "caf\u{e9}", "cafe\u{301}", false),
+    ];
+
+    #[test]
+    fn the_examples_of_the_specification_hold() {
+        for (clause, filter, topic, expected) in EXAMPLES {
+            let mut subscriptions = Subscriptions::new();
+            subscriptions.insert(filter, 1, 0);
+            let matched = !found(&subscriptions, topic).is_empty();
+            assert_eq!(matched, *expected, "{clause}: {filter} and {topic}");
+            assert_eq!(naive::matches(filter, topic), *expected, "{clause}, in the model");
+        }
+        let mut together = Subscriptions::new();
+        for (number, (_, filter, _, _)) in EXAMPLES.iter().enumerate() {
+            together.insert(filter, 1, number);
+        }
+        for (clause, filter, topic, expected) in EXAMPLES {
+            let options = together.get(filter, 1).expect("it was inserted");
+            let matched = found(&together, topic).contains(&(1, options));
+            assert_eq!(matched, *expected, "{clause}: {filter} among others and {topic}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_finds_what_the_specification_says(
+            steps in prop::collection::vec((naive::filter(), 0_u8..4), 0..80),
+            topics in prop::collection::vec(naive::topic(), 1..10),
+        ) {
+            let mut subscriptions = Subscriptions::with_seed([1, 2, 3, 4]);
+            let mut model: BTreeMap<(String, u8), usize> = BTreeMap::new();
+            for (number, (filter, subscriber)) in steps.into_iter().enumerate() {
+                let others = model.keys().filter(|(f, s)| *f == filter && *s != subscriber).count();
+                let pair = (filter.clone(), subscriber);
+                if number % 3 == 0 && let Some(options) = model.remove(&pair) {
+                    prop_assert_eq!(subscriptions.get(&filter, subscriber), Some(options));
+                    let removed = subscriptions.remove(&filter, subscriber);
+                    prop_assert_eq!(removed, Removed { existed: true, last_for_filter: others == 0 });
+                } else {
+                    let replaced = model.insert(pair, number);
+                    let first_for_filter = others == 0 && replaced.is_none();
+                    let inserted = subscriptions.insert(&filter, subscriber, number);
+                    prop_assert_eq!(inserted, Inserted { first_for_filter, replaced });
+                }
+                prop_assert_eq!(subscriptions.len(), model.len());
+            }
+            for topic in &topics {
+                let wanted = model.iter().filter(|((filter, _), _)| naive::matches(filter, topic));
+                let mut wanted: Vec<_> = wanted.map(|((_, s), options)| (*s, *options)).collect();
+                wanted.sort_unstable();
+                prop_assert_eq!(found(&subscriptions, topic), wanted, "{}", topic);
+            }
+        }
+    }
+}
