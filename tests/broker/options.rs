@@ -4,6 +4,7 @@ use std::process::{Command, Output};
 
 use crate::harness::broker::{Broker, program};
 use crate::harness::client::Client;
+use crate::harness::files::TempFile;
 
 fn run(arguments: &[&str]) -> Output {
     Command::new(program()).args(arguments).output().expect("the broker can be started")
@@ -13,25 +14,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// A configuration file that is gone at the end of the test.
-struct ConfigFile(std::path::PathBuf);
-
-impl ConfigFile {
-    fn new(name: &str, text: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("ringmq-{}-{name}.toml", std::process::id()));
-        std::fs::write(&path, text).expect("the temporary directory can be written");
-        Self(path)
-    }
-
-    fn path(&self) -> &str {
-        self.0.to_str().expect("our own name is UTF-8")
-    }
-}
-
-impl Drop for ConfigFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
-    }
+fn config_file(name: &str, text: &str) -> TempFile {
+    TempFile::new(name, text.as_bytes())
 }
 
 /// Expects exit status 2 and all of these parts in what was said on standard error.
@@ -60,11 +44,11 @@ fn bad_options_end_with_status_2_and_say_what_was_expected() {
 
 #[test]
 fn a_bad_configuration_file_is_refused_with_line_and_column() {
-    let file = ConfigFile::new("unknown", "cores = 1\n\n[limits]\n  pakcet_bytes_max = 1000\n");
+    let file = config_file("unknown", "cores = 1\n\n[limits]\n  pakcet_bytes_max = 1000\n");
     refuses(&["--config", file.path()], &[&format!("{}:4:3", file.path()), "packet_bytes_max"]);
-    let file = ConfigFile::new("type", "cores = \"two\"\n");
+    let file = config_file("type", "cores = \"two\"\n");
     refuses(&["--config", file.path()], &[&format!("{}:1:9", file.path()), "cores"]);
-    let file = ConfigFile::new("syntax", "cores = 1\nlisten = [\n");
+    let file = config_file("syntax", "cores = 1\nlisten = [\n");
     refuses(&["--config", file.path()], &[&format!("{}:", file.path())]);
 }
 
@@ -88,14 +72,14 @@ fn help_and_version_go_to_standard_output() {
 fn what_print_config_prints_is_a_configuration_file() {
     let printed = run(&["--print-config", "--cores", "1", "--packet-bytes-max", "2000"]);
     assert!(printed.status.success());
-    let file = ConfigFile::new("printed", &text(&printed.stdout));
+    let file = config_file("printed", &text(&printed.stdout));
     let again = run(&["--print-config", "--config", file.path()]);
     assert_eq!(text(&again.stdout), text(&printed.stdout));
 }
 
 #[test]
 fn the_configuration_file_is_used_and_a_flag_goes_over_it() {
-    let file = ConfigFile::new(
+    let file = config_file(
         "used",
         "listen = \"127.0.0.1:1\"\ncores = 1\n[limits]\npacket_bytes_max = 200\n",
     );

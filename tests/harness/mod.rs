@@ -16,4 +16,6 @@ pub(crate) mod broker;
 #[cfg(feature = "server")]
 pub(crate) mod client;
 #[cfg(feature = "server")]
+pub(crate) mod files;
+#[cfg(feature = "server")]
 pub(crate) mod program;

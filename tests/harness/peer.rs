@@ -55,7 +55,7 @@ impl<L: Link> Peer<L> {
         Self { link: Some(link), unread: Vec::new(), bindings: Bindings::new() }
     }
 
-    /// Whether this client has no connection, by its own doing or since it saw the other side close.
+    /// Whether this client has no connection: it ended it, or saw the other side close.
     pub(crate) fn is_closed(&self) -> bool {
         self.link.is_none()
     }
@@ -85,7 +85,7 @@ impl<L: Link> Peer<L> {
         self.expect_any_order(&[text])
     }
 
-    /// Expects this packet next, and not after the usual patience but after this one at the latest.
+    /// Expects this packet next, and the first of it within this patience, not the usual one.
     pub(crate) fn expect_within(&mut self, text: &str, patience: Duration) -> Outcome {
         self.receive(patience);
         if self.unread.is_empty() {

@@ -1,7 +1,7 @@
 //! Programs of strangers that talk to the broker: their output line by line, and their end.
 
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
 use super::broker::{lines_of, wait_for};
@@ -18,10 +18,16 @@ pub(crate) struct Program {
 
 impl Program {
     pub(crate) fn start(mut command: Command) -> Self {
+        command.stdin(Stdio::null());
+        Self::start_with_input(command)
+    }
+
+    /// Starts a command that has its standard input set.
+    pub(crate) fn start_with_input(mut command: Command) -> Self {
         let name = format!("{command:?}");
         let (reader, writer) = std::io::pipe().expect("a pipe can be made");
         let errors = writer.try_clone().expect("a descriptor can be duplicated");
-        command.stdin(Stdio::null()).stdout(writer).stderr(errors);
+        command.stdout(writer).stderr(errors);
         let child = command.spawn().unwrap_or_else(|error| {
             panic!("cannot start {name}: {error}. Install what scripts/interop-setup asks for.")
         });
@@ -30,30 +36,23 @@ impl Program {
         Self { child, lines: lines_of(reader), name }
     }
 
-    /// The next line of output; the end of the output is a failure.
+    /// Reads until there is a line with this in it.
     #[track_caller]
-    pub(crate) fn next_line(&self) -> String {
-        match self.lines.recv_timeout(PATIENCE) {
-            Ok(line) => line,
-            Err(RecvTimeoutError::Timeout) => panic!("{} stays silent", self.name),
-            Err(RecvTimeoutError::Disconnected) => panic!("{} ended early", self.name),
-        }
+    pub(crate) fn line_with(&self, part: &str) {
+        self.lines_with(&[part]);
     }
 
-    /// Reads until a line that has this in it, and gives that line.
+    /// Reads until each of these is in a line, in whatever order, and gives all lines.
     #[track_caller]
-    pub(crate) fn line_with(&self, part: &str) -> String {
-        let mut seen = Vec::new();
-        loop {
-            let line = match self.lines.recv_timeout(PATIENCE) {
-                Ok(line) => line,
-                Err(error) => panic!("{}: {error} before {part:?} came: {seen:#?}", self.name),
-            };
-            if line.contains(part) {
-                return line;
+    pub(crate) fn lines_with(&self, parts: &[&str]) -> Vec<String> {
+        let mut lines: Vec<String> = Vec::new();
+        while !parts.iter().all(|part| lines.iter().any(|line| line.contains(part))) {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => lines.push(line),
+                Err(error) => panic!("{}: {error} before {parts:?} came: {lines:#?}", self.name),
             }
-            seen.push(line);
         }
+        lines
     }
 
     /// Waits for the end and gives the exit status and the lines that were not read yet.
