@@ -124,17 +124,18 @@ impl Core {
         }
     }
 
-    /// Ends a turn: writes what waits, rings other shards, sets the alarm. Calls `stalled` with
-    /// each connection whose peer takes no more for now. Ready when it is the others' turn.
+    /// Ends a turn: writes what waits, rings other shards, sets the alarm. Ready when it is the
+    /// others' turn, or when there are connections in `stalled`: those whose peer takes no more
+    /// for now.
     pub(super) fn poll_turn(
         &mut self,
-        cx: &mut Context<'_>,
-        mut stalled: impl FnMut(ConnectionId),
+        cx: &Context<'_>,
+        stalled: &mut Vec<ConnectionId>,
     ) -> Poll<()> {
         let mut writes = 0;
         while let Some(id) = self.effects.connections.next_dirty() {
             if self.write(id) {
-                stalled(id);
+                stalled.push(id);
             }
             writes += 1;
             if writes == WRITES_PER_TURN {
@@ -143,7 +144,7 @@ impl Core {
         }
         self.wakes += self.effects.mesh.ring();
         self.set_alarm();
-        if self.effects.connections.has_dirty() {
+        if self.effects.connections.has_dirty() || !stalled.is_empty() {
             return Poll::Ready(());
         }
         self.effects.turn = Some(cx.waker().clone());

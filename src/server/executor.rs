@@ -119,8 +119,11 @@ fn spawn_into<T: 'static>(
 fn spawn_turn(core: &Shared) {
     let core = Rc::clone(core);
     let turn = async move {
+        let mut stalled = Vec::new();
         loop {
-            poll_fn(|cx| core.borrow_mut().poll_turn(cx, |id| spawn_drain(&core, id))).await;
+            poll_fn(|cx| core.borrow_mut().poll_turn(cx, &mut stalled)).await;
+            // A task that is spawned begins at once, and borrows the core.
+            stalled.drain(..).for_each(|id| spawn_drain(&core, id));
             breathe().await;
         }
     };
