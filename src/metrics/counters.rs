@@ -58,6 +58,7 @@ counters! {
     sessions: Gauge = "Sessions held now, with and without a connection.";
     subscriptions: Gauge = "Subscriptions held now.";
     retained: Gauge = "Retained messages held now.";
+    retained_refused: Counter = "Messages not retained: too many were.";
     bytes_received: Counter = "Bytes read from clients.";
     bytes_sent: Counter = "Bytes written to clients.";
     publishes_received_qos0: Counter = "Publishes taken from clients at QoS 0.";

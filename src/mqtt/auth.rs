@@ -41,3 +41,37 @@ impl<'a> Auth<'a> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{V3, V5, accepts, refuses, refuses_cut};
+    use super::*;
+
+    #[test]
+    fn valid_auths() {
+        accepts(&V5, 0xF0, b""); // 3.15.2.1
+        accepts(&V5, 0xF0, b"\0\x04\x15\0\x01m");
+        accepts(&V5, 0xF0, b"\x18\x08\x15\0\x01m\x16\0\x01d");
+        accepts(&V5, 0xF0, b"\x19\x04\x15\0\x01m");
+    }
+
+    #[test]
+    fn auths_that_are_none() {
+        refuses_cut(Version::V5, 0xF0, b"\x18\x08\x15\0\x01m\x16\0\x01d", |len| len == 0);
+        refuses(&V5, 0xF0, b"\x18\x04\x15\0\x01m\0", DecodeError::TrailingBytes, 0x81);
+        for body in [b"\x18\0" as &[u8], b"\0\0", b"\x18\x04\x16\0\x01d"] {
+            let error = DecodeError::AuthenticationMethodMissing; // 3.15.2.2.2
+            refuses(&V5, 0xF0, body, error, 0x82);
+        }
+        let error = DecodeError::PacketTypeReserved { kind: 15 }; // 3.1.1: table 2.1
+        refuses(&V3, 0xF0, b"\x18\x04\x15\0\x01m", error, 0x81);
+        refuses(&V3, 0xF0, b"", error, 0x81);
+    }
+
+    #[test]
+    #[should_panic(expected = "5.0 only")]
+    fn auth_is_not_written_for_3_1_1() {
+        let auth = Auth { reason: ReasonCode::Success, properties: Properties::EMPTY };
+        auth.encode(Version::V311, &mut vec![]);
+    }
+}

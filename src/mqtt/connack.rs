@@ -55,3 +55,49 @@ fn decode_reason(code: u8, version: Version) -> Result<ReasonCode, DecodeError> 
     }
     ReasonCode::from_v311_connect_return_code(code).ok_or(DecodeError::ReasonCodeInvalid { code })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{
+        STRICT, V3, V5, V31, V311, accepts, accepts_as, encode, packet, refuses, refuses_cut,
+    };
+    use super::*;
+
+    #[test]
+    fn valid_connacks() {
+        accepts(&V3, 0x20, b"\0\0");
+        accepts(&V311, 0x20, b"\x01\0");
+        accepts(&V5, 0x20, b"\0\0\0");
+        accepts(&V5, 0x20, b"\x01\0\0");
+        accepts(&V5, 0x20, b"\0\x87\x06\x26\0\x01k\0\0");
+        refuses_cut(Version::V311, 0x20, b"\0\0", |_| false);
+        refuses_cut(Version::V5, 0x20, b"\x01\0\x03\x21\0\x0A", |_| false);
+        refuses(&V3, 0x20, b"\0\0\0", DecodeError::TrailingBytes, 0x81);
+        refuses(&V5, 0x20, b"\0\0\0\0", DecodeError::TrailingBytes, 0x81);
+    }
+
+    #[test]
+    fn flags() {
+        for flags in 2..=0xFF {
+            let error = DecodeError::ConnackFlagsReserved; // [MQTT-3.2.2-1]
+            refuses(&V311, 0x20, &[flags, 0], error, 0x81);
+            refuses(&V5, 0x20, &[flags, 0, 0], error, 0x81);
+            accepts_as(&V31, 0x20, &[flags, 0], &packet(0x20, &[0, 0])); // not used in 3.1
+        }
+        let error = DecodeError::SessionPresentWithError; // [MQTT-3.2.2-6], 3.1.1: [MQTT-3.2.2-4]
+        refuses(&V311, 0x20, b"\x01\x05", error, 0x82);
+        refuses(&V5, 0x20, b"\x01\x87\0", error, 0x82);
+    }
+
+    #[test]
+    fn a_refusal_of_5_0_is_said_as_3_1_1_can_say_it() {
+        let refusal = super::super::Packet::Connack(Connack {
+            session_present: false,
+            reason: ReasonCode::Banned,
+            properties: Properties::EMPTY,
+        });
+        assert_eq!(encode(&refusal, Version::V311), b"\x20\x02\0\x05");
+        assert_eq!(encode(&refusal, Version::V5), b"\x20\x03\0\x8A\0");
+        assert!(STRICT.iter().all(|&version| encode(&refusal, version)[0] == 0x20));
+    }
+}

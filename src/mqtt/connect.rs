@@ -179,3 +179,186 @@ fn decode_credential<'a, T>(
     }
     decode(reader).map(Some)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{
+        ALL, STRICT, V3, V5, V31, V311, accepts, accepts_as, decode, packet, refuses, refuses_cut,
+    };
+    use super::*;
+
+    /// The body of a CONNECT with keep alive 10 and no properties.
+    fn body(version: Version, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let name = version.protocol_name();
+        let properties: &[u8] = if version.is_v5() { &[0] } else { &[] };
+        let level = [version.level(), flags, 0, 10];
+        [&[0, name.len() as u8], name, &level, properties, payload].concat()
+    }
+
+    #[track_caller]
+    fn accepts_flags(versions: &[Version], flags: u8, payload: &[u8]) {
+        for &version in versions {
+            accepts(&ALL, 0x10, &body(version, flags, payload));
+        }
+    }
+
+    #[track_caller]
+    fn refuses_flags(versions: &[Version], flags: u8, payload: &[u8], error: DecodeError) {
+        for &version in versions {
+            refuses(&ALL, 0x10, &body(version, flags, payload), error, 0x81);
+        }
+    }
+
+    #[test]
+    fn fields_of_a_full_connect() {
+        let body = b"\0\x04MQTT\x05\xEE\x01\x02\x05\x11\0\0\0\x09\0\x02id\
+            \x05\x18\0\0\0\x03\0\x03w/t\0\x02\0\xFF\0\x04user\0\x03\xFFpw";
+        let bytes = packet(0x10, body);
+        let connect = match decode(&bytes, Version::V31) {
+            Ok(super::super::Packet::Connect(connect)) => connect,
+            other => panic!("{other:?}"),
+        };
+        let will = connect.will.expect("a will");
+        assert_eq!(connect.version, Version::V5);
+        assert!(connect.clean_start && will.retain);
+        assert_eq!((connect.keep_alive_s, will.qos), (0x0102, QoS::AtLeastOnce));
+        assert_eq!((connect.client_id, will.topic.as_str()), ("id", "w/t"));
+        assert_eq!(will.payload, b"\0\xFF");
+        assert_eq!((connect.username, connect.password), (Some("user"), Some(b"\xFFpw" as &[u8])));
+        assert_eq!(connect.properties.session_expiry_interval_s(), Some(9));
+        assert_eq!(will.properties.will_delay_interval_s(), Some(3));
+        accepts(&ALL, 0x10, body);
+    }
+
+    #[test]
+    fn valid_connects() {
+        accepts_flags(&ALL, 0x02, b"\0\x01c");
+        accepts_flags(&ALL, 0x00, b"\0\x01c");
+        accepts_flags(&ALL, 0x02, b"\0\0"); // whether it may be empty is the session's to say
+        accepts_flags(&ALL, 0x02, "\0\u{3}\u{feff}".as_bytes()); // [MQTT-1.5.4-3]
+        for will in [0x04, 0x0C, 0x14, 0x24, 0x2C, 0x34] {
+            accepts_flags(&V3, will, b"\0\x01c\0\x01t\0\x01p");
+            accepts_flags(&V5, will, b"\0\x01c\0\0\x01t\0\x01p");
+        }
+        accepts_flags(&ALL, 0x82, b"\0\x01c\0\x01u");
+        accepts_flags(&ALL, 0x82, b"\0\x01c\0\0");
+        accepts_flags(&ALL, 0xC2, b"\0\x01c\0\x01u\0\x01p");
+        accepts_flags(&ALL, 0xC2, b"\0\x01c\0\x01u\0\x02\0\xFF"); // a password is any bytes
+    }
+
+    #[test]
+    fn a_cut_connect_is_malformed() {
+        for version in STRICT {
+            let will: &[u8] = if version.is_v5() { b"\0" } else { b"" };
+            let payload = [b"\0\x01c", will, b"\0\x01t\0\x01p\0\x01u\0\x01p"].concat();
+            refuses_cut(version, 0x10, &body(version, 0xC6, &payload), |_| false);
+        }
+        // 3.1 allows for user name and password to be missing.
+        let whole = body(Version::V31, 0xC2, b"\0\x01c\0\x01u\0\x01p");
+        let (no_password, no_username) = (whole.len() - 3, whole.len() - 6);
+        refuses_cut(Version::V31, 0x10, &whole, |len| len == no_password || len == no_username);
+        let missing = body(Version::V31, 0xC2, b"\0\x01c");
+        let canonical = packet(0x10, &body(Version::V31, 0x02, b"\0\x01c"));
+        accepts_as(&V31, 0x10, &missing, &canonical);
+    }
+
+    #[test]
+    fn bytes_after_the_last_field_are_malformed() {
+        refuses_flags(&ALL, 0x02, b"\0\x01c\0", DecodeError::TrailingBytes);
+        refuses_flags(&ALL, 0x02, b"\0\x01c\0\x01u", DecodeError::TrailingBytes); // [MQTT-3.1.2-16]
+        refuses_flags(&ALL, 0x82, b"\0\x01c\0\x01u\0\x01p", DecodeError::TrailingBytes);
+    }
+
+    #[test]
+    fn protocol_names_that_are_none() {
+        // [MQTT-3.1.2-1]
+        for name in [b"\0\x04mqtt" as &[u8], b"\0\x04MQTX", b"\0\x03MQT", b"\0\0", b"\0\x06MQIsdP"]
+        {
+            let body = [name, b"\x04\x02\0\x0A\0\x01c"].concat();
+            refuses(&ALL, 0x10, &body, DecodeError::ProtocolName, 0x84);
+        }
+        assert_eq!(DecodeError::ProtocolName.v311_connect_return_code(), None);
+    }
+
+    #[test]
+    fn an_unsupported_level_is_said_before_anything_else_is_judged() {
+        // [MQTT-3.1.2-2]
+        for level in (0..=0xFF).filter(|level| ![4, 5].contains(level)) {
+            let body = [b"\0\x04MQTT" as &[u8], &[level]].concat();
+            refuses(&ALL, 0x10, &body, DecodeError::UnsupportedVersion { level }, 0x84);
+            let body = [b"\0\x04MQTT" as &[u8], &[level], b"\xFF\xFF\xFF nonsense"].concat();
+            refuses(&ALL, 0x10, &body, DecodeError::UnsupportedVersion { level }, 0x84);
+        }
+        for level in (0..=0xFF).filter(|&level| level != 3) {
+            let body = [b"\0\x06MQIsdp" as &[u8], &[level], b"\x02\0\0\0\x01c"].concat();
+            refuses(&ALL, 0x10, &body, DecodeError::UnsupportedVersion { level }, 0x84);
+        }
+        let error = DecodeError::UnsupportedVersion { level: 6 };
+        assert_eq!(error.v311_connect_return_code(), Some(1));
+    }
+
+    #[test]
+    fn the_version_is_known_even_of_a_connect_that_is_refused() {
+        for version in ALL {
+            let bytes = packet(0x10, &body(version, 0xFF, b"nonsense"));
+            let (frame, _) = super::super::split(&bytes, 100).expect("valid").expect("whole");
+            assert_eq!(Connect::version_of(frame), Ok(version));
+        }
+    }
+
+    #[test]
+    fn reserved_flag() {
+        // [MQTT-3.1.2-3]; 3.1 does not use the bit.
+        refuses_flags(&STRICT, 0x03, b"\0\x01c", DecodeError::ConnectFlagsReserved);
+        let canonical = packet(0x10, &body(Version::V31, 0x02, b"\0\x01c"));
+        accepts_as(&V31, 0x10, &body(Version::V31, 0x03, b"\0\x01c"), &canonical);
+    }
+
+    #[test]
+    fn will_flags() {
+        // [MQTT-3.1.2-11] [MQTT-3.1.2-13], 3.1.1: [MQTT-3.1.2-13] [MQTT-3.1.2-15]
+        for flags in [0x08, 0x10, 0x18, 0x20, 0x28, 0x30] {
+            refuses_flags(&ALL, flags, b"\0\x01c", DecodeError::WillFlagsWithoutWill);
+        }
+        // [MQTT-3.1.2-12], 3.1.1: [MQTT-3.1.2-14]
+        for flags in [0x1C, 0x3C] {
+            refuses_flags(&V3, flags, b"\0\x01c\0\x01t\0\x01p", DecodeError::QosReserved);
+            refuses_flags(&V5, flags, b"\0\x01c\0\0\x01t\0\x01p", DecodeError::QosReserved);
+        }
+    }
+
+    #[test]
+    fn password_without_a_user_name() {
+        // 3.1.1: [MQTT-3.1.2-22]
+        refuses_flags(&V3, 0x42, b"\0\x01c\0\x01p", DecodeError::PasswordWithoutUsername);
+        accepts_flags(&V5, 0x42, b"\0\x01c\0\x01p"); // 3.1.2.9 of 5.0
+    }
+
+    #[test]
+    fn strings_that_are_none() {
+        // [MQTT-3.1.3-4], 3.1.1: [MQTT-1.5.3-1] [MQTT-1.5.3-2]
+        refuses_flags(&ALL, 0x02, b"\0\x01\xFF", DecodeError::Utf8IllFormed);
+        refuses_flags(&ALL, 0x02, b"\0\x03\xED\xA0\x80", DecodeError::Utf8IllFormed);
+        refuses_flags(&ALL, 0x02, b"\0\x01\0", DecodeError::Utf8Nul);
+        // [MQTT-3.1.3-12], 3.1.1: [MQTT-3.1.3-11]
+        refuses_flags(&ALL, 0x82, b"\0\x01c\0\x01\xFF", DecodeError::Utf8IllFormed);
+        refuses_flags(&ALL, 0x82, b"\0\x01c\0\x01\0", DecodeError::Utf8Nul);
+        // [MQTT-3.1.3-11], 3.1.1: [MQTT-3.1.3-10]
+        refuses_flags(&V311, 0x04, b"\0\x01c\0\x01\xFF\0\x01p", DecodeError::Utf8IllFormed);
+        refuses_flags(&V5, 0x04, b"\0\x01c\0\0\x01\0\0\x01p", DecodeError::Utf8Nul);
+    }
+
+    #[test]
+    fn will_topics_that_are_none() {
+        for (topic, error, reason) in [
+            (b"\0\x01+" as &[u8], DecodeError::TopicNameWildcard, 0x90),
+            (b"\0\x01#", DecodeError::TopicNameWildcard, 0x90),
+            (b"\0\0", DecodeError::TopicEmpty, 0x82), // [MQTT-4.7.3-1]
+        ] {
+            let payload = [b"\0\x01c", topic, b"\0\x01p"].concat();
+            refuses(&ALL, 0x10, &body(Version::V311, 0x04, &payload), error, reason);
+            let payload = [b"\0\x01c\0", topic, b"\0\x01p"].concat();
+            refuses(&ALL, 0x10, &body(Version::V5, 0x04, &payload), error, reason);
+        }
+    }
+}

@@ -176,3 +176,98 @@ pub(super) fn write_binary(out: &mut Vec<u8>, bytes: &[u8]) {
 pub(super) fn write_utf8(out: &mut Vec<u8>, text: &str) {
     write_binary(out, text.as_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn integers_are_big_endian() {
+        let mut reader = Reader::new(&[1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(reader.u8(), Ok(1));
+        assert_eq!(reader.u16(), Ok(0x0203));
+        assert_eq!(reader.u32(), Ok(0x0405_0607));
+        assert_eq!(reader.u8(), Err(DecodeError::Truncated));
+        assert_eq!(reader.finish(), Ok(()));
+        assert_eq!(Reader::new(&[1]).u16(), Err(DecodeError::Truncated));
+        assert_eq!(Reader::new(&[1, 2, 3]).u32(), Err(DecodeError::Truncated));
+        assert_eq!(Reader::new(&[0]).finish(), Err(DecodeError::TrailingBytes));
+    }
+
+    /// Table 1-1 of 5.0.
+    #[test]
+    fn variable_byte_integers() {
+        for (value, bytes) in [
+            (0, &[0x00_u8] as &[u8]),
+            (127, &[0x7F]),
+            (128, &[0x80, 0x01]),
+            (16_383, &[0xFF, 0x7F]),
+            (16_384, &[0x80, 0x80, 0x01]),
+            (2_097_151, &[0xFF, 0xFF, 0x7F]),
+            (2_097_152, &[0x80, 0x80, 0x80, 0x01]),
+            (VARINT_MAX, &[0xFF, 0xFF, 0xFF, 0x7F]),
+        ] {
+            assert_eq!(Reader::new(bytes).varint(), Ok(value));
+            assert_eq!(varint_len(value), bytes.len());
+            let mut out = vec![];
+            write_varint(&mut out, value);
+            assert_eq!(out, bytes);
+            let cut = Reader::new(&bytes[..bytes.len() - 1]).varint();
+            assert_eq!(cut, Err(DecodeError::Truncated));
+        }
+    }
+
+    #[test]
+    fn variable_byte_integers_that_are_none() {
+        for overlong in
+            [&[0x80_u8, 0] as &[u8], &[0xFF, 0], &[0x80, 0x80, 0], &[0x80, 0x80, 0x80, 0]]
+        {
+            // [MQTT-1.5.5-1]
+            assert_eq!(Reader::new(overlong).varint(), Err(DecodeError::VarintNotMinimal));
+        }
+        for endless in [&[0x80_u8; 4] as &[u8], &[0xFF, 0xFF, 0xFF, 0x80, 0x01], &[0xFF; 9]] {
+            assert_eq!(Reader::new(endless).varint(), Err(DecodeError::VarintTooLong));
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "at most 268435455")]
+    fn nothing_larger_than_a_variable_byte_integer_is_written() {
+        write_len(&mut vec![], VARINT_MAX as usize + 1);
+    }
+
+    #[test]
+    fn strings_are_utf8() {
+        for good in ["", "a", "\u{1}", "\u{7f}", "\u{feff}a", "\u{ffff}", "\u{2a6d4}", "\u{10ffff}"]
+        {
+            let mut bytes = vec![];
+            write_utf8(&mut bytes, good);
+            assert_eq!(Reader::new(&bytes).utf8(), Ok(good)); // [MQTT-1.5.4-3]: U+FEFF stays
+        }
+        // [MQTT-1.5.4-1], 3.1.1: [MQTT-1.5.3-1]
+        for bad in [
+            b"\0\x01\x80" as &[u8],            // a continuation without a start
+            b"\0\x02a\xC3",                    // cut in a character
+            b"\0\x02\xC0\x80",                 // overlong U+0000
+            b"\0\x03\xE0\x80\xAF",             // overlong /
+            b"\0\x03\xED\xA0\x80",             // U+D800
+            b"\0\x03\xED\xBF\xBF",             // U+DFFF
+            b"\0\x06\xED\xA0\xBD\xED\xB8\x80", // a surrogate pair
+            b"\0\x04\xF4\x90\x80\x80",         // beyond U+10FFFF
+            b"\0\x01\xFE",
+        ] {
+            assert_eq!(Reader::new(bad).utf8(), Err(DecodeError::Utf8IllFormed), "{bad:02x?}");
+        }
+        // [MQTT-1.5.4-2], 3.1.1: [MQTT-1.5.3-2]
+        assert_eq!(Reader::new(b"\0\x03a\0b").utf8(), Err(DecodeError::Utf8Nul));
+        assert_eq!(Reader::new(b"\0\x03ab").utf8(), Err(DecodeError::Truncated));
+        assert_eq!(Reader::new(b"\0").utf8(), Err(DecodeError::Truncated));
+    }
+
+    #[test]
+    fn packet_identifiers_are_not_0() {
+        assert_eq!(Reader::new(&[0, 0]).packet_id(), Err(DecodeError::PacketIdZero));
+        assert_eq!(Reader::new(&[1, 0]).packet_id().map(PacketId::get), Ok(256));
+        assert_eq!(Reader::new(&[1]).packet_id(), Err(DecodeError::Truncated));
+    }
+}

@@ -46,3 +46,37 @@ impl<'a> Disconnect<'a> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{
+        ALL, V3, V5, accepts, accepts_as, encode, packet, refuses, refuses_cut,
+    };
+    use super::*;
+
+    #[test]
+    fn valid_disconnects() {
+        accepts(&ALL, 0xE0, b"");
+        accepts(&V5, 0xE0, b"\x04");
+        accepts(&V5, 0xE0, b"\x8E\x04\x1F\0\x01r");
+        accepts(&V5, 0xE0, b"\0\x05\x11\0\0\0\x01");
+        accepts_as(&V5, 0xE0, b"\0", &packet(0xE0, b"")); // 3.14.2.1
+        accepts_as(&V5, 0xE0, b"\0\0", &packet(0xE0, b""));
+        accepts_as(&V5, 0xE0, b"\x04\0", &packet(0xE0, b"\x04")); // 3.14.2.2.1
+    }
+
+    #[test]
+    fn disconnects_that_are_none() {
+        refuses(&V3, 0xE0, b"\0", DecodeError::TrailingBytes, 0x81); // 3.1.1: no variable header
+        refuses(&V5, 0xE0, b"\0\0\0", DecodeError::TrailingBytes, 0x81);
+        refuses_cut(Version::V5, 0xE0, b"\0\x05\x11\0\0\0\x01", |len| len < 2);
+    }
+
+    #[test]
+    fn the_reason_is_not_written_before_5_0() {
+        let disconnect = Disconnect::because(ReasonCode::ServerShuttingDown);
+        let packet = super::super::Packet::Disconnect(disconnect);
+        assert_eq!(encode(&packet, Version::V311), b"\xE0\0");
+        assert_eq!(encode(&packet, Version::V5), b"\xE0\x01\x8B");
+    }
+}

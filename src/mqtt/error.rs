@@ -24,7 +24,7 @@ pub enum DecodeError {
     VarintTooLong,
     /// A variable byte integer uses more bytes than needed [MQTT-1.5.5-1].
     VarintNotMinimal,
-    /// The fixed header announces more than this side accepts [MQTT-3.1.2-24].
+    /// The fixed header announces more than this side accepts [MQTT-3.2.2-15].
     PacketTooLarge,
     /// The packet ends within a field.
     Truncated,

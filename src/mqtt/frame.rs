@@ -231,3 +231,175 @@ fn insert_length(out: &mut Vec<u8>, start: usize, body_len: usize) {
     out[start + 2..].rotate_right(length_len);
     out.remove(start + 1);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{ALL, STRICT, V31, V311, accepts_as, packet, refuses};
+    use super::*;
+
+    fn header_error(bytes: &[u8]) -> DecodeError {
+        split(bytes, PACKET_BYTES_MAX).expect_err("a malformed fixed header")
+    }
+
+    #[test]
+    fn reserved_packet_types_are_refused_at_the_first_byte() {
+        for flags in 0..=0x0F {
+            assert_eq!(header_error(&[flags]), DecodeError::PacketTypeReserved { kind: 0 });
+        }
+        let auth = packet(0xF0, b"\x18\x04\x15\0\x01m");
+        let (frame, _) = split(&auth, 100).expect("well formed").expect("whole");
+        for version in [Version::V31, Version::V311] {
+            let error = DecodeError::PacketTypeReserved { kind: 15 }; // 3.1.1: table 2.1
+            assert_eq!(frame.judge(version), Err(error));
+            assert_eq!(error.reason() as u8, 0x81);
+        }
+    }
+
+    // [MQTT-2.1.3-1], 3.1.1: [MQTT-2.2.2-1] [MQTT-2.2.2-2] [MQTT-3.6.1-1] [MQTT-3.8.1-1]
+    // [MQTT-3.10.1-1] [MQTT-3.14.1-1]; 5.0: [MQTT-3.14.1-1] [MQTT-3.15.1-1]
+    #[test]
+    fn reserved_flags_are_refused_at_the_first_byte() {
+        for kind in PacketType::ALL.into_iter().filter(|&kind| kind != PacketType::Publish) {
+            let fixed = match kind {
+                PacketType::Pubrel | PacketType::Subscribe | PacketType::Unsubscribe => 2,
+                _ => 0,
+            };
+            for flags in (0..=0x0F).filter(|&flags| flags != fixed) {
+                if fixed == 2 && flags == 0x0A {
+                    continue; // 3.1 has DUP there, so that it takes the version to judge
+                }
+                let error = header_error(&[(kind as u8) << 4 | flags]);
+                assert_eq!(error, DecodeError::FlagsReserved, "{kind:?} {flags:#06b}");
+                assert_eq!(error.reason() as u8, 0x81);
+            }
+        }
+    }
+
+    #[test]
+    fn dup_on_anything_but_publish_exists_in_3_1_only() {
+        for (dup, first_byte, body) in [
+            (0x6A, 0x62, b"\0\x01" as &[u8]),
+            (0x8A, 0x82, b"\0\x01\0\x01f\0"),
+            (0xAA, 0xA2, b"\0\x01\0\x01f"),
+        ] {
+            accepts_as(&V31, dup, body, &packet(first_byte, body));
+            refuses(&STRICT, dup, body, DecodeError::FlagsReserved, 0x81);
+        }
+    }
+
+    #[test]
+    fn qos_3_is_refused_at_the_first_byte() {
+        for first_byte in [0x36, 0x37, 0x3E, 0x3F] {
+            assert_eq!(header_error(&[first_byte]), DecodeError::QosReserved); // [MQTT-3.3.1-4]
+        }
+        assert_eq!(DecodeError::QosReserved.reason() as u8, 0x81);
+    }
+
+    #[test]
+    fn a_length_of_five_bytes_is_refused_at_the_fourth() {
+        let error = header_error(&[0x30, 0xFF, 0xFF, 0xFF, 0xFF]);
+        assert_eq!(error, DecodeError::VarintTooLong);
+        assert_eq!(error.reason() as u8, 0x81);
+        assert_eq!(header_error(&[0x30, 0x80, 0x80, 0x80, 0x80, 0x00]), error);
+        assert_eq!(wanted(&[0x30, 0x80, 0x80, 0x80, 0x80, 0x00]), None);
+    }
+
+    /// [MQTT-1.5.5-1] is of 5.0; 3.1.1 does not ask for the shortest length, and clients that
+    /// reserve four bytes for it exist.
+    #[test]
+    fn a_length_must_be_the_shortest_in_5_0() {
+        for length in [&[0x80_u8, 0x00] as &[u8], &[0x80, 0x80, 0x00], &[0x80, 0x80, 0x80, 0x00]] {
+            let bytes = [&[0xC0], length].concat();
+            let (frame, used) = split(&bytes, 100).expect("well formed").expect("whole");
+            assert_eq!(used, bytes.len());
+            assert_eq!(frame.judge(Version::V31), Ok(()));
+            assert_eq!(frame.judge(Version::V311), Ok(()));
+            assert_eq!(frame.judge(Version::V5), Err(DecodeError::VarintNotMinimal));
+        }
+        assert_eq!(DecodeError::VarintNotMinimal.reason() as u8, 0x81);
+    }
+
+    #[test]
+    fn a_connect_of_5_0_with_an_overlong_length_is_refused() {
+        let body = b"\0\x04MQTT\x05\x02\0\0\0\0\0";
+        let bytes = [&[0x10, 0x80 | body.len() as u8, 0], body as &[u8]].concat();
+        let (frame, _) = split(&bytes, 100).expect("well formed").expect("whole");
+        assert_eq!(super::super::Packet::decode(frame, Version::V311), {
+            Err(DecodeError::VarintNotMinimal)
+        });
+    }
+
+    #[test]
+    fn lengths_at_the_edges() {
+        for (length, bytes) in [
+            (0, &[0x00_u8] as &[u8]),
+            (127, &[0x7F]),
+            (128, &[0x80, 0x01]),
+            (16_383, &[0xFF, 0x7F]),
+            (16_384, &[0x80, 0x80, 0x01]),
+            (2_097_151, &[0xFF, 0xFF, 0x7F]),
+            (2_097_152, &[0x80, 0x80, 0x80, 0x01]),
+            (268_435_455, &[0xFF, 0xFF, 0xFF, 0x7F]),
+        ] {
+            let head = [&[0x30], bytes].concat();
+            assert_eq!(wanted(&head), Some(head.len() + length));
+            for cut in 0..head.len() {
+                assert_eq!(wanted(&head[..cut]), None);
+                assert_eq!(split(&head[..cut], PACKET_BYTES_MAX), Ok(None));
+            }
+            let mut out = vec![];
+            write_len(&mut out, length);
+            assert_eq!(out, bytes);
+        }
+        assert_eq!(PACKET_BYTES_MAX, 268_435_460);
+    }
+
+    #[test]
+    fn too_large_is_judged_before_the_body_has_come() {
+        assert_eq!(split(&[0x30, 0x7F], 128), Err(DecodeError::PacketTooLarge));
+        assert_eq!(split(&[0x30, 0x7F], 129), Ok(None));
+        assert_eq!(DecodeError::PacketTooLarge.reason() as u8, 0x95);
+        let largest = [0x30, 0xFF, 0xFF, 0xFF, 0x7F];
+        assert_eq!(split(&largest, PACKET_BYTES_MAX), Ok(None));
+        assert_eq!(split(&largest, PACKET_BYTES_MAX - 1), Err(DecodeError::PacketTooLarge));
+    }
+
+    #[test]
+    fn what_follows_the_packet_is_left_alone() {
+        let (frame, used) = split(b"\xC0\0\xD0", 2).expect("well formed").expect("whole");
+        assert_eq!(
+            (frame.kind, frame.flags, frame.body, used),
+            (PacketType::Pingreq, 0, &[][..], 2)
+        );
+    }
+
+    #[test]
+    fn a_packet_type_has_its_number() {
+        for (index, kind) in PacketType::ALL.into_iter().enumerate() {
+            assert_eq!(kind as usize, index + 1);
+            assert_eq!(PacketType::from_number(kind as u8), Some(kind));
+        }
+        assert_eq!(PacketType::from_number(0), None);
+        assert_eq!(PacketType::from_number(16), None);
+    }
+
+    #[test]
+    fn long_bodies_move_to_make_room_for_their_length() {
+        for len in [0, 1, 127, 128, 16_383, 16_384, 2_097_152] {
+            let mut out = b"before".to_vec();
+            encode_packet(0xB0, &mut out, |out| out.resize(out.len() + len, 7));
+            let (frame, used) = split(&out[6..], PACKET_BYTES_MAX).expect("valid").expect("whole");
+            assert_eq!(used, out.len() - 6);
+            assert_eq!(frame.body, vec![7; len]);
+            assert!(ALL.iter().all(|&version| frame.judge(version).is_ok()));
+        }
+    }
+
+    #[test]
+    fn dup_without_qos() {
+        // [MQTT-3.3.1-2]; 3.1 does not say so.
+        accepts_as(&V31, 0x38, b"\0\x01t", &packet(0x38, b"\0\x01t"));
+        refuses(&V311, 0x38, b"\0\x01t", DecodeError::DupWithoutQos, 0x81);
+        refuses(&[Version::V5], 0x38, b"\0\x01t\0", DecodeError::DupWithoutQos, 0x81);
+    }
+}

@@ -26,9 +26,6 @@ mod topic;
 mod unsuback;
 mod unsubscribe;
 
-#[cfg(test)]
-mod tests;
-
 use std::num::NonZeroU16;
 
 pub use auth::Auth;
@@ -167,18 +164,9 @@ impl<'a> Packet<'a> {
     /// 5.0 peer is told first, and [`Connect::version_of`] which version a refused CONNECT spoke.
     #[inline]
     pub fn decode(frame: Frame<'a>, version: Version) -> Result<Self, DecodeError> {
-        if frame.kind == PacketType::Publish {
-            frame.judge(version)?;
-            return Publish::decode(frame, version).map(Self::Publish);
+        if frame.kind != PacketType::Connect {
+            frame.judge(version)?; // CONNECT is judged by the version that it names
         }
-        Self::decode_other(frame, version)
-    }
-
-    fn decode_other(frame: Frame<'a>, version: Version) -> Result<Self, DecodeError> {
-        if frame.kind == PacketType::Connect {
-            return Connect::decode(frame).map(Self::Connect);
-        }
-        frame.judge(version)?;
         Ok(match frame.kind {
             PacketType::Connect => Self::Connect(Connect::decode(frame)?),
             PacketType::Connack => Self::Connack(Connack::decode(frame, version)?),
@@ -244,3 +232,6 @@ impl<'a> Packet<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

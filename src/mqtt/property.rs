@@ -96,9 +96,9 @@ macro_rules! properties {
             }
         }
 
-        /// The first value of each property.
         impl<'a> Properties<'a> {
             $(
+                #[doc = concat!("The first `", stringify!($variant), "`.")]
                 pub fn $getter(self) -> Option<field_type!('a $kind)> {
                     self.iter().find_map(|property| match property {
                         Property::$variant($($field),+) => Some(($($field),+)),

@@ -49,3 +49,53 @@ impl<'a> Ack<'a> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{
+        ALL, V3, V5, accepts, accepts_as, decode, packet, refuses, refuses_cut,
+    };
+    use super::*;
+
+    const FIRST_BYTES: [(u8, u8); 4] = [(0x40, 0x10), (0x50, 0x87), (0x62, 0x92), (0x70, 0x92)];
+
+    #[test]
+    fn valid_acknowledgements() {
+        for (first_byte, code) in FIRST_BYTES {
+            accepts(&ALL, first_byte, b"\0\x01");
+            accepts(&ALL, first_byte, b"\xFF\xFF");
+            accepts(&V5, first_byte, &[0, 1, code]);
+            accepts(&V5, first_byte, &[0, 1, code, 4, 0x1F, 0, 1, b'r']);
+            accepts(&V5, first_byte, &[0, 1, 0, 4, 0x1F, 0, 1, b'r']);
+            let shortest = packet(first_byte, b"\0\x01");
+            accepts_as(&V5, first_byte, b"\0\x01\0", &shortest); // 3.4.2.1
+            accepts_as(&V5, first_byte, b"\0\x01\0\0", &shortest);
+            accepts_as(&V5, first_byte, &[0, 1, code, 0], &packet(first_byte, &[0, 1, code]));
+        }
+    }
+
+    #[test]
+    fn acknowledgements_that_are_none() {
+        for (first_byte, code) in FIRST_BYTES {
+            // [MQTT-2.2.1-3], 3.1.1: [MQTT-2.3.1-1]
+            refuses(&ALL, first_byte, b"\0\0", DecodeError::PacketIdZero, 0x82);
+            refuses_cut(Version::V311, first_byte, b"\0\x01", |_| false);
+            let body = [0, 1, code, 4, 0x1F, 0, 1, b'r'];
+            refuses_cut(Version::V5, first_byte, &body, |len| len == 2 || len == 3);
+            refuses(&V3, first_byte, b"\0\x01\0", DecodeError::TrailingBytes, 0x81);
+            refuses(&V3, first_byte, b"\0\x01\0\0", DecodeError::TrailingBytes, 0x81);
+            refuses(&V5, first_byte, b"\0\x01\0\0\0", DecodeError::TrailingBytes, 0x81);
+        }
+    }
+
+    #[test]
+    fn the_reason_of_an_older_version_is_success() {
+        let bytes = packet(0x40, b"\0\x09");
+        let ack = Ack::success(PacketId::new(9).expect("not 0"));
+        assert_eq!(decode(&bytes, Version::V31), Ok(super::super::Packet::Puback(ack)));
+        let mut out = vec![];
+        let refusal = Ack { reason: ReasonCode::NotAuthorized, ..ack };
+        refusal.encode(PacketType::Puback, Version::V311, &mut out);
+        assert_eq!(out, bytes);
+    }
+}

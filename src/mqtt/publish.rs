@@ -147,3 +147,135 @@ fn decode_topic<'a>(
     }
     TopicName::parse(topic)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Packet;
+    use super::super::tests::{ALL, V3, V5, V311, accepts, decode, packet, refuses, refuses_cut};
+    use super::*;
+
+    #[test]
+    fn valid_publishes() {
+        for first_byte in [0x30, 0x31] {
+            accepts(&V3, first_byte, b"\0\x03a/bpayload");
+            accepts(&V3, first_byte, b"\0\x01t"); // a payload may be empty [3.3.3]
+            accepts(&V5, first_byte, b"\0\x03a/b\0payload");
+            accepts(&V5, first_byte, b"\0\x01t\0");
+        }
+        for first_byte in [0x32, 0x33, 0x34, 0x35, 0x3A, 0x3B, 0x3C, 0x3D] {
+            accepts(&V3, first_byte, b"\0\x03a/b\0\x01payload");
+            accepts(&V5, first_byte, b"\0\x03a/b\xFF\xFF\0payload");
+        }
+        accepts(&V5, 0x30, b"\0\x01t\x03\x23\0\x01payload");
+        accepts(&V5, 0x30, b"\0\0\x03\x23\0\x01payload"); // 3.3.2.1: the alias names the topic
+        accepts(&V5, 0x30, b"\0\x01t\x02\x01\x01\xFF"); // the payload's format is not judged
+    }
+
+    #[test]
+    fn a_cut_publish_is_malformed() {
+        refuses_cut(Version::V311, 0x32, b"\0\x03a/b\0\x01", |_| false);
+        refuses_cut(Version::V5, 0x32, b"\0\x03a/b\0\x01\x07\x23\0\x01\x09\0\x01x", |_| false);
+        refuses(&ALL, 0x30, b"\0\x09a/b", DecodeError::Truncated, 0x81);
+        refuses(&ALL, 0x30, b"", DecodeError::Truncated, 0x81);
+    }
+
+    #[test]
+    fn packet_identifier_0() {
+        // [MQTT-2.2.1-3], 3.1.1: [MQTT-2.3.1-1]
+        for first_byte in [0x32, 0x34, 0x3A, 0x3C] {
+            refuses(&ALL, first_byte, b"\0\x01t\0\0\0", DecodeError::PacketIdZero, 0x82);
+        }
+    }
+
+    #[test]
+    fn topics_that_are_none() {
+        for (topic, error, reason) in [
+            (b"\0\x01+" as &[u8], DecodeError::TopicNameWildcard, 0x90), // [MQTT-3.3.2-2]
+            (b"\0\x03a/#", DecodeError::TopicNameWildcard, 0x90),
+            (b"\0\x01\0", DecodeError::Utf8Nul, 0x81), // [MQTT-4.7.3-2]
+            (b"\0\x02\xC3\x28", DecodeError::Utf8IllFormed, 0x81), // [MQTT-3.3.2-1]
+            (b"\0\x03\xED\xA0\x80", DecodeError::Utf8IllFormed, 0x81),
+        ] {
+            refuses(&ALL, 0x30, &[topic, b"\0"].concat(), error, reason);
+            refuses(&ALL, 0x34, &[topic, b"\0\x01\0"].concat(), error, reason);
+        }
+        refuses(&V3, 0x30, b"\0\0payload", DecodeError::TopicEmpty, 0x82); // [MQTT-4.7.3-1]
+        refuses(&V5, 0x30, b"\0\0\0payload", DecodeError::TopicMissing, 0x82); // 3.3.2.1
+        refuses(&V5, 0x30, b"\0\0\x05\x02\0\0\0\x01", DecodeError::TopicMissing, 0x82);
+    }
+
+    #[test]
+    fn topic_alias_0() {
+        // [MQTT-3.3.2-8]
+        let error = DecodeError::PropertyOutOfRange { id: 0x23 };
+        refuses(&V5, 0x30, b"\0\x01t\x03\x23\0\0", error, 0x94);
+        refuses(&V5, 0x30, b"\0\0\x03\x23\0\0", error, 0x94);
+    }
+
+    #[test]
+    fn dup_without_qos() {
+        refuses(&V311, 0x38, b"\0\x01t\0", DecodeError::DupWithoutQos, 0x81); // [MQTT-3.3.1-2]
+    }
+
+    fn example(payload: &[u8]) -> Publish<'_> {
+        Publish {
+            dup: false,
+            qos: QoS::AtLeastOnce,
+            retain: true,
+            topic: TopicName::parse("a/b").expect("valid"),
+            packet_id: PacketId::new(1),
+            properties: Properties::from_validated(&[0x01, 0x01]),
+            payload,
+        }
+    }
+
+    #[test]
+    fn an_encoded_publish_can_be_patched() {
+        for version in ALL {
+            for payload_len in [0, 100, 200, 20_000] {
+                let payload = vec![b'x'; payload_len];
+                let mut out = b"before".to_vec();
+                let layout = example(&payload).encode_with(version, &mut out);
+                let bytes = &mut out[6..];
+                assert_eq!(bytes.len(), example(&payload).encoded_len(version));
+                assert_eq!(&bytes[layout.payload_at..], payload);
+                let id = PacketId::new(0xABCD).expect("not 0");
+                layout.patch_packet_id(bytes, id);
+                Layout::patch_dup(bytes, true);
+                let Ok(Packet::Publish(patched)) = decode(bytes, version) else { panic!() };
+                assert_eq!((patched.packet_id, patched.dup), (Some(id), true));
+                assert_eq!((patched.topic.as_str(), patched.retain), ("a/b", true));
+                assert_eq!(patched.payload, payload);
+                Layout::patch_dup(bytes, false);
+                assert_eq!(bytes[0], 0x33);
+            }
+        }
+    }
+
+    #[test]
+    fn the_head_is_all_but_the_payload() {
+        for version in ALL {
+            let publish = example(&[7; 300]);
+            let (mut head, mut whole) = (vec![], vec![]);
+            let layout = publish.encode_head(version, &mut head);
+            assert_eq!(publish.encode_with(version, &mut whole), layout);
+            assert_eq!(head, whole[..layout.payload_at]);
+            assert_eq!(head.len() + 300, publish.encoded_len(version));
+        }
+    }
+
+    #[test]
+    fn qos_0_has_no_packet_identifier() {
+        let publish = Publish { qos: QoS::AtMostOnce, packet_id: None, ..example(b"") };
+        let mut out = vec![];
+        assert_eq!(publish.encode_with(Version::V311, &mut out).packet_id_at, None);
+        assert_eq!(out, packet(0x31, b"\0\x03a/b"));
+    }
+
+    #[test]
+    #[should_panic(expected = "AtMostOnce")]
+    fn qos_0_with_a_packet_identifier_is_a_bug_of_ours() {
+        let publish = Publish { qos: QoS::AtMostOnce, ..example(b"") };
+        publish.encode(Version::V311, &mut vec![]);
+    }
+}

@@ -25,11 +25,10 @@ impl<'a> Suback<'a> {
             return Err(DecodeError::EntriesMissing);
         }
         for &code in reasons {
-            let reason = ReasonCode::decode(code, PacketSet::SUBACK)?;
+            ReasonCode::decode(code, PacketSet::SUBACK)?; // [MQTT-3.9.3-2]
             if !version.is_v5() && code > ReasonCode::UnspecifiedError as u8 {
                 return Err(DecodeError::ReasonCodeInvalid { code }); // 3.1.1: [MQTT-3.9.3-2]
             }
-            debug_assert_eq!(reason as u8, code);
         }
         Ok(Self { packet_id, properties, reasons })
     }
@@ -47,5 +46,40 @@ impl<'a> Suback<'a> {
                 }
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{V3, V5, accepts, encode, refuses, refuses_cut};
+    use super::*;
+
+    #[test]
+    fn valid_subacks() {
+        accepts(&V3, 0x90, b"\0\x01\0\x01\x02\x80");
+        accepts(&V5, 0x90, b"\0\x01\0\0\x01\x02\x80\x8F\xA2");
+        accepts(&V5, 0x90, b"\0\x01\x04\x1F\0\x01r\x02");
+    }
+
+    #[test]
+    fn subacks_that_are_none() {
+        refuses(&V3, 0x90, b"\0\0\0", DecodeError::PacketIdZero, 0x82);
+        refuses(&V5, 0x90, b"\0\0\0\0", DecodeError::PacketIdZero, 0x82);
+        refuses(&V3, 0x90, b"\0\x01", DecodeError::EntriesMissing, 0x82);
+        refuses(&V5, 0x90, b"\0\x01\0", DecodeError::EntriesMissing, 0x82);
+        refuses_cut(Version::V5, 0x90, b"\0\x01\x04\x1F\0\x01r\x02", |_| false);
+        for code in (0..=0xFF).filter(|code| ![0, 1, 2, 0x80].contains(code)) {
+            let error = DecodeError::ReasonCodeInvalid { code }; // 3.1.1: [MQTT-3.9.3-2]
+            refuses(&V3, 0x90, &[0, 1, 0, code], error, 0x82);
+        }
+    }
+
+    #[test]
+    fn errors_are_one_code_before_5_0() {
+        let packet_id = PacketId::new(1).expect("not 0");
+        let reasons = &[0x02, 0x87, 0x80, 0x00];
+        let suback = Suback { packet_id, properties: Properties::EMPTY, reasons };
+        let bytes = encode(&super::super::Packet::Suback(suback), Version::V311);
+        assert_eq!(bytes, b"\x90\x06\0\x01\x02\x80\x80\0");
     }
 }

@@ -168,3 +168,128 @@ impl SubscriptionOptions {
         self.qos as u8 | no_local | retain_as_published | retain_handling
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{ALL, STRICT, V3, V5, accepts, decode, packet, refuses, refuses_cut};
+    use super::*;
+
+    #[test]
+    fn valid_subscribes() {
+        accepts(&V3, 0x82, b"\0\x01\0\x01f\0");
+        accepts(&V3, 0x82, b"\0\x01\0\x03a/b\x01\0\x03c/#\x02\0\x01+\0");
+        accepts(&V3, 0x82, b"\0\x01\0\x08$share/x\0"); // an ordinary filter before 5.0
+        accepts(&V5, 0x82, b"\0\x01\0\0\x01f\0");
+        accepts(&V5, 0x82, b"\0\x01\x02\x0B\x01\0\x01f\x2E\0\x0A$share/g/f\x1A");
+    }
+
+    #[test]
+    fn every_option_byte() {
+        for bits in 0..=0xFF_u8 {
+            let (v3, v5) = ([0, 1, 0, 1, b'f', bits], [0, 1, 0, 0, 1, b'f', bits]);
+            let (qos, retain_handling) = (bits & 3, bits >> 4 & 3);
+            if bits & 0xC0 != 0 {
+                let error = DecodeError::SubscriptionOptionsReserved; // [MQTT-3.8.3-5]
+                refuses(&V5, 0x82, &v5, error, 0x81);
+            } else if qos == 3 || retain_handling == 3 {
+                let error = DecodeError::SubscriptionOptionsValue; // 3.8.3.1
+                refuses(&V5, 0x82, &v5, error, 0x82);
+            } else {
+                accepts(&V5, 0x82, &v5);
+            }
+            match bits {
+                0..=2 => accepts(&V3, 0x82, &v3),
+                3 => refuses(&V3, 0x82, &v3, DecodeError::QosReserved, 0x81), // [MQTT-3-8.3-4]
+                _ => refuses(&V3, 0x82, &v3, DecodeError::SubscriptionOptionsReserved, 0x81),
+            }
+        }
+    }
+
+    #[test]
+    fn subscribes_without_a_subscription() {
+        // [MQTT-3.8.3-2], 3.1.1: [MQTT-3.8.3-3]
+        refuses(&V3, 0x82, b"\0\x01", DecodeError::EntriesMissing, 0x82);
+        refuses(&V5, 0x82, b"\0\x01\0", DecodeError::EntriesMissing, 0x82);
+        refuses_cut(Version::V311, 0x82, b"\0\x01\0\x01f\0\0\x01g\0", |len| len == 6);
+        refuses_cut(Version::V5, 0x82, b"\0\x01\x02\x0B\x01\0\x01f\0", |_| false);
+    }
+
+    #[test]
+    fn packet_identifier_0() {
+        // [MQTT-2.2.1-3], 3.1.1: [MQTT-2.3.1-1]
+        refuses(&V3, 0x82, b"\0\0\0\x01f\0", DecodeError::PacketIdZero, 0x82);
+        refuses(&V5, 0x82, b"\0\0\0\0\x01f\0", DecodeError::PacketIdZero, 0x82);
+    }
+
+    #[test]
+    fn filters_that_are_none() {
+        for (filter, error, reason) in [
+            (b"\0\0" as &[u8], DecodeError::TopicEmpty, 0x82), // [MQTT-4.7.3-1]
+            (b"\0\x02a#", DecodeError::TopicFilterWildcard, 0x8F), // [MQTT-4.7.1-1]
+            (b"\0\x03#/a", DecodeError::TopicFilterWildcard, 0x8F),
+            (b"\0\x02a+", DecodeError::TopicFilterWildcard, 0x8F), // [MQTT-4.7.1-2]
+            (b"\0\x01\0", DecodeError::Utf8Nul, 0x81),             // [MQTT-4.7.3-2]
+            (b"\0\x01\xFF", DecodeError::Utf8IllFormed, 0x81),     // [MQTT-3.8.3-1]
+            (b"\0\x03\xED\xBF\xBF", DecodeError::Utf8IllFormed, 0x81),
+        ] {
+            refuses(&V3, 0x82, &[b"\0\x01", filter, b"\0"].concat(), error, reason);
+            refuses(&V5, 0x82, &[b"\0\x01\0", filter, b"\0"].concat(), error, reason);
+            // The same behind a filter that is one.
+            refuses(&V3, 0x82, &[b"\0\x01\0\x01f\0", filter, b"\0"].concat(), error, reason);
+        }
+    }
+
+    #[test]
+    fn shared_subscriptions() {
+        // [MQTT-4.8.2-1], [MQTT-4.8.2-2]
+        let error = DecodeError::SharedFilterMalformed;
+        for filter in ["$share/", "$share/x", "$share//f", "$share/g/", "$share/+/f"] {
+            let filter = [&[0, filter.len() as u8], filter.as_bytes()].concat();
+            refuses(&V5, 0x82, &[b"\0\x01\0", &filter[..], b"\0"].concat(), error, 0x8F);
+        }
+        // [MQTT-3.8.3-4]
+        let error = DecodeError::SharedFilterNoLocal;
+        refuses(&V5, 0x82, b"\0\x01\0\0\x0A$share/g/f\x04", error, 0x82);
+    }
+
+    #[test]
+    fn subscriptions_are_written_and_read() {
+        let options = SubscriptionOptions {
+            qos: QoS::ExactlyOnce,
+            no_local: true,
+            retain_as_published: true,
+            retain_handling: RetainHandling::Never,
+        };
+        let filter = |text| TopicFilter::parse(text).expect("valid");
+        let wanted = [
+            Subscription { filter: filter("a/+"), options },
+            Subscription { filter: filter("$share/g/f"), options: SubscriptionOptions::default() },
+        ];
+        for version in ALL {
+            let mut out = b"before".to_vec();
+            let subscriptions = Subscriptions::write(version, &wanted, &mut out);
+            let packet_id = PacketId::new(1).expect("not 0");
+            let subscribe = Subscribe { packet_id, properties: Properties::EMPTY, subscriptions };
+            let mut bytes = vec![];
+            subscribe.encode(version, &mut bytes);
+            let read = match decode(&bytes, version) {
+                Ok(super::super::Packet::Subscribe(subscribe)) => subscribe.subscriptions,
+                other => panic!("{other:?}"),
+            };
+            let mut expected = wanted;
+            if !version.is_v5() {
+                let qos = QoS::ExactlyOnce;
+                expected[0].options = SubscriptionOptions { qos, ..Default::default() };
+            }
+            assert_eq!(read.iter().collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn strict_versions_want_fixed_flags() {
+        for version in STRICT {
+            let bytes = packet(0x8A, b"\0\x01\0\0\x01f\0");
+            assert_eq!(decode(&bytes, version), Err(DecodeError::FlagsReserved)); // [MQTT-3.8.1-1]
+        }
+    }
+}

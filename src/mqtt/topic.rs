@@ -30,6 +30,13 @@ impl<'a> TopicName<'a> {
         Ok(Self(text))
     }
 
+    /// Wraps a topic that was parsed before, such as one that was stored; saves the scan.
+    #[inline]
+    pub fn from_validated(text: &'a str) -> Self {
+        debug_assert!(text.is_empty() || Self::parse(text).is_ok(), "not a topic name: {text:?}");
+        Self(text)
+    }
+
     #[inline]
     pub const fn as_str(&self) -> &'a str {
         self.0
@@ -102,6 +109,13 @@ impl<'a> TopicFilter<'a> {
         Ok(filter)
     }
 
+    /// Wraps a filter that was parsed before, such as one that was stored; saves the scan.
+    #[inline]
+    pub fn from_validated(text: &'a str) -> Self {
+        debug_assert!(Self::parse(text).is_ok(), "not a topic filter: {text:?}");
+        Self(text)
+    }
+
     #[inline]
     pub const fn as_str(&self) -> &'a str {
         self.0
@@ -168,4 +182,175 @@ pub struct SharedFilter<'a> {
     /// The share name: not empty, no `/`, no wildcard.
     pub group: &'a str,
     pub filter: TopicFilter<'a>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> TopicName<'_> {
+        TopicName::parse(text).expect("a valid topic name")
+    }
+
+    fn filter(text: &str) -> TopicFilter<'_> {
+        TopicFilter::parse(text).expect("a valid topic filter")
+    }
+
+    #[test]
+    fn names_that_are_valid() {
+        for text in ["a", "/", "//", " ", "a b/c", "/finance", "$SYS/x", "é/\u{2a6d4}", "ACCOUNTS"]
+        {
+            assert_eq!(TopicName::parse(text).map(|name| name.as_str()), Ok(text)); // 4.7.3
+        }
+        assert!(name("$SYS").starts_with_dollar());
+        assert!(!name("a$").starts_with_dollar());
+        assert!(TopicName::ALIASED.is_empty());
+        assert_eq!(name("a//b").levels().collect::<Vec<_>>(), ["a", "", "b"]);
+    }
+
+    #[test]
+    fn names_that_are_not() {
+        assert_eq!(TopicName::parse(""), Err(DecodeError::TopicEmpty)); // [MQTT-4.7.3-1]
+        // [MQTT-3.3.2-2], [MQTT-4.7.1-1] of 3.1.1
+        for text in ["+", "#", "a/+", "a/#", "a+", "#a", "sport/tennis#", "aaaaaaaaaaaaaaaaaaa+"] {
+            assert_eq!(TopicName::parse(text), Err(DecodeError::TopicNameWildcard), "{text}");
+        }
+        for text in ["\0", "a\0", "+\0"] {
+            assert_eq!(TopicName::parse(text), Err(DecodeError::Utf8Nul)); // [MQTT-4.7.3-2]
+        }
+        assert_eq!(DecodeError::TopicNameWildcard.reason() as u8, 0x90);
+        // [MQTT-4.7.3-3]
+        assert!(TopicName::parse(&"a".repeat(65_535)).is_ok());
+        assert_eq!(TopicName::parse(&"a".repeat(65_536)), Err(DecodeError::TopicTooLong));
+    }
+
+    #[test]
+    fn filters_that_are_valid() {
+        for text in [
+            "a",
+            "/",
+            "#",
+            "+",
+            "/+",
+            "+/+",
+            "+/#",
+            "/#",
+            "a/+/b",
+            "a/#",
+            "+/tennis/#",
+            "//",
+            " ",
+            "$SYS/#",
+            "$share",
+            "$share/g/f",
+            "$share/x",
+            "$share/+/x",
+        ] {
+            assert_eq!(TopicFilter::parse(text).map(|filter| filter.as_str()), Ok(text));
+        }
+        assert!(filter("a/+").has_wildcard());
+        assert!(filter("#").has_wildcard());
+        assert!(!filter("a/b").has_wildcard());
+        assert_eq!(filter("a/+/").levels().collect::<Vec<_>>(), ["a", "+", ""]);
+    }
+
+    #[test]
+    fn filters_that_are_not() {
+        assert_eq!(TopicFilter::parse(""), Err(DecodeError::TopicEmpty)); // [MQTT-4.7.3-1]
+        assert_eq!(TopicFilter::parse("a\0"), Err(DecodeError::Utf8Nul)); // [MQTT-4.7.3-2]
+        // [MQTT-4.7.1-1], [MQTT-4.7.1-2], 3.1.1: [MQTT-4.7.1-2], [MQTT-4.7.1-3]
+        for text in ["sport/tennis#", "sport/tennis/#/ranking", "#/", "##", "+#", "#+"] {
+            assert_eq!(TopicFilter::parse(text), Err(DecodeError::TopicFilterWildcard), "{text}");
+        }
+        for text in ["sport+", "+sport", "a/b+/c", "++", "a/++"] {
+            assert_eq!(TopicFilter::parse(text), Err(DecodeError::TopicFilterWildcard), "{text}");
+        }
+        assert_eq!(DecodeError::TopicFilterWildcard.reason() as u8, 0x8F);
+        // [MQTT-4.7.3-3]
+        assert!(TopicFilter::parse(&"a".repeat(65_535)).is_ok());
+        assert_eq!(TopicFilter::parse(&"a".repeat(65_536)), Err(DecodeError::TopicTooLong));
+    }
+
+    #[test]
+    fn shared_subscriptions_are_taken_apart() {
+        for (text, group, inner) in [
+            ("$share/g/f", "g", "f"),
+            ("$share/g/a/b", "g", "a/b"),
+            ("$share/g/#", "g", "#"),
+            ("$share/g//", "g", "/"),
+            ("$share/g/$share/h/f", "g", "$share/h/f"),
+        ] {
+            let shared = filter(text).shared().expect("shared");
+            assert_eq!((shared.group, shared.filter.as_str()), (group, inner));
+            assert!(TopicFilter::parse_for(Version::V5, text).is_ok());
+        }
+        for text in ["f", "$share", "$SHARE/g/f", "/$share/g/f", "$shared/g/f", "+/g/f"] {
+            assert_eq!(filter(text).shared(), None, "{text}");
+            assert!(TopicFilter::parse_for(Version::V5, text).is_ok());
+        }
+    }
+
+    #[test]
+    fn shared_subscriptions_that_are_none() {
+        // [MQTT-4.8.2-1], [MQTT-4.8.2-2]
+        for text in [
+            "$share/",
+            "$share/x",
+            "$share//",
+            "$share//f",
+            "$share/g/",
+            "$share/+/f",
+            "$share/#",
+            "$share/+",
+            "$share/+/+",
+        ] {
+            assert_eq!(filter(text).shared(), None, "{text}");
+            let error = DecodeError::SharedFilterMalformed;
+            assert_eq!(TopicFilter::parse_for(Version::V5, text), Err(error), "{text}");
+            assert!(TopicFilter::parse_for(Version::V311, text).is_ok(), "{text}");
+            assert!(TopicFilter::parse_for(Version::V31, text).is_ok(), "{text}");
+        }
+        for text in ["$share/g+/f", "$share/#/f", "$share/g#/f"] {
+            let error = DecodeError::TopicFilterWildcard;
+            assert_eq!(TopicFilter::parse_for(Version::V5, text), Err(error), "{text}");
+        }
+        assert_eq!(DecodeError::SharedFilterMalformed.reason() as u8, 0x8F);
+    }
+
+    /// The examples of section 4.7, and some more.
+    #[test]
+    fn filters_match() {
+        for (text, yes, no) in [
+            (
+                "sport/#",
+                &["sport", "sport/", "sport/a/b"] as &[&str],
+                &["sports", "a/sport"] as &[&str],
+            ),
+            (
+                "sport/tennis/player1/#",
+                &["sport/tennis/player1", "sport/tennis/player1/score/x"],
+                &["sport/tennis/player2"],
+            ),
+            ("#", &["a", "/", "a/b", "/a"], &["$SYS", "$SYS/a"]), // [MQTT-4.7.2-1]
+            ("sport/tennis/+", &["sport/tennis/player1"], &["sport/tennis/player1/ranking"]),
+            ("sport/+", &["sport/"], &["sport", "sport/a/b"]),
+            ("+/+", &["/finance", "a/b", "/"], &["finance", "$SYS/x"]), // [MQTT-4.7.2-1]
+            ("/+", &["/finance"], &["finance", "/a/b"]),
+            ("+", &["finance", " "], &["/finance", "$SYS"]),
+            ("+/monitor/Clients", &["a/monitor/Clients"], &["$SYS/monitor/Clients"]),
+            ("$SYS/#", &["$SYS", "$SYS/", "$SYS/a"], &["a/$SYS"]),
+            ("$SYS/monitor/+", &["$SYS/monitor/Clients"], &["$SYS/monitor"]),
+            ("a//b", &["a//b"], &["a/b", "a/x/b"]),
+            ("a/+/b", &["a//b", "a/x/b"], &["a/b", "a/x/y/b"]),
+            ("ACCOUNTS", &["ACCOUNTS"], &["Accounts"]), // 4.7.3: case matters
+            ("a/b", &["a/b"], &["a", "a/b/", "a/b/c", "/a/b"]),
+        ] {
+            for topic in yes {
+                assert!(filter(text).matches(name(topic)), "{text} {topic}");
+            }
+            for topic in no {
+                assert!(!filter(text).matches(name(topic)), "{text} {topic}");
+            }
+        }
+    }
 }

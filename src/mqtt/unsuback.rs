@@ -45,3 +45,34 @@ impl<'a> Unsuback<'a> {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{V3, V5, accepts, encode, refuses, refuses_cut};
+    use super::*;
+
+    #[test]
+    fn valid_unsubacks() {
+        accepts(&V3, 0xB0, b"\0\x01");
+        accepts(&V5, 0xB0, b"\0\x01\0\0\x11\x80");
+        accepts(&V5, 0xB0, b"\0\x01\x04\x1F\0\x01r\x11");
+    }
+
+    #[test]
+    fn unsubacks_that_are_none() {
+        refuses(&V3, 0xB0, b"\0\0", DecodeError::PacketIdZero, 0x82);
+        refuses(&V5, 0xB0, b"\0\0\0\0", DecodeError::PacketIdZero, 0x82);
+        refuses(&V3, 0xB0, b"\0\x01\0", DecodeError::TrailingBytes, 0x81); // 3.1.1: no payload
+        refuses(&V5, 0xB0, b"\0\x01\0", DecodeError::EntriesMissing, 0x82);
+        refuses_cut(Version::V311, 0xB0, b"\0\x01", |_| false);
+        refuses_cut(Version::V5, 0xB0, b"\0\x01\x04\x1F\0\x01r\x11", |_| false);
+    }
+
+    #[test]
+    fn codes_are_not_written_before_5_0() {
+        let packet_id = PacketId::new(1).expect("not 0");
+        let unsuback = Unsuback { packet_id, properties: Properties::EMPTY, reasons: &[0, 0x11] };
+        let packet = super::super::Packet::Unsuback(unsuback);
+        assert_eq!(encode(&packet, Version::V311), b"\xB0\x02\0\x01");
+    }
+}

@@ -70,3 +70,54 @@ impl<'a> Filters<'a> {
         std::iter::from_fn(move || TopicFilter::parse(reader.utf8_with_nul().ok()?).ok())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{V3, V5, accepts, refuses, refuses_cut};
+    use super::*;
+
+    #[test]
+    fn valid_unsubscribes() {
+        accepts(&V3, 0xA2, b"\0\x01\0\x01f");
+        accepts(&V3, 0xA2, b"\0\x01\0\x03a/b\0\x01#\0\x08$share/x");
+        accepts(&V5, 0xA2, b"\0\x01\0\0\x01f\0\x0A$share/g/f");
+        accepts(&V5, 0xA2, b"\0\x01\x05\x26\0\0\0\0\0\x01f");
+    }
+
+    #[test]
+    fn unsubscribes_that_are_none() {
+        // [MQTT-2.2.1-3], 3.1.1: [MQTT-2.3.1-1]
+        refuses(&V3, 0xA2, b"\0\0\0\x01f", DecodeError::PacketIdZero, 0x82);
+        refuses(&V5, 0xA2, b"\0\0\0\0\x01f", DecodeError::PacketIdZero, 0x82);
+        // [MQTT-3.10.3-2]
+        refuses(&V3, 0xA2, b"\0\x01", DecodeError::EntriesMissing, 0x82);
+        refuses(&V5, 0xA2, b"\0\x01\0", DecodeError::EntriesMissing, 0x82);
+        refuses_cut(Version::V311, 0xA2, b"\0\x01\0\x01f\0\x01g", |len| len == 5);
+        refuses_cut(Version::V5, 0xA2, b"\0\x01\0\0\x01f", |_| false);
+    }
+
+    #[test]
+    fn filters_that_are_none() {
+        for (filter, error, reason) in [
+            (b"\0\0" as &[u8], DecodeError::TopicEmpty, 0x82), // [MQTT-4.7.3-1]
+            (b"\0\x02a#", DecodeError::TopicFilterWildcard, 0x8F), // [MQTT-4.7.1-1]
+            (b"\0\x02a+", DecodeError::TopicFilterWildcard, 0x8F), // [MQTT-4.7.1-2]
+            (b"\0\x01\0", DecodeError::Utf8Nul, 0x81),         // [MQTT-4.7.3-2]
+            (b"\0\x01\xFF", DecodeError::Utf8IllFormed, 0x81), // [MQTT-3.10.3-1]
+        ] {
+            refuses(&V3, 0xA2, &[b"\0\x01", filter].concat(), error, reason);
+            refuses(&V5, 0xA2, &[b"\0\x01\0", filter].concat(), error, reason);
+            refuses(&V5, 0xA2, &[b"\0\x01\0\0\x01f", filter].concat(), error, reason);
+        }
+        let error = DecodeError::SharedFilterMalformed; // [MQTT-4.8.2-1]
+        refuses(&V5, 0xA2, b"\0\x01\0\0\x08$share/x", error, 0x8F);
+    }
+
+    #[test]
+    fn filters_are_written_and_read() {
+        let wanted = ["a/+", "#"].map(|text| TopicFilter::parse(text).expect("valid"));
+        let mut out = b"before".to_vec();
+        let filters = Filters::write(&wanted, &mut out);
+        assert_eq!(filters.iter().collect::<Vec<_>>(), wanted);
+    }
+}

@@ -15,6 +15,15 @@ impl ShardId {
     /// Most shards of a process: as many as a [`HomeSet`] has bits.
     pub const COUNT_MAX: usize = 64;
 
+    /// The shard at a place in an array with one item per shard.
+    ///
+    /// # Panics
+    /// If the place is not below [`Self::COUNT_MAX`].
+    pub fn from_index(index: usize) -> Self {
+        assert!(index < Self::COUNT_MAX, "at most {} shards", Self::COUNT_MAX);
+        Self(index as u8)
+    }
+
     /// The shard's place in an array with one item per shard.
     pub fn index(self) -> usize {
         usize::from(self.0)

@@ -1,0 +1,149 @@
+//! New connections: accepted here, read up to their CONNECT, and given to the home of their
+//! session.
+
+use std::future::poll_fn;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+
+use futures_lite::future;
+use glommio::timer::Timer;
+use tracing::{debug, warn};
+
+use crate::config::Limits;
+use crate::mqtt::{self, Packet, Version};
+use crate::routing::ShardId;
+use crate::transport::{TcpListener, Transport};
+
+use super::connections::Permit;
+use super::core::Shared;
+use super::executor::{adopt, breathe};
+use super::mesh::Handoff;
+
+/// How long accepting pauses after an error such as no free descriptor.
+const PAUSE: Duration = Duration::from_millis(50);
+/// Connections accepted before other tasks get their turn: a storm never lets accepting wait.
+const ACCEPTS_PER_TURN: usize = 16;
+/// At most one line of log about each kind of trouble in this time.
+const LOG_EVERY: Duration = Duration::from_secs(1);
+/// First read of a connection; most CONNECT packets fit.
+const FIRST_READ_BYTES: usize = 512;
+
+/// Accepts on the listeners of one executor.
+pub(super) struct Acceptor {
+    core: Shared,
+    limits: Limits,
+    open: Arc<AtomicUsize>,
+    last_error: Option<Instant>,
+    last_refusal: Option<Instant>,
+}
+
+impl Acceptor {
+    pub(super) fn new(core: Shared, limits: Limits, open: Arc<AtomicUsize>) -> Self {
+        Self { core, limits, open, last_error: None, last_refusal: None }
+    }
+
+    /// Accepts for ever.
+    pub(super) async fn run(mut self, listener: TcpListener) {
+        for count in 1_usize.. {
+            match listener.accept().await {
+                Ok(stream) => self.handle_accepted(Box::new(stream)),
+                Err(error) => self.handle_error(&error).await,
+            }
+            if count.is_multiple_of(ACCEPTS_PER_TURN) {
+                breathe().await;
+            }
+        }
+    }
+
+    fn handle_accepted(&mut self, stream: Box<dyn Transport>) {
+        let limit = self.limits.connection_count_max;
+        let Some(permit) = Permit::take(&self.open, limit) else {
+            self.core.borrow_mut().shard.counters_mut().connections_refused_limit += 1;
+            if may_log(&mut self.last_refusal) {
+                warn!("connection refused: connection_count_max is {limit}");
+            }
+            return;
+        };
+        self.core.borrow_mut().shard.counters_mut().connections_accepted += 1;
+        let (core, limits) = (Rc::clone(&self.core), self.limits);
+        glommio::spawn_local(welcome(core, stream, permit, limits)).detach();
+    }
+
+    /// Connections that are open stay open: what helps is to wait until one of them ends.
+    async fn handle_error(&mut self, error: &io::Error) {
+        if may_log(&mut self.last_error) {
+            warn!("cannot accept connections: {error}; established ones go on");
+        }
+        Timer::new(PAUSE).await;
+    }
+}
+
+fn may_log(last: &mut Option<Instant>) -> bool {
+    let now = Instant::now();
+    let may = last.is_none_or(|last| now.duration_since(last) >= LOG_EVERY);
+    if may {
+        *last = Some(now);
+    }
+    may
+}
+
+/// Reads a connection's first packet and brings it to its home.
+async fn welcome(core: Shared, mut stream: Box<dyn Transport>, permit: Permit, limits: Limits) {
+    let timeout = Duration::from_secs(limits.connect_timeout_s.into());
+    let first = read_first_packet(&mut *stream, limits.packet_bytes_max);
+    let Some(bytes) = future::or(first, async {
+        Timer::new(timeout).await;
+        debug!("closed: no CONNECT in time");
+        None
+    })
+    .await
+    else {
+        return;
+    };
+    let home = home_of(&core, &bytes);
+    if home == core.borrow().shard.id() {
+        return adopt(&core, stream, &bytes, permit);
+    }
+    match stream.detach() {
+        Ok(socket) => {
+            core.borrow().effects.mesh.hand_off(home, Handoff { socket, bytes, permit });
+        }
+        Err(error) => warn!("connection dropped on its way to its home: {error}"),
+    }
+}
+
+/// None when the peer closes before its first packet is whole. A packet that is not valid is
+/// returned as soon as that is seen: the shard knows what to answer.
+async fn read_first_packet(stream: &mut dyn Transport, packet_bytes_max: usize) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; FIRST_READ_BYTES];
+    let mut length = 0;
+    loop {
+        let read = poll_fn(|cx| stream.poll_read(cx, &mut bytes[length..])).await;
+        length += read.ok().filter(|count| *count > 0)?;
+        if !matches!(mqtt::split(&bytes[..length], packet_bytes_max), Ok(None)) {
+            bytes.truncate(length);
+            return Some(bytes);
+        }
+        if length == bytes.len() {
+            let wanted = mqtt::wanted(&bytes).unwrap_or(0).min(2 * length);
+            bytes.resize(wanted.max(length + FIRST_READ_BYTES), 0);
+        }
+    }
+}
+
+/// Where the session of a CONNECT lives; here if it cannot be told.
+fn home_of(core: &Shared, bytes: &[u8]) -> ShardId {
+    let core = core.borrow();
+    let Ok(Some((frame, _))) = mqtt::split(bytes, mqtt::PACKET_BYTES_MAX) else {
+        return core.shard.id();
+    };
+    match Packet::decode(frame, Version::V311) {
+        Ok(Packet::Connect(connect)) if !connect.client_id.is_empty() => {
+            core.shard.partition().home(connect.client_id)
+        }
+        _ => core.shard.id(),
+    }
+}

@@ -1,0 +1,62 @@
+//! `shard::Output` as production fills it: sockets, channels, storage and authentication.
+
+use std::task::Waker;
+
+use crate::auth::{AuthRequest, Authenticator, Verdict};
+use crate::mqtt::ReasonCode;
+use crate::routing::ShardId;
+use crate::shard::{ConnectionId, Full, Message, Outbox, Output};
+use crate::storage::{Engine, Record, Token};
+
+use super::connections::Connections;
+use super::mesh::Mesh;
+
+/// Where everything goes that leaves a shard.
+pub(super) struct Effects {
+    pub(super) connections: Connections,
+    pub(super) mesh: Mesh,
+    pub(super) engine: Box<dyn Engine>,
+    authenticator: Box<dyn Authenticator>,
+    /// Wakes the task that ends a turn.
+    pub(super) turn: Option<Waker>,
+}
+
+impl Effects {
+    pub(super) fn new(
+        mesh: Mesh,
+        engine: Box<dyn Engine>,
+        authenticator: Box<dyn Authenticator>,
+    ) -> Self {
+        Self { connections: Connections::default(), mesh, engine, authenticator, turn: None }
+    }
+}
+
+impl Output for Effects {
+    fn send(&mut self, to: ShardId, message: Message) -> Result<(), Full> {
+        self.mesh.send(to, message)
+    }
+
+    fn outbox(&mut self, connection: ConnectionId) -> &mut Outbox {
+        &mut self.connections.touch(connection).outbox
+    }
+
+    fn pause(&mut self, connection: ConnectionId, paused: bool) {
+        let Some(io) = self.connections.get_mut(connection) else { return };
+        io.paused = paused;
+        if !paused && let Some(reader) = io.reader.take() {
+            reader.wake();
+        }
+    }
+
+    fn persist(&mut self, record: &Record<'_>, token: Token) {
+        self.engine.append(record, token);
+    }
+
+    fn authenticate(&mut self, _: ConnectionId, request: &AuthRequest<'_>) -> Verdict {
+        self.authenticator.authenticate(request)
+    }
+
+    fn close(&mut self, connection: ConnectionId, _: ReasonCode) {
+        self.connections.touch(connection).closing = true;
+    }
+}

@@ -1,0 +1,202 @@
+//! The tasks of one executor.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Sender;
+use futures_lite::future;
+use glommio::timer::Timer;
+use glommio::{Latency, Shares, TaskQueueHandle};
+
+use crate::auth::AllowAll;
+use crate::config::Limits;
+use crate::metrics::Counters;
+use crate::shard::{ConnectionId, Input, Shard};
+use crate::storage;
+use crate::transport::{Tcp, TcpListener, Transport};
+
+use super::accept::Acceptor;
+use super::connections::Permit;
+use super::core::{Core, Go, Shared};
+use super::effects::Effects;
+use super::mesh::{Found, Handoff, Mesh};
+
+/// Findings of the mesh handled before other tasks get their turn.
+const FINDINGS_PER_TURN: usize = 1024;
+/// How new connections share the executor with established ones, out of 1000 each.
+const ACCEPT_SHARES: usize = 100;
+/// How long an executor without timers sleeps; anything that sets one wakes it.
+const IDLE: Duration = Duration::from_secs(3600);
+/// glommio sleeps with tasks that are ready if its preemption fires just before it runs the
+/// first of them. That is rare; this is how long it may last.
+const HEARTBEAT: Duration = Duration::from_millis(20);
+
+/// What an executor is started with; plain data that goes to its thread.
+pub(super) struct Plan {
+    pub(super) shard: Box<dyn FnOnce() -> Shard + Send>,
+    pub(super) mesh: Mesh,
+    pub(super) listeners: Vec<OwnedFd>,
+    pub(super) limits: Limits,
+    /// Connections open in the whole process.
+    pub(super) open: Arc<AtomicUsize>,
+    pub(super) stop: Arc<AtomicBool>,
+    pub(super) started: Instant,
+    /// Told once this executor runs.
+    pub(super) ready: Sender<()>,
+}
+
+/// Runs until the broker stops; what was counted.
+pub(super) async fn run(plan: Plan) -> Counters {
+    let engine = Box::new(storage::Memory::default());
+    let effects = Effects::new(plan.mesh, engine, Box::new(AllowAll));
+    let core = Rc::new(RefCell::new(Core::new((plan.shard)(), effects, plan.started)));
+    spawn_turn(&core);
+    spawn_alarm(&core);
+    glommio::spawn_local(beat()).detach();
+    let queue = glommio::executor().create_task_queue(
+        Shares::Static(ACCEPT_SHARES),
+        Latency::NotImportant,
+        "accept",
+    );
+    let acceptors: Vec<_> = plan
+        .listeners
+        .into_iter()
+        .map(|socket| {
+            let listener = TcpListener::attach(socket);
+            let acceptor = Acceptor::new(Rc::clone(&core), plan.limits, Arc::clone(&plan.open));
+            spawn_into(queue, acceptor.run(listener))
+        })
+        .collect();
+    // Nobody listens any more if another executor did not start.
+    let _ = plan.ready.send(());
+    run_mesh(&core, &plan.stop).await;
+    for acceptor in acceptors {
+        acceptor.cancel().await;
+    }
+    shut_down(&core, plan.limits.shutdown_timeout_s).await;
+    core.borrow().counters()
+}
+
+/// Takes a connection over that belongs to this executor's shard.
+pub(super) fn adopt(core: &Shared, stream: Box<dyn Transport>, bytes: &[u8], permit: Permit) {
+    let id = core.borrow_mut().effects.connections.insert(stream, permit);
+    core.borrow_mut().handle(Input::Opened { connection: id });
+    core.borrow_mut().handle(Input::Bytes { connection: id, bytes });
+    let core = Rc::clone(core);
+    let read = async move {
+        while poll_fn(|cx| core.borrow_mut().poll_read(id, cx)).await == Go::On {
+            breathe().await;
+        }
+    };
+    glommio::spawn_local(read).detach();
+}
+
+/// Lets every other task have its turn, and the executor look at its ring. A task that only woke
+/// itself up would keep it from looking: it does so when no task is ready.
+pub(super) async fn breathe() {
+    Timer::new(Duration::from_micros(1)).await;
+}
+
+async fn beat() {
+    loop {
+        Timer::new(HEARTBEAT).await;
+    }
+}
+
+fn spawn_into<T: 'static>(
+    queue: TaskQueueHandle,
+    task: impl Future<Output = T> + 'static,
+) -> glommio::Task<T> {
+    glommio::spawn_local_into(task, queue).expect("the queue was just made")
+}
+
+fn spawn_turn(core: &Shared) {
+    let core = Rc::clone(core);
+    let turn = async move {
+        let mut stalled = Vec::new();
+        loop {
+            poll_fn(|cx| core.borrow_mut().poll_turn(cx, &mut stalled)).await;
+            // A task that is spawned begins at once, and borrows the core.
+            stalled.drain(..).for_each(|id| spawn_drain(&core, id));
+            breathe().await;
+        }
+    };
+    glommio::spawn_local(turn).detach();
+}
+
+/// Waits until a peer reads again, and writes to it.
+fn spawn_drain(core: &Shared, id: ConnectionId) {
+    let core = Rc::clone(core);
+    glommio::spawn_local(poll_fn(move |cx| core.borrow_mut().poll_drain(id, cx))).detach();
+}
+
+/// One timer for all that the shard waits for.
+fn spawn_alarm(core: &Shared) {
+    let core = Rc::clone(core);
+    let sleep = async move {
+        loop {
+            let alarm = poll_fn(|cx| Poll::Ready(core.borrow_mut().poll_alarm(cx))).await;
+            let wait = alarm.map_or(IDLE, |alarm| alarm.since(core.borrow().now()));
+            if wait.is_zero() {
+                core.borrow_mut().handle(Input::Timeout);
+                continue;
+            }
+            // An earlier timeout wakes this task, which then looks again.
+            let mut woken = false;
+            let rearmed = poll_fn(|_| {
+                if std::mem::replace(&mut woken, true) { Poll::Ready(()) } else { Poll::Pending }
+            });
+            let slept = async { _ = Timer::new(wait).await };
+            future::or(rearmed, slept).await;
+        }
+    };
+    glommio::spawn_local(sleep).detach();
+}
+
+/// Handles what comes from other shards until the broker stops.
+async fn run_mesh(core: &Shared, stop: &AtomicBool) {
+    while poll_fn(|cx| poll_mesh(core, stop, cx)).await == Go::On {
+        breathe().await;
+    }
+}
+
+fn poll_mesh(core: &Shared, stop: &AtomicBool, cx: &Context<'_>) -> Poll<Go> {
+    let mut found = Vec::new();
+    let more = core.borrow().effects.mesh.look(cx.waker(), FINDINGS_PER_TURN, |one| {
+        found.push(one);
+    });
+    for one in found {
+        handle_found(core, one);
+    }
+    if stop.load(Ordering::Acquire) {
+        return Poll::Ready(Go::Away);
+    }
+    if more { Poll::Ready(Go::On) } else { Poll::Pending }
+}
+
+fn handle_found(core: &Shared, found: Found) {
+    match found {
+        Found::Message(from, message) => {
+            core.borrow_mut().handle(Input::Message { from, message });
+        }
+        Found::Room(to) => core.borrow_mut().handle(Input::Room { to }),
+        Found::Handoff(Handoff { socket, bytes, permit }) => {
+            adopt(core, Box::new(Tcp::attach(socket)), &bytes, permit);
+        }
+    }
+}
+
+/// Closes every connection once its outbox is written, or after the time that is allowed.
+async fn shut_down(core: &Shared, timeout_s: u16) {
+    core.borrow_mut().stop();
+    let deadline = Instant::now() + Duration::from_secs(timeout_s.into());
+    while !core.borrow().effects.connections.is_empty() && Instant::now() < deadline {
+        Timer::new(Duration::from_millis(1)).await;
+    }
+}

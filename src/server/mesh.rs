@@ -1,0 +1,195 @@
+//! The channels between shards and how a shard that sleeps learns that there is something.
+//!
+//! One bounded channel for each ordered pair of shards. A shard that has put messages into
+//! channels rings the bell of each receiver once, at the end of its turn; ringing costs one
+//! atomic swap while the receiver is awake and one wake when it sleeps. A channel that was found
+//! full is marked, and its receiver rings back once it has taken messages out.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
+
+use atomic_waker::AtomicWaker;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
+
+use crate::routing::{HomeSet, ShardId};
+use crate::shard::{Full, Message};
+
+use super::connections::Permit;
+
+/// A connection on its way to its home.
+pub(super) struct Handoff {
+    pub(super) socket: OwnedFd,
+    /// What was read from it: the CONNECT and perhaps more.
+    pub(super) bytes: Vec<u8>,
+    pub(super) permit: Permit,
+}
+
+/// Wakes one shard, from any thread.
+#[derive(Debug, Default)]
+pub(super) struct Bell {
+    waker: AtomicWaker,
+    rung: AtomicBool,
+    /// Shards that have room again in a channel that this one found full.
+    room: AtomicU64,
+}
+
+impl Bell {
+    /// Has the shard look at its channels; costs a wake only if nobody has rung since it looked.
+    pub(super) fn ring(&self) -> bool {
+        let first = !self.rung.swap(true, Ordering::AcqRel);
+        if first {
+            self.waker.wake();
+        }
+        first
+    }
+
+    /// To be called before looking, so that what comes while looking rings again.
+    fn reset(&self, waker: &Waker) {
+        self.waker.register(waker);
+        self.rung.swap(false, Ordering::AcqRel);
+    }
+}
+
+/// One channel of the mesh, as both of its ends know it.
+struct Lane<End> {
+    end: End,
+    /// The sender found it full and has not been told of room since.
+    starved: Arc<AtomicBool>,
+}
+
+/// One shard's ends of all its channels.
+pub(super) struct Mesh {
+    id: ShardId,
+    bells: Arc<[Bell]>,
+    /// None where a shard would talk to itself.
+    outgoing: Vec<Option<Lane<Sender<Message>>>>,
+    incoming: Vec<Option<Lane<Receiver<Message>>>>,
+    handoffs_out: Vec<Sender<Handoff>>,
+    handoffs_in: Receiver<Handoff>,
+    /// Who has been sent something since the last ring.
+    touched: HomeSet,
+}
+
+/// What a shard found when it looked.
+pub(super) enum Found {
+    /// A message.
+    Message(ShardId, Message),
+    /// Room in a channel that was full.
+    Room(ShardId),
+    /// A connection.
+    Handoff(Handoff),
+}
+
+impl Mesh {
+    /// The ends of `shard_count` shards, and a bell for each.
+    pub(super) fn new(shard_count: usize, channel_count_max: usize) -> (Vec<Self>, Arc<[Bell]>) {
+        let bells: Arc<[Bell]> = (0..shard_count).map(|_| Bell::default()).collect();
+        let (handoffs_out, handoffs_in): (Vec<_>, Vec<_>) =
+            (0..shard_count).map(|_| unbounded()).unzip();
+        let mut meshes: Vec<Self> = handoffs_in
+            .into_iter()
+            .enumerate()
+            .map(|(index, handoffs_in)| Self {
+                id: ShardId::from_index(index),
+                bells: Arc::clone(&bells),
+                outgoing: Vec::new(),
+                incoming: Vec::new(),
+                handoffs_out: handoffs_out.clone(),
+                handoffs_in,
+                touched: HomeSet::default(),
+            })
+            .collect();
+        for from in 0..shard_count {
+            for to in 0..shard_count {
+                let (outgoing, incoming) = lane(from, to, channel_count_max);
+                meshes[from].outgoing.push(outgoing);
+                meshes[to].incoming.push(incoming);
+            }
+        }
+        (meshes, bells)
+    }
+
+    /// Puts a message into a channel; its receiver is rung at the next [`Self::ring`].
+    pub(super) fn send(&mut self, to: ShardId, message: Message) -> Result<(), Full> {
+        let lane = self.outgoing[to.index()].as_ref().expect("a shard does not send to itself");
+        let message = match lane.end.try_send(message) {
+            Ok(()) => {
+                self.touched.insert(to);
+                return Ok(());
+            }
+            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => message,
+        };
+        // Once more after the mark: the receiver may have emptied the channel just before it.
+        lane.starved.store(true, Ordering::SeqCst);
+        self.touched.insert(to);
+        match lane.end.try_send(message) {
+            Ok(()) => {
+                lane.starved.store(false, Ordering::SeqCst);
+                Ok(())
+            }
+            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
+                Err(Full(message))
+            }
+        }
+    }
+
+    /// Gives a connection to its home.
+    pub(super) fn hand_off(&self, to: ShardId, handoff: Handoff) {
+        // It fails only at shutdown, when the home is gone: dropping it closes the connection.
+        let _ = self.handoffs_out[to.index()].send(handoff);
+        self.bells[to.index()].ring();
+    }
+
+    /// Rings everybody who was sent something; how many of them slept.
+    pub(super) fn ring(&mut self) -> u64 {
+        let touched = std::mem::take(&mut self.touched);
+        touched.iter().filter(|to| self.bells[to.index()].ring()).count() as u64
+    }
+
+    /// Takes up to `limit` findings and hands each to `take`; true if there may be more.
+    ///
+    /// `waker` is woken when something comes that was not found.
+    pub(super) fn look(&self, waker: &Waker, limit: usize, mut take: impl FnMut(Found)) -> bool {
+        let bell = &self.bells[self.id.index()];
+        bell.reset(waker);
+        let mut left = limit;
+        for handoff in self.handoffs_in.try_iter() {
+            take(Found::Handoff(handoff));
+            left = left.saturating_sub(1);
+        }
+        for (index, lane) in self.incoming.iter().enumerate() {
+            let Some(lane) = lane else { continue };
+            let from = ShardId::from_index(index);
+            while left > 0
+                && let Ok(message) = lane.end.try_recv()
+            {
+                left -= 1;
+                take(Found::Message(from, message));
+            }
+            if lane.starved.load(Ordering::SeqCst) && lane.starved.swap(false, Ordering::SeqCst) {
+                self.bells[index].room.fetch_or(1 << self.id.index(), Ordering::AcqRel);
+                self.bells[index].ring();
+            }
+        }
+        let mut room = bell.room.swap(0, Ordering::AcqRel);
+        while room != 0 {
+            take(Found::Room(ShardId::from_index(room.trailing_zeros() as usize)));
+            room &= room - 1;
+        }
+        left == 0
+    }
+}
+
+type Ends = (Option<Lane<Sender<Message>>>, Option<Lane<Receiver<Message>>>);
+
+fn lane(from: usize, to: usize, channel_count_max: usize) -> Ends {
+    if from == to {
+        return (None, None);
+    }
+    let (sender, receiver) = bounded(channel_count_max);
+    let starved = Arc::new(AtomicBool::new(false));
+    let incoming = Lane { end: receiver, starved: Arc::clone(&starved) };
+    (Some(Lane { end: sender, starved }), Some(incoming))
+}

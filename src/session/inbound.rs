@@ -1,0 +1,144 @@
+//! The receiving side of QoS 1 and 2: publishes of this client that wait to be acknowledged.
+//!
+//! ```text
+//! QoS 1   PUBLISH -> pending -(accepted by every matched home)-> PUBACK
+//! QoS 2   PUBLISH -> pending + received -(accepted)-> PUBREC -> received -(PUBREL)-> PUBCOMP
+//! ```
+
+use std::collections::VecDeque;
+
+use ahash::AHashSet;
+
+use crate::mqtt::{Ack, Packet, PacketId, QoS};
+
+use super::Output;
+
+/// Names one publish of a session among those that wait to be acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sequence(u32);
+
+/// What to do with a publish that came in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Verdict {
+    /// Route it; when all who matched have accepted it, say so with this number (none at QoS 0).
+    Route(Option<Sequence>),
+    /// A duplicate of a QoS 2 publish that was routed before: not routed again [MQTT-4.3.3-2].
+    Duplicate,
+}
+
+/// Publishes of one client, from PUBLISH to the end of their handshake.
+#[derive(Debug, Default)]
+pub(super) struct Inbound {
+    /// In the order in which they came, because acknowledgements are owed in that order
+    /// [MQTT-4.6.0-2], [MQTT-4.6.0-3]; the front has the number `first`.
+    pending: VecDeque<Pending>,
+    first: u32,
+    /// Packet identifiers of QoS 2 publishes whose PUBREL has not come.
+    received: AHashSet<PacketId>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    packet_id: PacketId,
+    qos: QoS,
+    /// Homes that matched and have not accepted; below zero while an acceptance has overtaken
+    /// the count.
+    outstanding: i32,
+    /// The owner has said how many homes matched.
+    counted: bool,
+    /// The connection that it came on, or came again on, is still there to be answered.
+    owed: bool,
+}
+
+impl Pending {
+    fn done(&self) -> bool {
+        self.counted && self.outstanding == 0
+    }
+}
+
+impl Inbound {
+    /// Publishes that are not yet acknowledged.
+    #[must_use]
+    pub(super) fn pending_count(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Takes a PUBLISH in; a duplicate is answered at once if its first copy was accepted.
+    pub(super) fn handle_publish(
+        &mut self,
+        qos: QoS,
+        packet_id: Option<PacketId>,
+        out: &mut impl Output,
+    ) -> Verdict {
+        let Some(packet_id) = packet_id else { return Verdict::Route(None) };
+        if qos == QoS::ExactlyOnce && !self.received.insert(packet_id) {
+            self.answer_duplicate(packet_id, out);
+            return Verdict::Duplicate;
+        }
+        let sequence = self.first.wrapping_add(self.pending.len() as u32);
+        let pending = Pending { packet_id, qos, outstanding: 0, counted: false, owed: true };
+        self.pending.push_back(pending);
+        Verdict::Route(Some(Sequence(sequence)))
+    }
+
+    /// The owner counted how many homes were matched.
+    pub(super) fn handle_counted(&mut self, sequence: Sequence, homes: u32, out: &mut impl Output) {
+        if let Some(pending) = self.find(sequence) {
+            debug_assert!(!pending.counted, "an owner counts once");
+            pending.counted = true;
+            pending.outstanding += i32::try_from(homes).expect("at most 64 homes");
+            self.acknowledge(out);
+        }
+    }
+
+    /// One matched home holds the publish for all of its sessions.
+    pub(super) fn handle_accepted(&mut self, sequence: Sequence, out: &mut impl Output) {
+        if let Some(pending) = self.find(sequence) {
+            pending.outstanding -= 1;
+            self.acknowledge(out);
+        }
+    }
+
+    /// The client releases a QoS 2 packet identifier; answered even if it is unknown, because
+    /// the PUBCOMP of an earlier connection may have been lost.
+    pub(super) fn handle_pubrel(&mut self, packet_id: PacketId, out: &mut impl Output) {
+        self.received.remove(&packet_id);
+        out.send(&Packet::Pubcomp(Ack::success(packet_id)));
+    }
+
+    /// The connection is gone: what was asked on it is not answered on the next one, where the
+    /// client sends it again.
+    pub(super) fn handle_disconnected(&mut self) {
+        for pending in &mut self.pending {
+            pending.owed = false;
+        }
+    }
+
+    fn find(&mut self, sequence: Sequence) -> Option<&mut Pending> {
+        self.pending.get_mut(sequence.0.wrapping_sub(self.first) as usize)
+    }
+
+    fn answer_duplicate(&mut self, packet_id: PacketId, out: &mut impl Output) {
+        let waiting =
+            self.pending.iter_mut().find(|p| p.packet_id == packet_id && p.qos == QoS::ExactlyOnce);
+        match waiting {
+            Some(pending) => pending.owed = true,
+            None => out.send(&Packet::Pubrec(Ack::success(packet_id))),
+        }
+    }
+
+    fn acknowledge(&mut self, out: &mut impl Output) {
+        while self.pending.front().is_some_and(Pending::done) {
+            let pending = self.pending.pop_front().expect("the front was just seen");
+            self.first = self.first.wrapping_add(1);
+            if !pending.owed {
+                continue;
+            }
+            let ack = Ack::success(pending.packet_id);
+            match pending.qos {
+                QoS::ExactlyOnce => out.send(&Packet::Pubrec(ack)), // [MQTT-4.3.3-2]
+                _ => out.send(&Packet::Puback(ack)),                // [MQTT-4.3.2-2]
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! The sending side of QoS 1 and 2: deliveries to this client, from queue to acknowledgement.
+//!
+//! ```text
+//! queued -(room in the window)-> Publish --PUBACK (QoS 1)--------------------> gone
+//!                                Publish --PUBREC (QoS 2)--> Release --PUBCOMP--> gone
+//! ```
+//! A reconnect sends every `Publish` again with DUP and every `Release` again as PUBREL, in the
+//! order of `sequence`.
+
+use slab::Slab;
+
+use crate::config::Limits;
+use crate::metrics::DropCause;
+use crate::mqtt::{Ack, Packet, PacketId, QoS};
+
+use super::queue::Queue;
+use super::{Delivery, Outgoing, Output, Reach};
+
+/// Packet identifiers go from 1 to 65,535 [MQTT-2.3.1-1].
+const PACKET_ID_COUNT: usize = u16::MAX as usize;
+
+/// Deliveries of QoS 1 and 2 to one client that are not acknowledged yet.
+#[derive(Debug, Default)]
+pub(super) struct Outbound {
+    /// Keyed by packet identifier less one: a free key is a free identifier, and an identifier
+    /// is not used again before its handshake has ended [MQTT-2.3.1-4].
+    inflight: Slab<Inflight>,
+    queue: Queue,
+    next_sequence: u64,
+}
+
+#[derive(Debug)]
+struct Inflight {
+    sequence: u64,
+    state: State,
+}
+
+/// Where one handshake stands; see the diagram above.
+#[derive(Debug)]
+enum State {
+    Publish(Delivery),
+    Release,
+}
+
+impl Outbound {
+    /// Sends a delivery of QoS 1 or 2 if the window has room, queues or drops it if not.
+    pub(super) fn handle_delivery(
+        &mut self,
+        outgoing: &mut Outgoing<'_>,
+        qos: QoS,
+        retain: bool,
+        window: u16,
+        limits: &Limits,
+        out: &mut impl Output,
+    ) {
+        let delivery = Delivery { publication: outgoing.keep(), qos, retain };
+        if self.queue.is_empty() && self.may_send(window, out) {
+            let packet_id = self.track(delivery);
+            out.ledger().in_flight += 1;
+            out.deliver(outgoing, qos, retain, Some(packet_id), false);
+        } else {
+            self.enqueue(delivery, limits, out);
+        }
+    }
+
+    /// Keeps a delivery for later; over a limit it is dropped and counted.
+    pub(super) fn enqueue(&mut self, delivery: Delivery, limits: &Limits, out: &mut impl Output) {
+        match self.queue.push(delivery, limits) {
+            Ok(()) => out.ledger().queued += 1,
+            Err(cause) => out.ledger().drop_one(cause),
+        }
+    }
+
+    /// Ends a QoS 1 delivery; an identifier that is not in use is ignored.
+    pub(super) fn handle_puback(&mut self, packet_id: PacketId, out: &mut impl Output) {
+        let is_qos1 =
+            |state: &State| matches!(state, State::Publish(d) if d.qos == QoS::AtLeastOnce);
+        if self.state(packet_id).is_some_and(|state| is_qos1(state)) {
+            self.inflight.remove(key(packet_id));
+            settle(out);
+        }
+    }
+
+    /// The client has the QoS 2 publish: from here on only its identifier is kept.
+    ///
+    /// Answered with PUBREL whatever is known of the identifier, so that the client's side ends.
+    pub(super) fn handle_pubrec(&mut self, packet_id: PacketId, out: &mut impl Output) {
+        let sequence = self.next_sequence;
+        if let Some(inflight) = self.inflight.get_mut(key(packet_id))
+            && matches!(&inflight.state, State::Publish(d) if d.qos == QoS::ExactlyOnce)
+        {
+            // PUBREL are repeated in the order of the PUBREC [MQTT-4.6.0-4].
+            *inflight = Inflight { sequence, state: State::Release };
+            self.next_sequence += 1;
+        }
+        out.send(&Packet::Pubrel(Ack::success(packet_id))); // [MQTT-4.3.3-1]
+    }
+
+    /// Ends a QoS 2 delivery; an identifier that is not in use is ignored.
+    pub(super) fn handle_pubcomp(&mut self, packet_id: PacketId, out: &mut impl Output) {
+        if matches!(self.state(packet_id), Some(State::Release)) {
+            self.inflight.remove(key(packet_id));
+            settle(out);
+        }
+    }
+
+    /// Sends what is queued while window and outbox have room.
+    pub(super) fn handle_room(&mut self, window: u16, out: &mut impl Output) {
+        while !self.queue.is_empty() && self.may_send(window, out) {
+            let delivery = self.queue.pop().expect("the queue was just seen not to be empty");
+            out.ledger().queued -= 1;
+            self.send_queued(delivery, out);
+        }
+    }
+
+    /// On resume: repeats, in the original order, all that was sent and not acknowledged
+    /// [MQTT-4.4.0-1], [MQTT-4.6.0-1].
+    pub(super) fn handle_resumed(&mut self, out: &mut impl Output) {
+        let mut order: Vec<(u64, usize)> =
+            self.inflight.iter().map(|(key, inflight)| (inflight.sequence, key)).collect();
+        order.sort_unstable();
+        for (_, key) in order {
+            let packet_id = packet_id(key);
+            match &self.inflight[key].state {
+                State::Release => out.send(&Packet::Pubrel(Ack::success(packet_id))),
+                State::Publish(delivery) => {
+                    let (qos, retain) = (delivery.qos, delivery.retain);
+                    let mut outgoing = Outgoing::kept(&delivery.publication);
+                    out.deliver(&mut outgoing, qos, retain, Some(packet_id), true);
+                }
+            }
+        }
+    }
+
+    /// The session is over: everything that it still held is dropped and counted.
+    pub(super) fn handle_ended(&mut self, out: &mut impl Output) {
+        let ledger = out.ledger();
+        ledger.in_flight -= self.inflight.len() as u64;
+        ledger.queued -= self.queue.len() as u64;
+        for _ in 0..self.inflight.len() + self.queue.len() {
+            ledger.drop_one(DropCause::SessionEnded);
+        }
+        *self = Self::default();
+    }
+
+    /// Deliveries that wait for room.
+    #[must_use]
+    pub(super) fn queued_count(&self) -> usize {
+        self.queue.len()
+    }
+
+    /// Deliveries that were sent and are not acknowledged.
+    #[must_use]
+    pub(super) fn inflight_count(&self) -> usize {
+        self.inflight.len()
+    }
+
+    /// True when there is nothing left to keep.
+    #[must_use]
+    pub(super) fn is_empty(&self) -> bool {
+        self.queue.is_empty() && self.inflight.is_empty()
+    }
+
+    fn may_send(&self, window: u16, out: &mut impl Output) -> bool {
+        let window = usize::from(window).min(PACKET_ID_COUNT);
+        self.inflight.len() < window && out.reach() == Reach::Open
+    }
+
+    fn send_queued(&mut self, delivery: Delivery, out: &mut impl Output) {
+        let (qos, retain) = (delivery.qos, delivery.retain);
+        let publication = delivery.publication.clone();
+        let mut outgoing = Outgoing::kept(&publication);
+        if qos == QoS::AtMostOnce {
+            out.ledger().delivered += 1;
+            out.deliver(&mut outgoing, qos, retain, None, false);
+            return;
+        }
+        let packet_id = self.track(delivery);
+        out.ledger().in_flight += 1;
+        out.deliver(&mut outgoing, qos, retain, Some(packet_id), false);
+    }
+
+    fn track(&mut self, delivery: Delivery) -> PacketId {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        packet_id(self.inflight.insert(Inflight { sequence, state: State::Publish(delivery) }))
+    }
+
+    fn state(&self, packet_id: PacketId) -> Option<&State> {
+        self.inflight.get(key(packet_id)).map(|inflight| &inflight.state)
+    }
+}
+
+fn settle(out: &mut impl Output) {
+    out.ledger().in_flight -= 1;
+    out.ledger().delivered += 1;
+}
+
+fn key(packet_id: PacketId) -> usize {
+    usize::from(packet_id.get()) - 1
+}
+
+fn packet_id(key: usize) -> PacketId {
+    let number = u16::try_from(key + 1).expect("the window is below 65,536");
+    PacketId::new(number).expect("one more than a key is not zero")
+}

@@ -1,0 +1,43 @@
+//! The only way anything leaves a session.
+
+use crate::metrics::Ledger;
+use crate::mqtt::{Packet, PacketId, QoS};
+
+use super::Outgoing;
+
+/// Whether the session's client can take a delivery right now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reach {
+    /// Connected, and its outbox is below the limit.
+    Open,
+    /// Connected, but its outbox is at the limit until the client reads.
+    Full,
+    /// Not connected.
+    Offline,
+}
+
+/// What a session can do to the world.
+///
+/// Production fills this with the outbox of the session's connection, tests with a recorder.
+/// Packets sent while `reach` is [`Reach::Offline`] are lost; a session does not send any then.
+pub trait Output {
+    /// Whether a delivery can be sent now. After [`Reach::Full`] the session is told when there
+    /// is room again.
+    fn reach(&mut self) -> Reach;
+
+    /// Sends any packet but a PUBLISH to the session's connection.
+    fn send(&mut self, packet: &Packet<'_>);
+
+    /// Sends a PUBLISH: what `outgoing` holds, at this QoS, with this retain flag.
+    fn deliver(
+        &mut self,
+        outgoing: &mut Outgoing<'_>,
+        qos: QoS,
+        retain: bool,
+        packet_id: Option<PacketId>,
+        dup: bool,
+    );
+
+    /// Where every matched delivery is accounted for.
+    fn ledger(&mut self) -> &mut Ledger;
+}

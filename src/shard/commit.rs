@@ -1,0 +1,67 @@
+//! What waits until storage has answered.
+
+use std::collections::VecDeque;
+
+use crate::mqtt::PacketId;
+use crate::storage::{Record, Token};
+
+use super::{Output, Receipt, SessionRef, Shard};
+
+/// A promise to a client that is made once the state behind it is safe.
+#[derive(Debug)]
+pub(super) enum Then {
+    /// This home holds a publish for its sessions.
+    Accepted(Receipt),
+    /// This owner retained a publish that so many homes were matched by.
+    Counted(Receipt, u32),
+    /// SUBACK.
+    Subscribed(SessionRef, PacketId, Vec<u8>),
+}
+
+/// Numbers records and remembers who waits for which.
+#[derive(Debug, Default)]
+pub(super) struct Commits {
+    last: Token,
+    safe: Token,
+    /// Tokens ascend, because who waits is added after its record.
+    waiting: VecDeque<(Token, Then)>,
+}
+
+impl Commits {
+    /// Hands a record to storage.
+    pub(super) fn persist(&mut self, record: &Record<'_>, out: &mut impl Output) -> Token {
+        self.last = self.last.next();
+        out.persist(record, self.last);
+        self.last
+    }
+
+    /// Remembers what to do once all records so far are safe.
+    pub(super) fn wait(&mut self, then: Then) {
+        self.waiting.push_back((self.last, then));
+    }
+
+    /// Whether any record is not safe yet.
+    pub(super) fn is_behind(&self) -> bool {
+        self.safe < self.last
+    }
+
+    fn take(&mut self, token: Token) -> Option<Then> {
+        let due = self.waiting.front().is_some_and(|(needed, _)| *needed <= token);
+        if due { self.waiting.pop_front().map(|(_, then)| then) } else { None }
+    }
+}
+
+impl Shard {
+    pub(super) fn handle_persisted(&mut self, token: Token, out: &mut impl Output) {
+        self.commits.safe = token;
+        while let Some(then) = self.commits.take(token) {
+            match then {
+                Then::Accepted(receipt) => self.accept(receipt, out),
+                Then::Counted(receipt, homes) => self.count(receipt, homes, out),
+                Then::Subscribed(session, packet_id, reasons) => {
+                    self.acknowledge_subscribe(session, packet_id, &reasons, out);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,431 @@
+//! One connection of this shard: from bytes to packets, and when it is not read.
+
+use std::time::Duration;
+
+use tracing::debug;
+
+use crate::mqtt::{self, Frame, Packet, PacketType, Publish, QoS, ReasonCode, Version};
+use crate::routing::{Placement, ShardId};
+use crate::session::{Ask, KeepAlive, ProtocolError, Publication, Session, Time};
+
+use super::connect::Opening;
+use super::wire::Wire;
+use super::{ConnectionId, Output, Receipt, Shard, Timer};
+
+/// Where a connection stands.
+///
+/// ```text
+/// AwaitConnect --CONNECT--> Authenticating --allowed--> Ready
+/// ```
+#[derive(Debug)]
+pub(super) enum Phase {
+    /// CONNECT has not come.
+    AwaitConnect,
+    /// CONNECT has come and is being judged.
+    Authenticating(Box<Opening>),
+    /// Bound to the session in this slot.
+    Ready { slot: u32 },
+}
+
+/// Why a connection is not read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Pause {
+    /// The way to another shard is full.
+    Link(ShardId),
+    /// Too many of its publishes wait to be acknowledged.
+    Receipts,
+    /// Its own outbox is at the limit: it sends, and does not read the answers.
+    Outbox,
+    /// Its CONNECT is being judged.
+    Authentication,
+}
+
+#[derive(Debug)]
+pub(super) struct Connection {
+    generation: u32,
+    pub(super) version: Version,
+    pub(super) phase: Phase,
+    pub(super) keep_alive: KeepAlive,
+    pub(super) will: Option<Box<Publication>>,
+    pause: Option<Pause>,
+    /// Whether a timer that sees whether it still reads is set.
+    watched: bool,
+    /// Bytes that came and could not be handled: part of a packet, or what came while paused.
+    held: Vec<u8>,
+}
+
+/// The connections of this shard by index.
+#[derive(Debug, Default)]
+pub(super) struct Connections {
+    table: Vec<Option<Connection>>,
+}
+
+impl Connections {
+    pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Connection> {
+        let connection = self.table.get_mut(id.index as usize)?.as_mut()?;
+        (connection.generation == id.generation).then_some(connection)
+    }
+
+    pub(super) fn take(&mut self, id: ConnectionId) -> Option<Connection> {
+        self.get_mut(id)?;
+        self.table[id.index as usize].take()
+    }
+
+    pub(super) fn ids(&self) -> Vec<ConnectionId> {
+        let id = |(index, connection): (usize, &Option<Connection>)| {
+            let generation = connection.as_ref()?.generation;
+            Some(ConnectionId { index: u32::try_from(index).ok()?, generation })
+        };
+        self.table.iter().enumerate().filter_map(id).collect()
+    }
+
+    fn insert(&mut self, id: ConnectionId, connection: Connection) {
+        let index = id.index as usize;
+        if index >= self.table.len() {
+            self.table.resize_with(index + 1, || None);
+        }
+        debug_assert!(self.table[index].is_none(), "the index is not in use");
+        self.table[index] = Some(connection);
+    }
+}
+
+/// What became of a packet.
+enum Step {
+    /// Handled.
+    Taken,
+    /// Not handled: its connection is paused and it comes again.
+    Refused,
+    /// The connection is closed.
+    Closed,
+}
+
+impl Shard {
+    pub(super) fn handle_opened(&mut self, now: Time, id: ConnectionId) {
+        let timeout_s = self.limits.connect_timeout_s;
+        let connection = Connection {
+            generation: id.generation,
+            version: Version::V311,
+            phase: Phase::AwaitConnect,
+            keep_alive: KeepAlive::new(0, now),
+            will: None,
+            pause: None,
+            watched: false,
+            held: Vec::new(),
+        };
+        self.connections.insert(id, connection);
+        self.counters.connections += 1;
+        let deadline = now + Duration::from_secs(timeout_s.into());
+        self.timers.insert(deadline, Timer::Connect(id));
+    }
+
+    pub(super) fn handle_bytes(
+        &mut self,
+        now: Time,
+        id: ConnectionId,
+        bytes: &[u8],
+        out: &mut impl Output,
+    ) {
+        self.counters.bytes_received += bytes.len() as u64;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.keep_alive.handle_bytes(now);
+        if connection.pause.is_some() {
+            connection.held.extend_from_slice(bytes);
+            return;
+        }
+        if connection.held.is_empty() {
+            let used = self.handle_packets(now, id, bytes, out);
+            self.hold(id, &bytes[used..]);
+        } else {
+            connection.held.extend_from_slice(bytes);
+            self.handle_held(now, id, out);
+        }
+    }
+
+    /// Reads a connection again that was paused.
+    pub(super) fn resume(&mut self, now: Time, id: ConnectionId, out: &mut impl Output) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.pause.take().is_none() {
+            return;
+        }
+        out.pause(id, false);
+        self.handle_held(now, id, out);
+    }
+
+    /// Stops reading a connection; the bytes that are not handled yet stay with it.
+    pub(super) fn pause(&mut self, id: ConnectionId, pause: Pause, out: &mut impl Output) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.pause = Some(pause);
+        out.pause(id, true);
+        match pause {
+            Pause::Link(peer) => self.links.wait(peer, id),
+            Pause::Outbox => out.outbox(id).want_drained(),
+            Pause::Receipts | Pause::Authentication => {}
+        }
+        if pause != Pause::Authentication {
+            self.counters.publishers_paused += 1;
+        }
+    }
+
+    /// Reads a connection again if this was what it waited for.
+    pub(super) fn unpause(&mut self, id: ConnectionId, reason: Pause) {
+        if self.connections.get_mut(id).is_some_and(|c| c.pause == Some(reason)) {
+            self.ready.push(id);
+        }
+    }
+
+    pub(super) fn handle_blocked(&mut self, now: Time, id: ConnectionId, out: &mut impl Output) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if !std::mem::replace(&mut connection.watched, true) {
+            self.watch(now, id, out);
+        }
+    }
+
+    pub(super) fn handle_drained(&mut self, id: ConnectionId, out: &mut impl Output) {
+        self.unpause(id, Pause::Outbox);
+        if let Some(slot) = self.slot(id) {
+            self.with_wire(slot, out, |session, wire| session.handle_room(wire));
+            self.replay_later(slot);
+        }
+    }
+
+    /// A connection that is still not a client's when its time is up is closed.
+    pub(super) fn handle_connect_timeout(
+        &mut self,
+        now: Time,
+        id: ConnectionId,
+        out: &mut impl Output,
+    ) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if !matches!(connection.phase, Phase::Ready { .. }) {
+            debug!(%id, "closed: no CONNECT in time");
+            self.close(now, id, ReasonCode::MaximumConnectTime, out);
+        }
+    }
+
+    /// The client may have been silent for longer than its keep-alive allows.
+    pub(super) fn handle_silence(&mut self, now: Time, id: ConnectionId, out: &mut impl Output) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if connection.pause.is_some() {
+            connection.keep_alive.handle_bytes(now); // It was not heard because it was not read.
+        }
+        let Some(deadline) = connection.keep_alive.deadline() else { return };
+        if deadline > now {
+            return self.timers.insert(deadline, Timer::Silence(id));
+        }
+        debug!(%id, "closed: silent for one and a half times its keep-alive");
+        self.counters.keep_alive_timeouts += 1;
+        self.close(now, id, ReasonCode::KeepAliveTimeout, out); // [MQTT-3.1.2-24]
+    }
+
+    /// A client that has not read one byte for the whole time is closed.
+    pub(super) fn handle_stall(
+        &mut self,
+        now: Time,
+        id: ConnectionId,
+        written: u64,
+        out: &mut impl Output,
+    ) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let outbox = out.outbox(id);
+        if outbox.is_empty() {
+            connection.watched = false;
+        } else if outbox.written() != written {
+            self.watch(now, id, out);
+        } else {
+            self.counters.slow_consumers_closed += 1;
+            debug!(%id, "closed: the client does not read");
+            self.close(now, id, ReasonCode::QuotaExceeded, out);
+        }
+    }
+
+    fn watch(&mut self, now: Time, id: ConnectionId, out: &mut impl Output) {
+        let deadline = now + Duration::from_secs(self.limits.slow_consumer_timeout_s.into());
+        self.timers.insert(deadline, Timer::Stall(id, out.outbox(id).written()));
+    }
+
+    fn slot(&mut self, id: ConnectionId) -> Option<u32> {
+        match self.connections.get_mut(id)?.phase {
+            Phase::Ready { slot } => Some(slot),
+            _ => None,
+        }
+    }
+
+    fn handle_held(&mut self, now: Time, id: ConnectionId, out: &mut impl Output) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let mut held = std::mem::take(&mut connection.held);
+        let used = self.handle_packets(now, id, &held, out);
+        held.drain(..used);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if !held.is_empty() {
+            connection.held = held;
+        }
+    }
+
+    fn hold(&mut self, id: ConnectionId, rest: &[u8]) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if !rest.is_empty() {
+            // Grows with what comes, not with what a header announces.
+            connection.held.extend_from_slice(rest);
+        }
+    }
+
+    /// Handles whole packets; how many bytes were used.
+    fn handle_packets(
+        &mut self,
+        now: Time,
+        id: ConnectionId,
+        bytes: &[u8],
+        out: &mut impl Output,
+    ) -> usize {
+        let mut used = 0;
+        while used < bytes.len() {
+            let step = match mqtt::split(&bytes[used..], self.limits.packet_bytes_max) {
+                Ok(None) => break,
+                Ok(Some((frame, length))) => match self.handle_frame(now, id, frame, out) {
+                    Ok(Step::Taken) => {
+                        used += length;
+                        continue;
+                    }
+                    step => step,
+                },
+                Err(error) => Err(error.into()),
+            };
+            match step {
+                Ok(Step::Refused) => break,
+                Ok(_) => return bytes.len(),
+                Err(error) => {
+                    self.handle_protocol_error(now, id, &error, out);
+                    return bytes.len();
+                }
+            }
+        }
+        used
+    }
+
+    fn handle_frame(
+        &mut self,
+        now: Time,
+        id: ConnectionId,
+        frame: Frame<'_>,
+        out: &mut impl Output,
+    ) -> Result<Step, ProtocolError> {
+        let Some(connection) = self.connections.get_mut(id) else { return Ok(Step::Closed) };
+        match connection.phase {
+            Phase::AwaitConnect if frame.kind != PacketType::Connect => {
+                Err(ProtocolError::NotConnect) // [MQTT-3.1.0-1]
+            }
+            Phase::AwaitConnect => {
+                let Packet::Connect(connect) = Packet::decode(frame, Version::V311)? else {
+                    return Err(ProtocolError::NotConnect);
+                };
+                self.handle_connect(now, id, &connect, out);
+                Ok(self.step_after(id))
+            }
+            Phase::Authenticating(_) => Ok(Step::Refused),
+            Phase::Ready { slot } => {
+                let packet = Packet::decode(frame, connection.version)?;
+                self.handle_packet(now, id, slot, packet, out)
+            }
+        }
+    }
+
+    fn step_after(&mut self, id: ConnectionId) -> Step {
+        if self.connections.get_mut(id).is_some() { Step::Taken } else { Step::Closed }
+    }
+
+    fn handle_packet(
+        &mut self,
+        now: Time,
+        id: ConnectionId,
+        slot: u32,
+        packet: Packet<'_>,
+        out: &mut impl Output,
+    ) -> Result<Step, ProtocolError> {
+        if let Some(pause) = self.pause_before(id, slot, &packet, out) {
+            self.pause(id, pause, out);
+            return Ok(Step::Refused);
+        }
+        let settles = matches!(packet, Packet::Puback(_) | Packet::Pubcomp(_));
+        let ask = self.with_wire(slot, out, |session, wire| session.handle_packet(packet, wire))?;
+        match ask {
+            Ask::Nothing if settles => self.replay_later(slot),
+            Ask::Nothing => {}
+            Ask::Publish(publish, sequence) => {
+                self.count_publish(&publish);
+                let session = self.registry.name(slot);
+                let receipt = sequence.map(|sequence| Receipt { home: self.id, session, sequence });
+                self.handle_publish(publish, receipt, out);
+            }
+            Ask::Subscribe(subscribe) => self.handle_subscribe(slot, &subscribe, out),
+            Ask::Unsubscribe(unsubscribe) => self.handle_unsubscribe(slot, &unsubscribe, out),
+            Ask::Disconnect => {
+                self.handle_disconnect(now, id, out);
+                return Ok(Step::Closed);
+            }
+        }
+        Ok(Step::Taken)
+    }
+
+    /// What has to change before this packet can be handled.
+    fn pause_before(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        packet: &Packet<'_>,
+        out: &mut impl Output,
+    ) -> Option<Pause> {
+        if out.outbox(id).len() >= self.limits.outbox_bytes_max {
+            return Some(Pause::Outbox);
+        }
+        match packet {
+            Packet::Publish(publish) => self.pause_before_publish(slot, publish),
+            Packet::Subscribe(_) | Packet::Unsubscribe(_) => self.links.behind().map(Pause::Link),
+            _ => None,
+        }
+    }
+
+    fn pause_before_publish(&self, slot: u32, publish: &Publish<'_>) -> Option<Pause> {
+        let pending = self.registry.get(slot).session.pending_count();
+        if publish.qos > QoS::AtMostOnce && pending >= self.limits.receive_count_max.into() {
+            return Some(Pause::Receipts);
+        }
+        let owner = self.partition.owner(publish.topic.as_str());
+        (owner != self.id && self.links.must_wait(owner)).then_some(Pause::Link(owner))
+    }
+
+    fn count_publish(&mut self, publish: &Publish<'_>) {
+        *match publish.qos {
+            QoS::AtMostOnce => &mut self.counters.publishes_received_qos0,
+            QoS::AtLeastOnce => &mut self.counters.publishes_received_qos1,
+            QoS::ExactlyOnce => &mut self.counters.publishes_received_qos2,
+        } += 1;
+    }
+
+    /// Lends a session together with the way to its client.
+    pub(super) fn with_wire<R>(
+        &mut self,
+        slot: u32,
+        out: &mut impl Output,
+        use_them: impl FnOnce(&mut Session, &mut Wire<'_>) -> R,
+    ) -> R {
+        let resident = self.registry.get_mut(slot);
+        let mut wire = Wire {
+            outbox: resident.connection.map(|connection| out.outbox(connection)),
+            outbox_bytes_max: self.limits.outbox_bytes_max,
+            version: resident.version,
+            counters: &mut self.counters,
+            layouts: None,
+        };
+        use_them(&mut resident.session, &mut wire)
+    }
+
+    /// The shards that have to know a filter: all but this one, or one, or none.
+    pub(super) fn owners(&self, filter: &str) -> impl Iterator<Item = ShardId> + use<> {
+        let owners = match self.partition.placement(filter) {
+            Placement::One(owner) => owner.index()..owner.index() + 1,
+            Placement::Every => 0..self.partition.shard_count(),
+        };
+        let own = self.id;
+        owners.map(ShardId::from_index).filter(move |owner| *owner != own)
+    }
+}

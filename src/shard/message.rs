@@ -1,0 +1,100 @@
+//! What shards say to each other: plain data on a bounded channel for each ordered pair.
+
+use crate::routing::ShardId;
+use crate::session::{Publication, Sequence};
+
+/// A session of some shard; stale once the slot is used for another session.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct SessionRef {
+    pub(super) slot: u32,
+    pub(super) generation: u32,
+}
+
+/// A publish that waits to be acknowledged: where, for whom, and which one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Receipt {
+    pub(super) home: ShardId,
+    pub(super) session: SessionRef,
+    pub(super) sequence: Sequence,
+}
+
+/// A SUBSCRIBE that waits until every owner knows its filters.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Ticket(pub(super) u64);
+
+/// Where a subscriber stands in the retained messages of one filter.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReplayRequest {
+    pub(super) session: SessionRef,
+    /// Which of the session's replays.
+    pub(super) replay: u32,
+    pub(super) filter: Box<str>,
+    /// The topic that was sent last; only later ones are wanted.
+    pub(super) after: Option<Box<str>>,
+}
+
+/// One message from shard to shard.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Message {
+    /// Publisher's home to owner: route this.
+    Publish {
+        /// What.
+        publication: Publication,
+        /// Who waits for it (nobody at QoS 0).
+        receipt: Option<Receipt>,
+    },
+    /// Owner to publisher's home: so many publishes have left this shard's hands, send more.
+    Credit {
+        /// Units, see `links.rs`.
+        units: u32,
+    },
+    /// Owner to interested home: give this to your subscribers.
+    Deliver {
+        /// What.
+        publication: Publication,
+        /// Who waits for it (nobody at QoS 0).
+        receipt: Option<Receipt>,
+    },
+    /// Owner to publisher's home: this many homes were matched.
+    Counted {
+        /// Which publish.
+        receipt: Receipt,
+        /// How many will answer [`Message::Accepted`].
+        homes: u32,
+    },
+    /// Subscriber's home to publisher's home: held for all of my sessions.
+    Accepted {
+        /// Which publish.
+        receipt: Receipt,
+    },
+    /// Subscriber's home to owner: send me what matches this filter; answer [`Message::Placed`].
+    Interest {
+        /// Without `$share` prefix.
+        filter: Box<str>,
+        /// Who waits.
+        ticket: Ticket,
+    },
+    /// Owner to subscriber's home: from now on it is sent.
+    Placed {
+        /// Who waits.
+        ticket: Ticket,
+    },
+    /// Subscriber's home to owner: no more of this filter.
+    NoInterest {
+        /// Without `$share` prefix.
+        filter: Box<str>,
+    },
+    /// Subscriber's home to owner: the next retained messages, please.
+    Replay(ReplayRequest),
+    /// Owner to subscriber's home: here they are.
+    Replayed {
+        /// For whom.
+        session: SessionRef,
+        /// Which of the session's replays.
+        replay: u32,
+        /// What.
+        publications: Vec<Publication>,
+        /// The topic to go on after; none when these were the last of this owner.
+        after: Option<Box<str>>,
+    },
+}

@@ -1,0 +1,295 @@
+//! One core's broker, without input or output.
+//!
+//! A [`Shard`] owns the sessions whose client identifiers hash to it and the topics whose names
+//! hash to it. Everything that happens to it is an [`Input`], everything it does goes through
+//! [`Output`], and time is an argument: N shards run in one thread of a test as they run on N
+//! cores.
+
+mod commit;
+mod connect;
+mod connection;
+mod deliver;
+mod links;
+mod message;
+mod outbox;
+mod output;
+mod publish;
+mod registry;
+mod replay;
+mod subscribe;
+mod timer;
+mod wire;
+
+pub use message::{Message, Receipt, ReplayRequest, SessionRef, Ticket};
+pub use outbox::Outbox;
+pub use output::{ConnectionId, Full, Output};
+
+use std::rc::Rc;
+
+use ahash::{AHashMap, RandomState};
+
+use crate::auth::Verdict;
+use crate::config::Limits;
+use crate::metrics::Counters;
+use crate::mqtt::ReasonCode;
+use crate::routing::{Interest, Partition, Retained, ShardId, Subscriptions};
+use crate::session::{Publication, Time};
+use crate::storage::Token;
+
+use commit::Commits;
+use connection::Connections;
+use deliver::Routes;
+use links::Links;
+use registry::Registry;
+use subscribe::{Placing, Subscribed};
+use timer::Timers;
+use wire::Layouts;
+
+/// Everything that can happen to a shard.
+#[derive(Debug)]
+pub enum Input<'a> {
+    /// A connection was given to this shard; its CONNECT is still to come as bytes.
+    Opened {
+        /// Not in use by another connection.
+        connection: ConnectionId,
+    },
+    /// Bytes came from a client, any number of packets or parts of them.
+    Bytes {
+        /// Whose.
+        connection: ConnectionId,
+        /// What.
+        bytes: &'a [u8],
+    },
+    /// The peer closed, or reading or writing failed. Not sent for what the shard closed itself.
+    Closed {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// The client takes no more bytes for now.
+    Blocked {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// The outbox was written out, after [`Outbox::want_drained`].
+    Drained {
+        /// Which.
+        connection: ConnectionId,
+    },
+    /// Another shard says something.
+    Message {
+        /// Who.
+        from: ShardId,
+        /// What.
+        message: Message,
+    },
+    /// The channel to a shard may have room, after a send was refused.
+    Room {
+        /// To whom.
+        to: ShardId,
+    },
+    /// Everything up to this token is safe.
+    Persisted {
+        /// The newest such token.
+        token: Token,
+    },
+    /// The answer to an `authenticate` that was [`Verdict::Pending`].
+    Authenticated {
+        /// Who asked.
+        connection: ConnectionId,
+        /// The answer; pending is not one.
+        verdict: Verdict,
+    },
+    /// [`Shard::next_timeout`] has come.
+    Timeout,
+    /// The broker stops: every connection is closed.
+    Shutdown,
+}
+
+/// What a timer is about; who is woken looks whether it is still true.
+#[derive(Clone, Copy, Debug)]
+enum Timer {
+    /// CONNECT may not have come in time.
+    Connect(ConnectionId),
+    /// The client may have gone silent.
+    Silence(ConnectionId),
+    /// The client may have stopped reading; so many bytes had been written.
+    Stall(ConnectionId, u64),
+    /// An offline session may be over.
+    Expiry(SessionRef),
+}
+
+/// Retained messages and subscriptions, sessions and their connections: one core's share.
+pub struct Shard {
+    id: ShardId,
+    partition: Partition,
+    limits: Limits,
+    counters: Counters,
+
+    connections: Connections,
+    registry: Registry,
+    timers: Timers<Timer>,
+    commits: Commits,
+    /// Client identifiers made up so far.
+    assigned_count: u64,
+
+    links: Links,
+    interest: Interest,
+    retained: Retained<Publication>,
+    subscriptions: Subscriptions<u32, Subscribed>,
+    placing: AHashMap<Ticket, Placing>,
+    next_ticket: u64,
+
+    routes: Routes,
+    layouts: Layouts,
+    /// Connections to be read again before `handle` returns.
+    ready: Vec<ConnectionId>,
+    /// Replays to go on with before `handle` returns.
+    replaying: Vec<SessionRef>,
+}
+
+impl Shard {
+    /// An empty shard. `hasher` must be seeded per process, so that nobody can make its tables
+    /// collide.
+    #[must_use]
+    pub fn new(id: ShardId, partition: Partition, limits: Limits, hasher: RandomState) -> Self {
+        let shard_count = partition.shard_count();
+        Self {
+            id,
+            partition,
+            limits,
+            counters: Counters::default(),
+            connections: Connections::default(),
+            registry: Registry::new(hasher),
+            timers: Timers::default(),
+            commits: Commits::default(),
+            assigned_count: 0,
+            links: Links::new(shard_count),
+            interest: Interest::default(),
+            retained: Retained::default(),
+            subscriptions: Subscriptions::default(),
+            placing: AHashMap::default(),
+            next_ticket: 0,
+            routes: Routes::default(),
+            layouts: Layouts::default(),
+            ready: Vec::new(),
+            replaying: Vec::new(),
+        }
+    }
+
+    /// Takes one input; all that follows from it has happened when this returns.
+    pub fn handle(&mut self, now: Time, input: Input<'_>, out: &mut impl Output) {
+        match input {
+            Input::Opened { connection } => self.handle_opened(now, connection),
+            Input::Bytes { connection, bytes } => self.handle_bytes(now, connection, bytes, out),
+            Input::Closed { connection } => self.handle_closed(now, connection, out),
+            Input::Blocked { connection } => self.handle_blocked(now, connection, out),
+            Input::Drained { connection } => self.handle_drained(connection, out),
+            Input::Message { from, message } => self.handle_message(from, message, out),
+            Input::Room { to } => self.links.handle_room(to, &mut self.ready, out),
+            Input::Persisted { token } => self.handle_persisted(token, out),
+            Input::Authenticated { connection, verdict } => {
+                self.handle_authenticated(now, connection, verdict, out);
+            }
+            Input::Timeout => self.handle_timeout(now, out),
+            Input::Shutdown => self.handle_shutdown(now, out),
+        }
+        self.go_on(now, out);
+    }
+
+    /// When [`Input::Timeout`] is due next.
+    #[must_use]
+    pub fn next_timeout(&self) -> Option<Time> {
+        self.timers.next_timeout()
+    }
+
+    /// What this shard has counted.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        Counters {
+            sessions: self.registry.len() as u64,
+            subscriptions: self.subscriptions.len() as u64,
+            retained: self.retained.len() as u64,
+            ..self.counters.clone()
+        }
+    }
+
+    /// The counters that this shard cannot keep itself, such as accepted connections.
+    pub fn counters_mut(&mut self) -> &mut Counters {
+        &mut self.counters
+    }
+
+    /// This shard's number.
+    #[must_use]
+    pub fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// Which shard owns what, as every shard of this process has it.
+    #[must_use]
+    pub fn partition(&self) -> &Partition {
+        &self.partition
+    }
+
+    fn handle_message(&mut self, from: ShardId, message: Message, out: &mut impl Output) {
+        match message {
+            Message::Publish { publication, receipt } => {
+                self.handle_remote_publish(from, &publication, receipt, out);
+            }
+            Message::Credit { units } => self.links.handle_credit(from, units, &mut self.ready),
+            Message::Deliver { publication, receipt } => {
+                self.handle_deliver(&publication, receipt, out);
+            }
+            Message::Counted { receipt, homes } => self.handle_counted(receipt, homes, out),
+            Message::Accepted { receipt } => self.handle_accepted(receipt, out),
+            Message::Interest { filter, ticket } => {
+                self.handle_interest(from, &filter, ticket, out)
+            }
+            Message::NoInterest { filter } => {
+                self.interest.remove(&filter, from);
+            }
+            Message::Placed { ticket } => self.handle_placed(ticket, out),
+            Message::Replay(request) => self.handle_replay(from, request, out),
+            Message::Replayed { session, replay, publications, after } => {
+                self.handle_replayed(session, replay, &publications, after, out);
+            }
+        }
+    }
+
+    /// Work that other work made possible: done here so that no rule calls itself.
+    fn go_on(&mut self, now: Time, out: &mut impl Output) {
+        loop {
+            if let Some(connection) = self.ready.pop() {
+                self.resume(now, connection, out);
+            } else if let Some(session) = self.replaying.pop() {
+                self.go_on_replaying(session, out);
+            } else {
+                return;
+            }
+        }
+    }
+
+    fn handle_timeout(&mut self, now: Time, out: &mut impl Output) {
+        let mut fired = Vec::new();
+        self.timers.advance(now, &mut fired);
+        for timer in fired {
+            match timer {
+                Timer::Connect(connection) => self.handle_connect_timeout(now, connection, out),
+                Timer::Silence(connection) => self.handle_silence(now, connection, out),
+                Timer::Stall(connection, written) => {
+                    self.handle_stall(now, connection, written, out);
+                }
+                Timer::Expiry(session) => self.handle_expiry(now, session, out),
+            }
+        }
+    }
+
+    fn handle_shutdown(&mut self, now: Time, out: &mut impl Output) {
+        for connection in self.connections.ids() {
+            self.void_will(connection); // Put off until a restart, which never comes in memory.
+            self.close(now, connection, ReasonCode::ServerShuttingDown, out);
+        }
+    }
+}
+
+/// Filters shared with the routes that were worked out from them.
+type Targets = Rc<[deliver::Target]>;

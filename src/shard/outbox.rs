@@ -1,0 +1,164 @@
+//! Bytes that wait for one connection.
+//!
+//! Small packets are copied one after the other, so that one system call carries many; a large
+//! payload is not copied but shared with every other outbox that waits to send it.
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, Bytes};
+
+/// A first allocation that holds a handful of small packets.
+const FIRST_CAPACITY: usize = 512;
+
+/// First in, first out. Empty, it owns no memory.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    /// Written before everything in `tail`.
+    sealed: VecDeque<Bytes>,
+    tail: Vec<u8>,
+    /// Bytes of `tail` that have been written.
+    tail_written: usize,
+    len: usize,
+    /// All bytes that were ever written from here.
+    written: u64,
+    wants_drained: bool,
+}
+
+impl Outbox {
+    /// Bytes that wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// True when nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Bytes that have left since the connection began: it stands still while a client does not
+    /// read.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Adds a copy of `bytes` at the end.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.push_with(|tail| tail.extend_from_slice(bytes));
+    }
+
+    /// Adds at the end whatever `encode` appends to the buffer that it is given.
+    pub fn push_with(&mut self, encode: impl FnOnce(&mut Vec<u8>)) {
+        if self.tail.capacity() == 0 {
+            self.tail.reserve(FIRST_CAPACITY);
+        }
+        let before = self.tail.len();
+        encode(&mut self.tail);
+        self.len += self.tail.len() - before;
+    }
+
+    /// Adds `bytes` at the end without copying them.
+    pub fn push_shared(&mut self, bytes: Bytes) {
+        self.seal();
+        self.len += bytes.len();
+        self.sealed.push_back(bytes);
+    }
+
+    /// Bytes to write next; empty when nothing waits.
+    #[must_use]
+    pub fn front(&self) -> &[u8] {
+        match self.sealed.front() {
+            Some(bytes) => bytes,
+            None => &self.tail[self.tail_written..],
+        }
+    }
+
+    /// `count` bytes of [`Self::front`] were written.
+    pub fn consume(&mut self, count: usize) {
+        self.len -= count;
+        self.written += count as u64;
+        if let Some(front) = self.sealed.front_mut() {
+            front.advance(count);
+            if front.is_empty() {
+                self.sealed.pop_front();
+            }
+            return;
+        }
+        self.tail_written += count;
+        if self.tail_written == self.tail.len() {
+            self.tail = Vec::new();
+            self.tail_written = 0;
+        }
+    }
+
+    /// Asks to be told, once, when everything has been written.
+    pub fn want_drained(&mut self) {
+        self.wants_drained = true;
+    }
+
+    /// True, once, if somebody asked and nothing waits any more.
+    pub fn take_drained(&mut self) -> bool {
+        self.len == 0 && std::mem::take(&mut self.wants_drained)
+    }
+
+    fn seal(&mut self) {
+        let mut tail = Bytes::from(std::mem::take(&mut self.tail));
+        tail.advance(std::mem::take(&mut self.tail_written));
+        if !tail.is_empty() {
+            self.sealed.push_back(tail);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(outbox: &mut Outbox, step: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while !outbox.is_empty() {
+            let front = outbox.front();
+            let count = front.len().min(step);
+            bytes.extend_from_slice(&front[..count]);
+            outbox.consume(count);
+        }
+        bytes
+    }
+
+    #[test]
+    fn keeps_order_across_copied_and_shared_bytes() {
+        for step in [1, 3, 100] {
+            let mut outbox = Outbox::default();
+            outbox.push(b"ab");
+            outbox.push_shared(Bytes::from_static(b"cdef"));
+            outbox.push(b"gh");
+            outbox.consume(1);
+            outbox.push_shared(Bytes::from_static(b"i"));
+            outbox.push(b"j");
+            assert_eq!(outbox.len(), 9);
+            assert_eq!(written(&mut outbox, step), b"bcdefghij");
+            assert_eq!(outbox.written(), 10);
+        }
+    }
+
+    #[test]
+    fn tells_once_that_it_is_drained() {
+        let mut outbox = Outbox::default();
+        outbox.push(b"a");
+        outbox.want_drained();
+        assert!(!outbox.take_drained());
+        outbox.consume(1);
+        assert!(outbox.take_drained());
+        assert!(!outbox.take_drained());
+    }
+
+    #[test]
+    fn owns_no_memory_when_empty() {
+        let mut outbox = Outbox::default();
+        outbox.push(&[0; 4096]);
+        outbox.consume(4096);
+        assert_eq!(outbox.tail.capacity(), 0);
+    }
+}

@@ -1,0 +1,56 @@
+//! The only way anything leaves a shard.
+
+use std::fmt;
+
+use crate::auth::{AuthRequest, Verdict};
+use crate::mqtt::ReasonCode;
+use crate::routing::ShardId;
+use crate::storage::{Record, Token};
+
+use super::{Message, Outbox};
+
+/// A connection as its shard and its executor know it; stale once the index is used again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct ConnectionId {
+    /// Place in the executor's table.
+    pub index: u32,
+    /// How often that place was used before.
+    pub generation: u32,
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}.{}", self.index, self.generation)
+    }
+}
+
+/// The channel was full; here is the message back.
+#[derive(Debug)]
+pub struct Full(pub Message);
+
+/// Filled by production with sockets and channels, by tests with a recorder.
+pub trait Output {
+    /// Sends to another shard.
+    ///
+    /// # Errors
+    /// The channel is full. The shard keeps the message and goes on at
+    /// [`Input::Room`](super::Input::Room).
+    fn send(&mut self, to: ShardId, message: Message) -> Result<(), Full>;
+
+    /// What waits to be written to a connection that the shard has not closed. Everything that
+    /// is in it when `handle` returns is written.
+    fn outbox(&mut self, connection: ConnectionId) -> &mut Outbox;
+
+    /// Stops (`true`) or resumes reading a connection.
+    fn pause(&mut self, connection: ConnectionId, paused: bool);
+
+    /// Keeps a record; answered by [`Input::Persisted`](super::Input::Persisted).
+    fn persist(&mut self, record: &Record<'_>, token: Token);
+
+    /// Judges a CONNECT; [`Verdict::Pending`] is answered by
+    /// [`Input::Authenticated`](super::Input::Authenticated).
+    fn authenticate(&mut self, connection: ConnectionId, request: &AuthRequest<'_>) -> Verdict;
+
+    /// Ends a connection once its outbox is written; nothing more comes in from it.
+    fn close(&mut self, connection: ConnectionId, reason: ReasonCode);
+}

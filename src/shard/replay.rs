@@ -1,0 +1,196 @@
+//! Retained messages for a new subscription, as many at a time as the subscriber can take.
+//!
+//! Every owner of matching topics is asked in turn. A home asks for the next lot only when the
+//! session has room, so a filter that matches a million retained messages costs neither shard
+//! more than one lot of memory, and other work goes on between two lots.
+
+use std::collections::VecDeque;
+
+use crate::mqtt::QoS;
+use crate::routing::{Placement, ShardId};
+use crate::session::{Outgoing, Publication};
+
+use super::message::ReplayRequest;
+use super::{Message, Output, SessionRef, Shard};
+
+/// Retained messages in one lot.
+const LOT_COUNT: usize = 64;
+/// The next lot waits while more than this is in the subscriber's outbox.
+const OUTBOX_BYTES_MAX: usize = 64 * 1024;
+
+/// One filter whose retained messages are still being sent to one session.
+#[derive(Debug)]
+pub(super) struct Replay {
+    /// Tells an answer for this replay from one for another that was given up.
+    number: u32,
+    filter: Box<str>,
+    qos: QoS,
+    /// Owner that is being asked; those before it are done.
+    owner: usize,
+    after: Option<Box<str>>,
+}
+
+/// The replays of one session, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Replays {
+    waiting: VecDeque<Replay>,
+    next_number: u32,
+    /// Another shard has been asked and has not answered.
+    asked: bool,
+}
+
+impl Replay {
+    pub(super) fn new(filter: &str, qos: QoS) -> Self {
+        Self { number: 0, filter: filter.into(), qos, owner: 0, after: None }
+    }
+}
+
+impl Replays {
+    pub(super) fn forget(&mut self, filter: &str) {
+        self.waiting.retain(|replay| *replay.filter != *filter);
+    }
+}
+
+impl Shard {
+    pub(super) fn add_replays(&mut self, slot: u32, replays: Vec<Replay>) {
+        if !replays.is_empty() {
+            let held = self.registry.get_mut(slot).replays.get_or_insert_default();
+            for mut replay in replays {
+                replay.number = held.next_number;
+                held.next_number = held.next_number.wrapping_add(1);
+                held.waiting.push_back(replay);
+            }
+        }
+    }
+
+    /// The session may have room for more.
+    pub(super) fn replay_later(&mut self, slot: u32) {
+        if self.registry.get(slot).replays.is_some() {
+            self.replaying.push(self.registry.name(slot));
+        }
+    }
+
+    /// Sends one lot, or asks the owner for it, if the session has room.
+    pub(super) fn go_on_replaying(&mut self, session: SessionRef, out: &mut impl Output) {
+        let Some(slot) = self.registry.resolve(session) else { return };
+        if !self.has_room(slot, out) {
+            return;
+        }
+        let Some(mut replays) = self.registry.get_mut(slot).replays.take() else { return };
+        if replays.asked {
+            self.registry.get_mut(slot).replays = Some(replays);
+            return;
+        }
+        let Some(replay) = replays.waiting.front_mut() else { return };
+        match self.next_owner(replay) {
+            None => {
+                replays.waiting.pop_front();
+            }
+            Some(owner) if owner == self.id => {
+                let (filter, after) = (replay.filter.clone(), replay.after.take());
+                let (publications, after) = self.retained_lot(&filter, after.as_deref());
+                let qos = replay.qos;
+                replay.move_on(after);
+                self.deliver_retained(slot, &publications, qos, out);
+            }
+            Some(owner) => {
+                replays.asked = true;
+                let (filter, after) = (replay.filter.clone(), replay.after.take());
+                let request = ReplayRequest { session, replay: replay.number, filter, after };
+                self.send(owner, Message::Replay(request), out);
+            }
+        }
+        self.registry.get_mut(slot).replays = Some(replays);
+        self.replay_later(slot);
+    }
+
+    /// At the owner: another shard asks for a lot.
+    pub(super) fn handle_replay(
+        &mut self,
+        from: ShardId,
+        request: ReplayRequest,
+        out: &mut impl Output,
+    ) {
+        let ReplayRequest { session, replay, filter, after } = request;
+        let (publications, after) = self.retained_lot(&filter, after.as_deref());
+        self.send(from, Message::Replayed { session, replay, publications, after }, out);
+    }
+
+    /// At the home: the lot that was asked for.
+    pub(super) fn handle_replayed(
+        &mut self,
+        session: SessionRef,
+        replay: u32,
+        publications: &[Publication],
+        after: Option<Box<str>>,
+        out: &mut impl Output,
+    ) {
+        let Some(slot) = self.registry.resolve(session) else { return };
+        let Some(replays) = &mut self.registry.get_mut(slot).replays else { return };
+        replays.asked = false;
+        let asked = |candidate: &&mut Replay| candidate.number == replay;
+        if let Some(replay) = replays.waiting.front_mut().filter(asked) {
+            let qos = replay.qos;
+            replay.move_on(after);
+            self.deliver_retained(slot, publications, qos, out);
+        }
+        self.replay_later(slot);
+    }
+
+    fn retained_lot(
+        &self,
+        filter: &str,
+        after: Option<&str>,
+    ) -> (Vec<Publication>, Option<Box<str>>) {
+        let mut publications = Vec::new();
+        let mut keep = |_: &str, publication: &Publication| publications.push(publication.clone());
+        let after = self.retained.matching(filter, after, LOT_COUNT, &mut keep);
+        (publications, after.map(Into::into))
+    }
+
+    fn deliver_retained(
+        &mut self,
+        slot: u32,
+        publications: &[Publication],
+        qos: QoS,
+        out: &mut impl Output,
+    ) {
+        let limits = self.limits;
+        self.with_wire(slot, out, |session, wire| {
+            for publication in publications {
+                let qos = qos.min(publication.qos()); // [MQTT-3.8.4-6]
+                let mut outgoing = Outgoing::kept(publication);
+                // Retained: sent because of a new subscription [MQTT-3.3.1-8].
+                session.handle_delivery(&mut outgoing, qos, true, &limits, wire);
+            }
+        });
+    }
+
+    fn has_room(&self, slot: u32, out: &mut impl Output) -> bool {
+        let resident = self.registry.get(slot);
+        let Some(connection) = resident.connection else { return false };
+        let outbox = out.outbox(connection);
+        if outbox.len() > OUTBOX_BYTES_MAX {
+            outbox.want_drained();
+            return false;
+        }
+        resident.session.queued_count() == 0
+    }
+
+    fn next_owner(&self, replay: &mut Replay) -> Option<ShardId> {
+        match self.partition.placement(&replay.filter) {
+            Placement::One(owner) => (replay.owner == 0).then_some(owner),
+            Placement::Every => {
+                let in_range = replay.owner < self.partition.shard_count();
+                in_range.then(|| ShardId::from_index(replay.owner))
+            }
+        }
+    }
+}
+
+impl Replay {
+    fn move_on(&mut self, after: Option<Box<str>>) {
+        self.owner += usize::from(after.is_none());
+        self.after = after;
+    }
+}

@@ -1,0 +1,200 @@
+//! SUBSCRIBE and UNSUBSCRIBE: filters go into this home's table, and every owner of a matching
+//! topic learns that this home is interested before SUBACK says that it is done.
+
+use crate::mqtt::{
+    Packet, PacketId, Properties, QoS, Suback, Subscribe, Subscription, Unsuback, Unsubscribe,
+};
+use crate::routing::ShardId;
+use crate::storage::Record;
+
+use super::commit::Then;
+use super::replay::Replay;
+use super::{Message, Output, SessionRef, Shard, Ticket};
+
+/// The reason code of a subscription that was refused.
+const REFUSED: u8 = 0x80;
+
+/// What a session asked for with one filter.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Subscribed {
+    pub(super) qos: QoS,
+}
+
+/// A SUBSCRIBE whose filters are not yet known to every owner.
+#[derive(Debug)]
+pub(super) struct Placing {
+    session: SessionRef,
+    packet_id: PacketId,
+    reasons: Vec<u8>,
+    replays: Vec<Replay>,
+    /// Owners that have not answered.
+    outstanding: usize,
+}
+
+impl Shard {
+    pub(super) fn handle_subscribe(
+        &mut self,
+        slot: u32,
+        subscribe: &Subscribe<'_>,
+        out: &mut impl Output,
+    ) {
+        self.next_ticket += 1;
+        let ticket = Ticket(self.next_ticket);
+        let mut placing = Placing {
+            session: self.registry.name(slot),
+            packet_id: subscribe.packet_id,
+            reasons: Vec::new(),
+            replays: Vec::new(),
+            outstanding: 0,
+        };
+        for subscription in subscribe.subscriptions.iter() {
+            self.subscribe(slot, &subscription, ticket, &mut placing, out);
+        }
+        if placing.outstanding == 0 {
+            self.placed(placing, out);
+        } else {
+            self.placing.insert(ticket, placing);
+        }
+    }
+
+    pub(super) fn handle_unsubscribe(
+        &mut self,
+        slot: u32,
+        unsubscribe: &Unsubscribe<'_>,
+        out: &mut impl Output,
+    ) {
+        for filter in unsubscribe.filters.iter() {
+            self.unsubscribe(slot, filter.as_str(), out);
+        }
+        let packet_id = unsubscribe.packet_id;
+        let unsuback = Unsuback { packet_id, properties: Properties::EMPTY, reasons: &[] };
+        self.with_wire(slot, out, |_, wire| {
+            use crate::session::Output as _;
+            wire.send(&Packet::Unsuback(unsuback)); // [MQTT-3.10.4-4], [MQTT-3.10.4-5]
+        });
+    }
+
+    /// At the owner: a home wants what matches a filter.
+    pub(super) fn handle_interest(
+        &mut self,
+        from: ShardId,
+        filter: &str,
+        ticket: Ticket,
+        out: &mut impl Output,
+    ) {
+        self.interest.add(filter, from);
+        self.send(from, Message::Placed { ticket }, out);
+    }
+
+    pub(super) fn handle_placed(&mut self, ticket: Ticket, out: &mut impl Output) {
+        let Some(placing) = self.placing.get_mut(&ticket) else { return };
+        placing.outstanding -= 1;
+        if placing.outstanding == 0
+            && let Some(placing) = self.placing.remove(&ticket)
+        {
+            self.placed(placing, out);
+        }
+    }
+
+    pub(super) fn acknowledge_subscribe(
+        &mut self,
+        session: SessionRef,
+        packet_id: PacketId,
+        reasons: &[u8],
+        out: &mut impl Output,
+    ) {
+        let Some(slot) = self.registry.resolve(session) else { return };
+        let suback = Suback { packet_id, properties: Properties::EMPTY, reasons };
+        self.with_wire(slot, out, |_, wire| {
+            use crate::session::Output as _;
+            wire.send(&Packet::Suback(suback)); // [MQTT-3.8.4-1]
+        });
+        self.replay_later(slot);
+    }
+
+    /// Takes a filter out of this home's table; its owners learn of it if nobody here wants it
+    /// any more.
+    pub(super) fn remove_subscription(
+        &mut self,
+        slot: u32,
+        filter: &str,
+        out: &mut impl Output,
+    ) -> bool {
+        let removed = self.subscriptions.remove(filter, slot);
+        if removed.last_for_filter {
+            for owner in self.owners(filter) {
+                self.send(owner, Message::NoInterest { filter: filter.into() }, out);
+            }
+        }
+        removed.existed
+    }
+
+    fn subscribe(
+        &mut self,
+        slot: u32,
+        subscription: &Subscription<'_>,
+        ticket: Ticket,
+        placing: &mut Placing,
+        out: &mut impl Output,
+    ) {
+        let (filter, qos) = (subscription.filter.as_str(), subscription.options.qos);
+        if !self.may_subscribe(slot, filter) {
+            placing.reasons.push(REFUSED); // [MQTT-3.9.3-2]
+            return;
+        }
+        placing.reasons.push(qos as u8);
+        placing.replays.push(Replay::new(filter, qos));
+        // An existing subscription is replaced [MQTT-3.8.4-3].
+        let inserted = self.subscriptions.insert(filter, slot, Subscribed { qos });
+        let resident = self.registry.get_mut(slot);
+        if inserted.replaced.is_none() {
+            resident.filters.push(filter.into());
+        }
+        if resident.session.is_persistent() {
+            let client_id = resident.session.client_id();
+            self.commits.persist(&Record::Subscribed { client_id, filter, qos }, out);
+        }
+        // Also when this home has said so before: the answer proves that it has arrived.
+        for owner in self.owners(filter) {
+            placing.outstanding += 1;
+            self.send(owner, Message::Interest { filter: filter.into(), ticket }, out);
+        }
+    }
+
+    fn may_subscribe(&self, slot: u32, filter: &str) -> bool {
+        let level_count = filter.split('/').count();
+        let held = &self.registry.get(slot).filters;
+        let room = held.len() < self.limits.subscription_count_max;
+        level_count <= self.limits.topic_level_count_max
+            && (room || held.iter().any(|held| **held == *filter))
+    }
+
+    fn unsubscribe(&mut self, slot: u32, filter: &str, out: &mut impl Output) {
+        if !self.remove_subscription(slot, filter, out) {
+            return;
+        }
+        let resident = self.registry.get_mut(slot);
+        if let Some(index) = resident.filters.iter().position(|held| **held == *filter) {
+            resident.filters.swap_remove(index);
+        }
+        if let Some(replays) = &mut resident.replays {
+            replays.forget(filter);
+        }
+        if resident.session.is_persistent() {
+            let client_id = resident.session.client_id();
+            self.commits.persist(&Record::Unsubscribed { client_id, filter }, out);
+        }
+    }
+
+    /// Every owner knows the filters: SUBACK, then the retained messages.
+    fn placed(&mut self, placing: Placing, out: &mut impl Output) {
+        let Placing { session, packet_id, reasons, replays, .. } = placing;
+        let Some(slot) = self.registry.resolve(session) else { return };
+        self.add_replays(slot, replays);
+        if self.commits.is_behind() && self.registry.get(slot).session.is_persistent() {
+            self.commits.wait(Then::Subscribed(session, packet_id, reasons));
+        } else {
+            self.acknowledge_subscribe(session, packet_id, &reasons, out);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! A hierarchical timer wheel: setting and firing a timer cost the same however many there are.
+//!
+//! Six levels of 64 slots; a slot of level `n` is 64^n ticks wide. A timer sits at the level of
+//! the highest group of six bits in which its tick differs from the present one, and moves down
+//! as that tick comes near. There is no cancel: who is woken looks whether its deadline still
+//! holds, which is cheaper than finding the timer when a deadline moves with every packet.
+
+use std::time::Duration;
+
+use crate::session::Time;
+
+const TICK_MS: u64 = 16;
+const SLOT_BITS: u32 = 6;
+const SLOT_COUNT: usize = 1 << SLOT_BITS;
+const LEVEL_COUNT: u32 = 6;
+/// The longest reach; a timer beyond it fires early and is set again by who looks.
+const TICK_COUNT_MAX: u64 = (1 << (SLOT_BITS * LEVEL_COUNT)) - 1;
+
+/// Timers that carry a `T` each.
+#[derive(Debug)]
+pub(super) struct Timers<T> {
+    /// Everything up to this tick has fired.
+    elapsed: u64,
+    levels: Vec<Level<T>>,
+}
+
+#[derive(Debug)]
+struct Level<T> {
+    /// One bit for each slot that is not empty.
+    occupied: u64,
+    slots: Vec<Vec<(u64, T)>>,
+}
+
+struct Slot {
+    level: u32,
+    index: usize,
+    /// The tick at which the slot begins.
+    tick: u64,
+}
+
+impl<T> Default for Timers<T> {
+    fn default() -> Self {
+        let level = || Level { occupied: 0, slots: (0..SLOT_COUNT).map(|_| Vec::new()).collect() };
+        Self { elapsed: 0, levels: (0..LEVEL_COUNT).map(|_| level()).collect() }
+    }
+}
+
+impl<T> Timers<T> {
+    /// Fires `value` at `deadline` or up to 16 ms later, never before.
+    pub(super) fn insert(&mut self, deadline: Time, value: T) {
+        let tick = deadline.ms().div_ceil(TICK_MS);
+        let tick = tick.clamp(self.elapsed + 1, self.elapsed + TICK_COUNT_MAX);
+        self.place(tick, value);
+    }
+
+    /// When to call [`Self::advance`] next; at or before the first deadline.
+    #[must_use]
+    pub(super) fn next_timeout(&self) -> Option<Time> {
+        self.next_slot().map(|slot| Time::START + Duration::from_millis(slot.tick * TICK_MS))
+    }
+
+    /// Moves on to `now` and adds what is due to `fired`, earliest first.
+    pub(super) fn advance(&mut self, now: Time, fired: &mut Vec<T>) {
+        let target = now.ms() / TICK_MS;
+        while let Some(slot) = self.next_slot().filter(|slot| slot.tick <= target) {
+            self.elapsed = slot.tick;
+            let level = &mut self.levels[slot.level as usize];
+            level.occupied &= !(1 << slot.index);
+            for (tick, value) in std::mem::take(&mut level.slots[slot.index]) {
+                if tick <= self.elapsed {
+                    fired.push(value);
+                } else {
+                    self.place(tick, value);
+                }
+            }
+        }
+        self.elapsed = self.elapsed.max(target);
+    }
+
+    fn place(&mut self, tick: u64, value: T) {
+        let differing = (self.elapsed ^ tick) | (SLOT_COUNT as u64 - 1);
+        let level = ((63 - differing.leading_zeros()) / SLOT_BITS).min(LEVEL_COUNT - 1);
+        let index = (tick >> (level * SLOT_BITS)) as usize % SLOT_COUNT;
+        let level = &mut self.levels[level as usize];
+        level.occupied |= 1 << index;
+        level.slots[index].push((tick, value));
+    }
+
+    /// The first slot that holds anything: lower levels come before higher ones.
+    fn next_slot(&self) -> Option<Slot> {
+        let level = (0..LEVEL_COUNT).find(|level| self.levels[*level as usize].occupied != 0)?;
+        let shift = level * SLOT_BITS;
+        let present = (self.elapsed >> shift) % SLOT_COUNT as u64;
+        let occupied = self.levels[level as usize].occupied;
+        let ahead = u64::from(occupied.rotate_right(present as u32).trailing_zeros());
+        let tick = ((self.elapsed >> shift) + ahead) << shift;
+        // A slot of the top level may come round again, a whole turn ahead.
+        let tick = if tick <= self.elapsed { tick + (1 << (shift + SLOT_BITS)) } else { tick };
+        Some(Slot { level, index: (present + ahead) as usize % SLOT_COUNT, tick })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn fires_everything_once_in_order_and_never_early(
+            deadlines in prop::collection::vec(0u64..5_000_000, 1..200),
+            steps in prop::collection::vec(1u64..200_000, 1..200),
+        ) {
+            let mut timers = Timers::default();
+            for deadline in &deadlines {
+                timers.insert(Time::from_ms(*deadline), *deadline);
+            }
+            let mut seen = Vec::new();
+            let mut now = 0;
+            for step in steps.iter().chain([&6_000_000]) {
+                now += step;
+                let mut fired = Vec::new();
+                timers.advance(Time::from_ms(now), &mut fired);
+                for deadline in &fired {
+                    prop_assert!(*deadline <= now, "{deadline} fired early, at {now}");
+                }
+                seen.extend(fired);
+                for deadline in &deadlines {
+                    let late = deadline + 2 * TICK_MS < now && !seen.contains(deadline);
+                    prop_assert!(!late, "{} has not fired at {}", deadline, now);
+                }
+                let ticks: Vec<u64> = seen.iter().map(|ms| ms.div_ceil(TICK_MS).max(1)).collect();
+                prop_assert!(ticks.is_sorted());
+            }
+            prop_assert_eq!(seen.len(), deadlines.len());
+            prop_assert_eq!(timers.next_timeout(), None);
+        }
+
+        #[test]
+        fn wakes_at_or_before_each_deadline(deadline in 1u64..100_000_000_000) {
+            let mut timers = Timers::default();
+            timers.insert(Time::from_ms(deadline), ());
+            let mut fired = Vec::new();
+            let mut wakes = 0;
+            while let Some(at) = timers.next_timeout() {
+                prop_assert!(at.ms() < deadline + TICK_MS);
+                timers.advance(at, &mut fired);
+                wakes += 1;
+                prop_assert!(wakes <= LEVEL_COUNT);
+            }
+            prop_assert_eq!(fired.len(), 1);
+        }
+    }
+}

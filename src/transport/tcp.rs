@@ -1,0 +1,107 @@
+//! Plain TCP over the executor's ring.
+#![allow(unsafe_code, reason = "glommio takes descriptors only as numbers")]
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use futures_lite::{AsyncRead, AsyncWrite};
+use glommio::net;
+use socket2::{Domain, Protocol, Socket, Type};
+
+use super::Transport;
+
+/// Connections that may wait to be accepted; the system lowers it to `net.core.somaxconn`.
+const BACKLOG: i32 = 4096;
+
+/// A connected TCP stream.
+#[derive(Debug)]
+pub struct Tcp {
+    stream: net::TcpStream,
+}
+
+impl Tcp {
+    /// Takes a connected socket over on the executor that this is called on.
+    #[must_use]
+    pub fn attach(socket: OwnedFd) -> Self {
+        // SAFETY: the descriptor is open and from here on the stream is its only owner.
+        Self::new(unsafe { net::TcpStream::from_raw_fd(socket.into_raw_fd()) })
+    }
+
+    fn new(stream: net::TcpStream) -> Self {
+        // Packets are put together before they are written: waiting for more helps nobody. It
+        // fails only on a connection that is gone, which the first read reports.
+        let _ = stream.set_nodelay(true);
+        Self { stream }
+    }
+}
+
+impl Transport for Tcp {
+    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn finish(&mut self) {
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        // Shutting down writing never waits; the peer may be gone already.
+        let _ = Pin::new(&mut self.stream).poll_close(&mut cx);
+    }
+
+    fn detach(self: Box<Self>) -> io::Result<OwnedFd> {
+        // SAFETY: the stream keeps the descriptor open for the length of this borrow.
+        unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) }.try_clone_to_owned()
+    }
+}
+
+/// A socket that connections come to, one of several on the same address.
+#[derive(Debug)]
+pub struct TcpListener {
+    listener: net::TcpListener,
+}
+
+impl TcpListener {
+    /// Takes a listening socket over on the executor that this is called on.
+    #[must_use]
+    pub fn attach(socket: OwnedFd) -> Self {
+        // SAFETY: the descriptor is open and from here on the listener is its only owner.
+        Self { listener: unsafe { net::TcpListener::from_raw_fd(socket.into_raw_fd()) } }
+    }
+
+    /// Waits for the next connection.
+    ///
+    /// # Errors
+    /// What the system says, such as no free descriptor; a later call may work again.
+    pub async fn accept(&self) -> io::Result<Tcp> {
+        Ok(Tcp::new(self.listener.accept().await?))
+    }
+}
+
+/// Opens `count` listening sockets on one address, which share its connections
+/// (`SO_REUSEPORT`); with port 0 the system chooses one port for all. Says which address it is.
+///
+/// # Errors
+/// What the system says, such as that the address is in use.
+pub fn bind(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
+    let first = listen(address)?;
+    let address = first.local_addr()?.as_socket().unwrap_or(address);
+    let mut sockets = vec![first.into()];
+    for _ in 1..count {
+        sockets.push(listen(address)?.into());
+    }
+    Ok((address, sockets))
+}
+
+fn listen(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}

@@ -1,0 +1,97 @@
+//! Clients that mean no good, or are something else than MQTT clients.
+
+use std::time::{Duration, Instant};
+
+use crate::harness::broker::Broker;
+use crate::harness::client::Client;
+
+fn assert_alive(broker: &Broker) {
+    let mut client = Client::connect(broker.address, "CONNECT alive");
+    client.send("PINGREQ");
+    client.expect("PINGRESP");
+}
+
+#[test]
+fn other_protocols_are_closed() {
+    let broker = Broker::start(&["--cores", "2"]);
+    for bytes in [
+        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".as_slice(),
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"\0\0\0\0\0\0\0\0",
+        b"\xff\xff\xff\xff\xff\xff\xff\xff",
+    ] {
+        let mut client = Client::open(broker.address);
+        client.send_bytes(bytes);
+        client.expect_closed();
+    }
+    assert_alive(&broker);
+}
+
+#[test]
+fn garbage_of_every_kind_leaves_the_broker_alive() {
+    let broker = Broker::start(&["--cores", "2"]);
+    let mut state = 0x2545_F491_4F6C_DD1D_u64;
+    for round in 0..300 {
+        let mut client = if round % 2 == 0 {
+            Client::open(broker.address)
+        } else {
+            Client::connect(broker.address, &format!("CONNECT g{round}"))
+        };
+        let bytes: Vec<u8> = (0..64).map(|_| random_byte(&mut state)).collect();
+        client.send_bytes(&bytes);
+        client.abort();
+    }
+    assert_alive(&broker);
+}
+
+/// xorshift: the same garbage in every run.
+fn random_byte(state: &mut u64) -> u8 {
+    *state ^= *state << 13;
+    *state ^= *state >> 7;
+    *state ^= *state << 17;
+    (*state >> 32) as u8
+}
+
+/// Half a CONNECT, then silence.
+#[test]
+fn a_connect_that_does_not_come_in_time_is_closed() {
+    let broker = Broker::start(&["--cores", "2", "--connect-timeout-s", "1"]);
+    let started = Instant::now();
+    let mut silent = Client::open(broker.address);
+    let mut half = Client::open(broker.address);
+    half.send_bytes(b"\x10\x20\0\x04MQTT\x04");
+    let mut accepted = Client::connect(broker.address, "CONNECT a");
+    silent.expect_closed();
+    half.expect_closed();
+    let took = started.elapsed();
+    assert!(took >= Duration::from_millis(900), "closed after {took:?}");
+    assert!(took < Duration::from_secs(4), "closed after {took:?}");
+    accepted.send("PINGREQ");
+    accepted.expect("PINGRESP");
+}
+
+/// A byte now and then does not extend the time for CONNECT.
+#[test]
+fn a_connect_that_trickles_in_is_closed() {
+    let broker = Broker::start(&["--cores", "1", "--connect-timeout-s", "1"]);
+    let mut client = Client::open(broker.address);
+    let started = Instant::now();
+    for byte in b"\x10\x40\0\x04MQTT\x04\x02\0\x3c\0\x34aaaaaaaaaaaaaaaaaaaaa" {
+        client.send_bytes(&[*byte]);
+        std::thread::sleep(Duration::from_millis(60));
+    }
+    client.expect_closed();
+    assert!(started.elapsed() < Duration::from_secs(4), "after {:?}", started.elapsed());
+}
+
+#[test]
+fn thousands_of_connections_that_say_nothing_are_shed() {
+    let broker = Broker::start(&["--cores", "2", "--connect-timeout-s", "1"]);
+    let mut silent: Vec<_> = (0..500).map(|_| Client::open(broker.address)).collect();
+    assert_alive(&broker);
+    for client in &mut silent {
+        client.expect_closed();
+    }
+    assert_alive(&broker);
+}

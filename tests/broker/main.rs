@@ -1,0 +1,14 @@
+//! The broker as an operator meets it: its options, its limits, its end, and what it does with
+//! clients that do not behave. The real binary, real sockets.
+
+#![cfg(feature = "server")]
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod cores;
+mod hostile;
+mod limits;
+mod options;
+mod shutdown;
+mod slow_consumer;

@@ -1,0 +1,86 @@
+//! The end of the broker.
+
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use crate::harness::broker::Broker;
+use crate::harness::client::Client;
+
+fn ends_in_order(signal: &str) {
+    let broker = Broker::start(&["--cores", "2"]);
+    let address = broker.address;
+    let mut idle = Client::open(address);
+    let mut client = Client::connect(address, "CONNECT a");
+    client.subscribe("t:0");
+    let started = Instant::now();
+    let (status, log) = broker.stop(signal);
+    assert_eq!(status.code(), Some(0), "{signal}: {log:#?}");
+    assert!(started.elapsed() < Duration::from_secs(5), "took {:?}", started.elapsed());
+    client.expect_closed();
+    idle.expect_closed();
+    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
+}
+
+#[test]
+fn sigterm_ends_the_broker_in_order() {
+    ends_in_order("TERM");
+}
+
+#[test]
+fn sigint_ends_the_broker_in_order() {
+    ends_in_order("INT");
+}
+
+#[test]
+fn what_was_accepted_is_flushed_before_the_end() {
+    const COUNT: usize = 500;
+    let broker = Broker::start(&["--cores", "2"]);
+    let mut subscriber = Client::connect(broker.address, "CONNECT s");
+    subscriber.subscribe("t:0");
+    let mut publisher = Client::connect(broker.address, "CONNECT p");
+    for number in 0..COUNT {
+        publisher.send(&format!("PUBLISH t \"{number}\""));
+    }
+    publisher.send("PINGREQ");
+    publisher.expect("PINGRESP");
+    // The last message was routed when its own acknowledgement came.
+    publisher.send("PUBLISH t q1 id=1 last");
+    publisher.expect("PUBACK id=1");
+    let (status, _) = broker.stop("TERM");
+    assert_eq!(status.code(), Some(0));
+    for number in 0..COUNT {
+        subscriber.expect(&format!("PUBLISH t \"{number}\""));
+    }
+    subscriber.expect("PUBLISH t last");
+    subscriber.expect_closed();
+}
+
+#[test]
+fn a_client_that_does_not_read_cannot_hold_up_the_end() {
+    let broker = Broker::start(&["--cores", "1", "--shutdown-timeout-s", "1"]);
+    let mut subscriber = Client::connect(broker.address, "CONNECT s");
+    subscriber.subscribe("t:0");
+    let mut publisher = Client::connect(broker.address, "CONNECT p");
+    for _ in 0..200 {
+        publisher.send("PUBLISH t \"x\"*50000");
+    }
+    publisher.send("PINGREQ");
+    publisher.expect("PINGRESP");
+    let started = Instant::now();
+    let (status, _) = broker.stop("TERM");
+    assert_eq!(status.code(), Some(0));
+    assert!(started.elapsed() < Duration::from_secs(5), "took {:?}", started.elapsed());
+}
+
+#[test]
+fn many_connections_are_closed_at_the_end() {
+    let broker = Broker::start(&["--cores", "16"]);
+    let mut clients: Vec<_> = (0..200)
+        .map(|number| Client::connect(broker.address, &format!("CONNECT c{number}")))
+        .collect();
+    let (status, _) = broker.stop("TERM");
+    assert_eq!(status.code(), Some(0));
+    for client in &mut clients {
+        client.expect_closed();
+    }
+}

@@ -1,0 +1,150 @@
+//! Subscribers that do not read: the broker's memory stays bounded and nobody else suffers.
+
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::harness::broker::Broker;
+use crate::harness::client::Client;
+use crate::harness::notation::parse_packet;
+
+const FLOOD: Duration = Duration::from_secs(3);
+
+/// What the broker may grow by: the outbox and the queue of the slow subscriber (1 and 16 MiB by
+/// default), what lies in socket buffers, and room for an allocator to be an allocator.
+const GROWTH_MAX: u64 = 64 << 20;
+
+/// Publishes as fast as the broker takes it until told to stop; what comes back is thrown away.
+fn flood(address: SocketAddr, qos: u8, stop: &AtomicBool) -> u64 {
+    let mut stream = TcpStream::connect(address).expect("the broker accepts");
+    let mut answers = stream.try_clone().expect("a descriptor can be duplicated");
+    thread::spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
+    stream.set_write_timeout(Some(Duration::from_millis(100))).expect("the timeout is not zero");
+    let mut waiting = parse_packet("CONNECT flood").expect("it is one").encode();
+    let mut sent = 0;
+    while !stop.load(Ordering::Relaxed) {
+        if waiting.is_empty() {
+            waiting = flood_packet(qos, sent);
+            sent += 1;
+        }
+        // An error is the write timeout: the broker does not read for now.
+        let count = stream.write(&waiting).unwrap_or(0);
+        waiting.drain(..count);
+    }
+    let _ = stream.shutdown(Shutdown::Both);
+    sent
+}
+
+fn flood_packet(qos: u8, number: u64) -> Vec<u8> {
+    let id = if qos > 0 { format!("id={}", number % 60_000 + 1) } else { String::new() };
+    let text = format!("PUBLISH flood q{qos} {id} \"x\"*10000");
+    parse_packet(&text).expect("it is one").encode()
+}
+
+/// A pair of clients that exchanges a message now and then must do so without long waits.
+fn slowest_exchange(address: SocketAddr, until: Instant) -> Duration {
+    let mut subscriber = Client::connect(address, "CONNECT calm-s");
+    subscriber.subscribe("calm:1");
+    let mut publisher = Client::connect(address, "CONNECT calm-p");
+    let mut slowest = Duration::ZERO;
+    let mut number = 1;
+    while Instant::now() < until {
+        let started = Instant::now();
+        publisher.send(&format!("PUBLISH calm q1 id={number} x"));
+        publisher.expect(&format!("PUBACK id={number}"));
+        subscriber.expect(&format!("PUBLISH calm q1 id=$p{number} x"));
+        subscriber.send(&format!("PUBACK id=$p{number}"));
+        slowest = slowest.max(started.elapsed());
+        number += 1;
+        thread::sleep(Duration::from_millis(20));
+    }
+    slowest
+}
+
+fn a_stalled_subscriber_is_contained(cores: &str, qos: u8) {
+    let broker = Broker::start(&["--cores", cores]);
+    let mut stalled = Client::connect(broker.address, "CONNECT stalled");
+    stalled.subscribe(&format!("flood:{qos}"));
+    let before = broker.resident_bytes();
+    let (address, stop) = (broker.address, AtomicBool::new(false));
+    let (sent, slowest, peak) = thread::scope(|scope| {
+        let flooding = scope.spawn(|| flood(address, qos, &stop));
+        let until = Instant::now() + FLOOD;
+        let calm = scope.spawn(move || slowest_exchange(address, until));
+        let mut peak = 0;
+        while Instant::now() < until {
+            peak = peak.max(broker.resident_bytes());
+            thread::sleep(Duration::from_millis(20));
+        }
+        stop.store(true, Ordering::Relaxed);
+        let slowest = calm.join().expect("the calm pair is served");
+        (flooding.join().expect("flooding does not fail"), slowest, peak)
+    });
+    let grown = peak.saturating_sub(before);
+    assert!(grown < GROWTH_MAX, "grew by {grown} bytes after {sent} messages");
+    assert!(slowest < Duration::from_secs(2), "an exchange beside the flood took {slowest:?}");
+    assert!(sent > 100, "the publisher was hardly read: {sent} messages");
+}
+
+#[test]
+fn a_stalled_subscriber_at_qos_0_is_contained() {
+    a_stalled_subscriber_is_contained("1", 0);
+}
+
+#[test]
+fn a_stalled_subscriber_at_qos_0_on_another_core_is_contained() {
+    a_stalled_subscriber_is_contained("4", 0);
+}
+
+#[test]
+fn a_stalled_subscriber_at_qos_1_is_contained() {
+    a_stalled_subscriber_is_contained("2", 1);
+}
+
+/// An offline session collects up to its limits; what it kept is whole and in order.
+#[test]
+fn an_offline_queue_is_bounded() {
+    const LIMIT: usize = 50;
+    let broker = Broker::start(&["--cores", "2", "--queue-count-max", "50"]);
+    let mut offline = Client::connect(broker.address, "CONNECT off clean=0");
+    offline.subscribe("t:1");
+    offline.abort();
+    let mut publisher = Client::connect(broker.address, "CONNECT p");
+    for number in 1..=3 * LIMIT {
+        publisher.send(&format!("PUBLISH t q1 id={number} \"{number}\""));
+        publisher.expect(&format!("PUBACK id={number}"));
+    }
+    offline.reopen();
+    offline.send("CONNECT off clean=0");
+    offline.expect("CONNACK 0 present");
+    let mut numbers = Vec::new();
+    for _ in 0..LIMIT {
+        let packet = offline.next();
+        numbers.push(packet.text("payload").parse::<usize>().unwrap());
+        offline.acknowledge(&packet);
+    }
+    offline.expect_nothing();
+    assert!(numbers.is_sorted(), "out of order: {numbers:?}");
+}
+
+/// A subscriber that was slow for a while and reads again gets on with it.
+#[test]
+fn a_subscriber_that_reads_again_is_served_again() {
+    let broker = Broker::start(&["--cores", "2"]);
+    let mut slow = Client::connect(broker.address, "CONNECT slow");
+    slow.subscribe("t:1");
+    let mut publisher = Client::connect(broker.address, "CONNECT p");
+    for number in 1..=2000 {
+        publisher.send(&format!("PUBLISH t q1 id={number} \"{number}\""));
+        publisher.expect(&format!("PUBACK id={number}"));
+    }
+    for number in 1..=2000 {
+        let packet = slow.next();
+        assert_eq!(packet.text("payload"), number.to_string());
+        slow.acknowledge(&packet);
+    }
+    publisher.send("PUBLISH t done");
+    slow.expect("PUBLISH t done");
+}

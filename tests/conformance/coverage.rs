@@ -1,0 +1,66 @@
+//! Holds the table against the list of clauses: nothing is left out without a reason.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::{FILES, directory, read_script};
+
+/// `MQTT-x.y.z-n` followed by words, one a line, as in `clauses.txt` and `not-testable.txt`.
+fn labelled_lines(file: &str) -> BTreeMap<String, String> {
+    let text = std::fs::read_to_string(directory().join(file)).expect(file);
+    let lines = text.lines().filter(|line| line.starts_with("MQTT-"));
+    lines
+        .map(|line| line.split_once(' ').unwrap_or((line, "")))
+        .map(|(label, words)| (label.to_owned(), words.trim().to_owned()))
+        .collect()
+}
+
+fn labels_in_cases() -> BTreeSet<String> {
+    let scripts = FILES.iter().map(|file| read_script(file));
+    scripts.flat_map(|script| script.cases).flat_map(|case| case.labels).collect()
+}
+
+#[test]
+fn every_clause_has_a_case_or_a_reason() {
+    let clauses = labelled_lines("clauses.txt");
+    let excused = labelled_lines("not-testable.txt");
+    let tested = labels_in_cases();
+    let missing: Vec<_> = clauses
+        .keys()
+        .filter(|label| !tested.contains(*label) && !excused.contains_key(*label))
+        .collect();
+    assert!(missing.is_empty(), "clauses without a case or a reason: {missing:?}");
+    let needless: Vec<_> = excused.keys().filter(|label| tested.contains(*label)).collect();
+    assert!(needless.is_empty(), "excused, but there is a case: {needless:?}");
+    let silent: Vec<_> = excused.iter().filter(|(_, reason)| reason.is_empty()).collect();
+    assert!(silent.is_empty(), "excused without a reason: {silent:?}");
+}
+
+#[test]
+fn every_label_is_a_clause() {
+    let clauses = labelled_lines("clauses.txt");
+    let mut used = labels_in_cases();
+    used.extend(labelled_lines("not-testable.txt").into_keys());
+    let unknown: Vec<_> = used.iter().filter(|label| !clauses.contains_key(*label)).collect();
+    assert!(unknown.is_empty(), "labels that the specification does not have: {unknown:?}");
+}
+
+#[test]
+fn every_file_of_the_table_is_run() {
+    let entries = std::fs::read_dir(directory()).expect("the table is there");
+    let names = entries.map(|entry| entry.expect("it can be read").file_name());
+    let on_disk: BTreeSet<String> = names
+        .filter_map(|name| name.into_string().ok())
+        .filter(|name| name.ends_with(".txt") && name.starts_with(char::is_uppercase))
+        .collect();
+    let listed = FILES.iter().map(|file| (*file).to_owned()).collect();
+    assert_eq!(on_disk, listed);
+}
+
+#[test]
+fn every_case_has_a_name_of_its_own_and_steps() {
+    let mut names = BTreeSet::new();
+    for case in FILES.iter().flat_map(|file| read_script(file).cases) {
+        assert!(!case.steps.is_empty(), "{} has no steps", case.name);
+        assert!(names.insert(case.name.clone()), "two cases are called {}", case.name);
+    }
+}

@@ -1,0 +1,110 @@
+//! The conformance table: every normative statement of MQTT 3.1.1 that a server can be held to,
+//! as scripts of packets (`*.txt` beside this file; the language is described in `script.rs`).
+//!
+//! Each file runs against a live broker over sockets with 1, 2 and 16 cores, one broker a case.
+
+#[path = "../harness/mod.rs"]
+mod harness;
+
+mod coverage;
+mod runner;
+mod script;
+#[cfg(feature = "server")]
+mod socket;
+
+use std::path::PathBuf;
+
+use script::{Case, Script};
+
+fn directory() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/conformance")
+}
+
+fn read_script(file: &str) -> Script {
+    let text = std::fs::read_to_string(directory().join(file)).expect(file);
+    Script::parse(&text).unwrap_or_else(|error| panic!("tests/conformance/{file}:{error}"))
+}
+
+/// Runs every case of a file, and reports all that fail.
+fn run_file(file: &str, run: impl Fn(&Case) -> Result<(), String> + Sync) {
+    let script = read_script(file);
+    let failures = in_parallel(&script.cases, |case| {
+        let error = run(case).err()?;
+        Some(format!("tests/conformance/{file}:{error}\n    in case: {}", case.name))
+    });
+    assert!(failures.is_empty(), "{} failed:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// Cases mostly wait; a few at a time keep a small machine busy without crowding it.
+fn in_parallel<T: Send>(cases: &[Case], check: impl Fn(&Case) -> Option<T> + Sync) -> Vec<T> {
+    const THREADS: usize = 4;
+    std::thread::scope(|scope| {
+        let lanes: Vec<_> = (0..THREADS)
+            .map(|lane| {
+                let cases = cases.iter().skip(lane).step_by(THREADS);
+                let check = &check;
+                scope.spawn(move || cases.filter_map(check).collect::<Vec<_>>())
+            })
+            .collect();
+        let results = lanes.into_iter().map(|lane| lane.join().expect("a case does not panic"));
+        results.flatten().collect()
+    })
+}
+
+#[cfg(feature = "server")]
+fn over_sockets(file: &str, cores: usize) {
+    run_file(file, |case| {
+        let outcome = runner::run_case(&mut socket::SocketWorld::start(cores, case), case);
+        match &case.differs {
+            Some(why) if harness::broker::is_stand_in() => match outcome {
+                Ok(()) => Err(format!("{}: holds for mosquitto after all: {why}", case.line)),
+                Err(_) => Ok(()),
+            },
+            _ => outcome,
+        }
+    });
+}
+
+/// One module of tests for each file of the table.
+macro_rules! table {
+    ($($module:ident $file:literal)*) => {
+        const FILES: &[&str] = &[$($file),*];
+
+        $(mod $module {
+            #[test]
+            #[cfg(feature = "server")]
+            fn over_sockets_1_core() {
+                crate::over_sockets($file, 1);
+            }
+
+            #[test]
+            #[cfg(feature = "server")]
+            fn over_sockets_2_cores() {
+                crate::over_sockets($file, 2);
+            }
+
+            #[test]
+            #[cfg(feature = "server")]
+            fn over_sockets_16_cores() {
+                crate::over_sockets($file, 16);
+            }
+        })*
+    };
+}
+
+table! {
+    connect "CONNECT.txt"
+    session "SESSION.txt"
+    will "WILL.txt"
+    publish "PUBLISH.txt"
+    qos1 "QOS1.txt"
+    qos2 "QOS2.txt"
+    retain "RETAIN.txt"
+    subscribe "SUBSCRIBE.txt"
+    unsubscribe "UNSUBSCRIBE.txt"
+    ping "PING.txt"
+    disconnect "DISCONNECT.txt"
+    topic "TOPIC.txt"
+    utf8 "UTF8.txt"
+    wire "WIRE.txt"
+}

@@ -1,0 +1,35 @@
+//! The table over real sockets: every case has a broker of its own.
+
+use std::time::Duration;
+
+use crate::harness::broker::Broker;
+use crate::harness::client::SocketLink;
+use crate::runner::World;
+use crate::script::Case;
+
+pub(crate) struct SocketWorld {
+    broker: Broker,
+}
+
+impl SocketWorld {
+    pub(crate) fn start(cores: usize, case: &Case) -> Self {
+        let mut arguments = vec!["--cores".to_owned(), cores.to_string()];
+        for (name, value) in &case.options {
+            arguments.extend([format!("--{}", name.replace('_', "-")), value.clone()]);
+        }
+        let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+        Self { broker: Broker::start(&arguments) }
+    }
+}
+
+impl World for SocketWorld {
+    type Link = SocketLink;
+
+    fn connect(&mut self) -> SocketLink {
+        SocketLink::connect(self.broker.address)
+    }
+
+    fn wait(&mut self, duration: Duration) {
+        std::thread::sleep(duration);
+    }
+}

@@ -1,0 +1,186 @@
+//! The broker as a process: started on a port of its own, stopped and judged at the end.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// How long the broker may take to start or to stop on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A running broker. Dropping it asks it to stop and fails the test if it does not exit with 0.
+pub(crate) struct Broker {
+    child: Child,
+    /// Where the first listener is.
+    pub(crate) address: SocketAddr,
+    /// Lines of standard output that were not read yet.
+    said: Receiver<String>,
+    log: Arc<Mutex<Vec<String>>>,
+    log_reader: Option<JoinHandle<()>>,
+    /// Whether a test has taken the exit status and judges it itself.
+    judged: bool,
+}
+
+/// The program under test.
+pub(crate) fn program() -> PathBuf {
+    std::env::var_os("RINGMQ_TEST_PROGRAM")
+        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_ringmq")), PathBuf::from)
+}
+
+/// Whether another broker stands in for ringmq.
+pub(crate) fn is_stand_in() -> bool {
+    std::env::var_os("RINGMQ_TEST_PROGRAM").is_some()
+}
+
+impl Broker {
+    /// Starts the broker with these arguments on a free port of the loopback interface.
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        Self::spawn(Command::new(program()), arguments)
+    }
+
+    /// The same with at most this many file descriptors.
+    pub(crate) fn start_with_descriptors(count: u32, arguments: &[&str]) -> Self {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nofile={count}:{count}")).arg(program());
+        Self::spawn(command, arguments)
+    }
+
+    fn spawn(mut command: Command, arguments: &[&str]) -> Self {
+        command.args(["--listen", "127.0.0.1:0"]).args(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child =
+            command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let stderr = child.stderr.take().expect("it is piped");
+        let log_reader = Some(collect_lines(stderr, Arc::clone(&log)));
+        let said = lines_of(child.stdout.take().expect("it is piped"));
+        let Some(address) = listening_address(&said) else {
+            let _ = child.kill();
+            let _ = child.wait();
+            panic!("the broker did not say where it listens; its log: {:#?}", lock(&log));
+        };
+        Self { child, address, said, log, log_reader, judged: false }
+    }
+
+    /// Where the next listener is, if there are several.
+    pub(crate) fn next_address(&self) -> SocketAddr {
+        listening_address(&self.said).expect("the broker says where each listener is")
+    }
+
+    pub(crate) fn port(&self) -> String {
+        self.address.port().to_string()
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The lines that the broker has logged so far.
+    pub(crate) fn log(&self) -> Vec<String> {
+        lock(&self.log).clone()
+    }
+
+    /// Resident memory in bytes.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))
+            .expect("the broker is running");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("has a size");
+        let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
+        kib.expect("proc(5) writes a number of KiB") * 1024
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill")
+            .args(["-s", name, &self.pid().to_string()])
+            .status()
+            .expect("kill(1) is there");
+        assert!(status.success(), "cannot signal the broker");
+    }
+
+    /// Sends this signal, waits for the end, and gives the exit status and the whole log.
+    pub(crate) fn stop(mut self, signal: &str) -> (ExitStatus, Vec<String>) {
+        self.signal(signal);
+        self.judged = true;
+        let status = self.wait();
+        (status, self.log())
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let status = wait_for(&mut self.child, PATIENCE).unwrap_or_else(|| {
+            let _ = self.child.kill();
+            self.child.wait().expect("a killed process ends")
+        });
+        if let Some(reader) = self.log_reader.take() {
+            let _ = reader.join();
+        }
+        status
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        if self.judged {
+            return;
+        }
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.signal("TERM");
+        }
+        let status = self.wait();
+        if thread::panicking() {
+            eprintln!("the broker ended with {status}; its log:\n{}", self.log().join("\n"));
+        } else {
+            assert!(status.success(), "the broker ended with {status}: {:#?}", self.log());
+        }
+    }
+}
+
+/// Waits for the end of a process, at most this long.
+pub(crate) fn wait_for(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(status) = child.try_wait().expect("it is our child") {
+            return Some(status);
+        }
+        if Instant::now() > deadline {
+            return None;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn listening_address(said: &Receiver<String>) -> Option<SocketAddr> {
+    let line = said.recv_timeout(PATIENCE).ok()?;
+    let address = line.strip_prefix("listening on ");
+    let address = address.and_then(|address| address.parse().ok());
+    Some(address.unwrap_or_else(|| panic!("expected `listening on ADDRESS:PORT`, got {line:?}")))
+}
+
+/// The lines of a stream as they come, read by a thread so that its writer never has to wait.
+pub(crate) fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = channel();
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            let _ = sender.send(line);
+        }
+    });
+    receiver
+}
+
+fn collect_lines(
+    stream: impl Read + Send + 'static,
+    into: Arc<Mutex<Vec<String>>>,
+) -> JoinHandle<()> {
+    thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            lock(&into).push(line);
+        }
+    })
+}
+
+fn lock(lines: &Mutex<Vec<String>>) -> std::sync::MutexGuard<'_, Vec<String>> {
+    lines.lock().expect("a thread that holds this lock only pushes")
+}

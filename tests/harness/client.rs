@@ -1,0 +1,140 @@
+//! The test client over a socket; it panics where a broker does not do what the test says.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use super::packet::Packet;
+use super::peer::{End, Link, Peer, Received};
+
+pub(crate) struct SocketLink {
+    stream: TcpStream,
+}
+
+impl SocketLink {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("the broker accepts connections");
+        stream.set_nodelay(true).expect("a TCP socket has this option");
+        stream.set_write_timeout(Some(Self::PATIENCE)).expect("the timeout is not zero");
+        Self { stream }
+    }
+}
+
+impl Link for SocketLink {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const QUIET: Duration = Duration::from_millis(100);
+
+    fn send(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes);
+    }
+
+    fn receive(&mut self, into: &mut Vec<u8>, patience: Duration) -> Received {
+        let patience = patience.max(Duration::from_millis(1));
+        self.stream.set_read_timeout(Some(patience)).expect("the timeout is not zero");
+        let mut buffer = [0; 65_536];
+        match self.stream.read(&mut buffer) {
+            Ok(0) => Received::Closed,
+            Ok(count) => {
+                into.extend(&buffer[..count]);
+                Received::Bytes
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Received::Nothing,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Received::Closed,
+            Err(error) => panic!("cannot read from the broker: {error}"),
+        }
+    }
+
+    fn end(&mut self, how: End) {
+        if how == End::Close {
+            let _ = self.stream.shutdown(Shutdown::Both);
+        } else {
+            // A socket that is closed with a linger time of zero answers with a reset.
+            let socket = socket2::SockRef::from(&self.stream);
+            socket.set_linger(Some(Duration::ZERO)).expect("a TCP socket has this option");
+        }
+    }
+}
+
+/// A connected client.
+pub(crate) struct Client {
+    peer: Peer<SocketLink>,
+    address: SocketAddr,
+}
+
+impl Client {
+    /// Opens a connection and says nothing yet.
+    pub(crate) fn open(address: SocketAddr) -> Self {
+        Self { peer: Peer::new(SocketLink::connect(address)), address }
+    }
+
+    /// Opens a connection, sends this CONNECT and expects to be accepted without a stored session.
+    #[track_caller]
+    pub(crate) fn connect(address: SocketAddr, connect: &str) -> Self {
+        let mut client = Self::open(address);
+        client.send(connect);
+        client.expect("CONNACK 0");
+        client
+    }
+
+    /// Opens a new connection for the same script, after `abort` or a close by the broker.
+    pub(crate) fn reopen(&mut self) {
+        self.peer.reconnect(SocketLink::connect(self.address));
+    }
+
+    #[track_caller]
+    pub(crate) fn subscribe(&mut self, filter_and_qos: &str) {
+        self.send(&format!("SUBSCRIBE id=1 {filter_and_qos}"));
+        let (_, qos) = filter_and_qos.rsplit_once(':').expect("filter:qos");
+        self.expect(&format!("SUBACK id=1 {qos}"));
+    }
+
+    #[track_caller]
+    pub(crate) fn send(&mut self, text: &str) {
+        self.peer.send(text).unwrap();
+    }
+
+    #[track_caller]
+    pub(crate) fn expect(&mut self, text: &str) {
+        self.peer.expect(text).unwrap();
+    }
+
+    #[track_caller]
+    pub(crate) fn expect_closed(&mut self) {
+        self.peer.expect_closed(None).unwrap();
+    }
+
+    #[track_caller]
+    pub(crate) fn expect_nothing(&mut self) {
+        self.peer.expect_nothing().unwrap();
+    }
+
+    #[track_caller]
+    pub(crate) fn next(&mut self) -> Packet {
+        self.peer.next_packet().unwrap()
+    }
+
+    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
+        self.peer.send_bytes(bytes);
+    }
+
+    /// Sends the PUBACK for a PUBLISH at QoS 1.
+    pub(crate) fn acknowledge(&mut self, publish: &Packet) {
+        let id = publish.number("id").expect("a PUBLISH at QoS 1 has an id");
+        self.send(&format!("PUBACK id={id}"));
+    }
+
+    /// Whether an accepting CONNACK comes in time, rather than a close or nothing.
+    pub(crate) fn is_accepted_within(&mut self, patience: Duration) -> bool {
+        self.peer.expect_within("CONNACK 0", patience).is_ok()
+    }
+
+    /// Ends the connection as a killed process does.
+    pub(crate) fn abort(&mut self) {
+        self.peer.end(End::Abort);
+    }
+
+    /// Ends the connection in order, but without a DISCONNECT.
+    pub(crate) fn close(&mut self) {
+        self.peer.end(End::Close);
+    }
+}

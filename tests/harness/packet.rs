@@ -1,0 +1,465 @@
+//! A second opinion on the wire format: packets as a list of named fields, to bytes and back.
+//!
+//! Written by hand and on purpose independent of `ringmq::mqtt`, which it checks. It will write
+//! what a correct client never would (reserved flags, QoS 3, fields that contradict each other),
+//! and it reads only what a server may send, strictly.
+
+use std::fmt;
+
+/// One field of a packet, such as `topic`, `id` or `filter` (which may come several times).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Field {
+    pub(crate) key: &'static str,
+    pub(crate) value: Value,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Value {
+    Number(u32),
+    Bytes(Vec<u8>),
+    /// `$name`: in what is expected it is bound by the first packet that matches, then compared;
+    /// in what is sent it stands for what was bound.
+    Variable(String),
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Packet {
+    pub(crate) kind: Kind,
+    /// In the order of `Kind::fields`, without those that have their default value.
+    pub(crate) fields: Vec<Field>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    number: u8,
+    flags: u8,
+}
+
+const KINDS: [Kind; 14] = [
+    Kind { name: "CONNECT", number: 1, flags: 0 },
+    Kind { name: "CONNACK", number: 2, flags: 0 },
+    Kind { name: "PUBLISH", number: 3, flags: 0 },
+    Kind { name: "PUBACK", number: 4, flags: 0 },
+    Kind { name: "PUBREC", number: 5, flags: 0 },
+    Kind { name: "PUBREL", number: 6, flags: 2 },
+    Kind { name: "PUBCOMP", number: 7, flags: 0 },
+    Kind { name: "SUBSCRIBE", number: 8, flags: 2 },
+    Kind { name: "SUBACK", number: 9, flags: 0 },
+    Kind { name: "UNSUBSCRIBE", number: 10, flags: 2 },
+    Kind { name: "UNSUBACK", number: 11, flags: 0 },
+    Kind { name: "PINGREQ", number: 12, flags: 0 },
+    Kind { name: "PINGRESP", number: 13, flags: 0 },
+    Kind { name: "DISCONNECT", number: 14, flags: 0 },
+];
+
+impl Kind {
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        KINDS.into_iter().find(|kind| kind.name == name)
+    }
+
+    fn numbered(number: u8) -> Option<Self> {
+        KINDS.into_iter().find(|kind| kind.number == number)
+    }
+
+    /// The fields that the notation may name; `header` overrides the whole first byte.
+    pub(crate) fn fields(self) -> &'static [&'static str] {
+        match self.name {
+            "CONNECT" => &[
+                "client",
+                "protocol",
+                "level",
+                "clean",
+                "flags",
+                "keepalive",
+                "will",
+                "will_payload",
+                "will_qos",
+                "will_retain",
+                "user",
+                "pass",
+                "header",
+            ],
+            "CONNACK" => &["code", "present"],
+            "PUBLISH" => &["topic", "qos", "dup", "retain", "id", "payload", "header"],
+            "SUBSCRIBE" | "UNSUBSCRIBE" => &["id", "filter", "header"],
+            "SUBACK" => &["id", "code"],
+            "PINGREQ" | "PINGRESP" | "DISCONNECT" => &["header"],
+            _ => &["id", "header"],
+        }
+    }
+}
+
+impl Packet {
+    pub(crate) fn new(kind: Kind) -> Self {
+        Self { kind, fields: Vec::new() }
+    }
+
+    pub(crate) fn push(&mut self, key: &'static str, value: Value) {
+        if value != Value::Number(0) || !defaults_to_zero(self.kind, key) {
+            self.fields.push(Field { key, value });
+        }
+    }
+
+    /// Brings the fields into the order in which the decoder gives them, so that two packets that
+    /// say the same are equal.
+    pub(crate) fn sort(&mut self) {
+        let order = self.kind.fields();
+        let place = |field: &Field| order.iter().position(|key| *key == field.key);
+        self.fields.sort_by_key(place);
+    }
+
+    fn all<'a>(&'a self, key: &'static str) -> impl Iterator<Item = &'a Value> {
+        self.fields.iter().filter(move |field| field.key == key).map(|field| &field.value)
+    }
+
+    pub(crate) fn number(&self, key: &'static str) -> Option<u32> {
+        self.all(key).find_map(|value| match value {
+            Value::Number(number) => Some(*number),
+            _ => None,
+        })
+    }
+
+    fn bytes(&self, key: &'static str) -> Option<&[u8]> {
+        self.all(key).find_map(|value| match value {
+            Value::Bytes(bytes) => Some(bytes.as_slice()),
+            _ => None,
+        })
+    }
+
+    /// A text field of a packet that a test looks into.
+    pub(crate) fn text(&self, key: &'static str) -> String {
+        String::from_utf8_lossy(self.bytes(key).expect("the packet has this field")).into_owned()
+    }
+
+    fn or_zero(&self, key: &'static str) -> u8 {
+        self.number(key).unwrap_or(0) as u8
+    }
+
+    /// The bytes of this packet; variables must have been replaced by what they stand for.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let (flags, body) = match self.kind.name {
+            "CONNECT" => (0, self.connect_body()),
+            "PUBLISH" => (self.publish_flags(), self.publish_body()),
+            "SUBSCRIBE" => (2, self.subscribe_body()),
+            "CONNACK" => (0, vec![self.or_zero("present"), self.or_zero("code")]),
+            "PINGREQ" | "PINGRESP" | "DISCONNECT" => (0, Vec::new()),
+            _ => (self.kind.flags, self.id_then_rest()),
+        };
+        let first = self.number("header").map_or(self.kind.number << 4 | flags, |byte| byte as u8);
+        let mut packet = vec![first];
+        write_length(body.len(), &mut packet);
+        packet.extend(body);
+        packet
+    }
+
+    fn connect_body(&self) -> Vec<u8> {
+        let level = self.number("level").unwrap_or(4) as u8;
+        let name: &[u8] = if level == 3 { b"MQIsdp" } else { b"MQTT" };
+        let mut body = Vec::new();
+        write_string(self.bytes("protocol").unwrap_or(name), &mut body);
+        body.push(level);
+        body.push(self.number("flags").map_or_else(|| self.connect_flags(), |flags| flags as u8));
+        body.extend((self.number("keepalive").unwrap_or(60) as u16).to_be_bytes());
+        write_string(self.bytes("client").unwrap_or_default(), &mut body);
+        if let Some(topic) = self.bytes("will") {
+            write_string(topic, &mut body);
+            write_string(self.bytes("will_payload").unwrap_or_default(), &mut body);
+        }
+        for key in ["user", "pass"] {
+            if let Some(value) = self.bytes(key) {
+                write_string(value, &mut body);
+            }
+        }
+        body
+    }
+
+    fn connect_flags(&self) -> u8 {
+        let bit = |set: bool, mask: u8| if set { mask } else { 0 };
+        bit(self.number("clean") != Some(0), 0x02)
+            | bit(self.bytes("will").is_some(), 0x04)
+            | self.or_zero("will_qos") << 3
+            | self.or_zero("will_retain") << 5
+            | bit(self.bytes("pass").is_some(), 0x40)
+            | bit(self.bytes("user").is_some(), 0x80)
+    }
+
+    fn publish_flags(&self) -> u8 {
+        self.or_zero("dup") << 3 | self.or_zero("qos") << 1 | self.or_zero("retain")
+    }
+
+    fn publish_body(&self) -> Vec<u8> {
+        let mut body = Vec::new();
+        write_string(self.bytes("topic").unwrap_or_default(), &mut body);
+        if let Some(id) = self.number("id") {
+            body.extend((id as u16).to_be_bytes());
+        }
+        body.extend(self.bytes("payload").unwrap_or_default());
+        body
+    }
+
+    /// Filters are written `filter:qos`; whatever stands after the last colon is the QoS byte.
+    fn subscribe_body(&self) -> Vec<u8> {
+        let mut body = self.id_bytes();
+        for value in self.all("filter") {
+            let Value::Bytes(text) = value else { continue };
+            let colon = text.iter().rposition(|byte| *byte == b':').unwrap_or(text.len());
+            write_string(&text[..colon], &mut body);
+            let qos = text.get(colon + 1..).map(String::from_utf8_lossy).unwrap_or_default();
+            body.push(parse_number(&qos).unwrap_or(0) as u8);
+        }
+        body
+    }
+
+    fn id_then_rest(&self) -> Vec<u8> {
+        let mut body = self.id_bytes();
+        for value in self.all("filter") {
+            if let Value::Bytes(filter) = value {
+                write_string(filter, &mut body);
+            }
+        }
+        for value in self.all("code") {
+            if let Value::Number(code) = value {
+                body.push(*code as u8);
+            }
+        }
+        body
+    }
+
+    fn id_bytes(&self) -> Vec<u8> {
+        self.number("id").map_or_else(Vec::new, |id| (id as u16).to_be_bytes().to_vec())
+    }
+
+    /// Reads one whole packet that a server sent; anything a server must not send is an error.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, String> {
+        let (head, body) = split_header(bytes)?.ok_or("half a packet")?;
+        let kind = Kind::numbered(bytes[0] >> 4).ok_or("a packet type that does not exist")?;
+        let flags = bytes[0] & 0x0F;
+        if kind.name != "PUBLISH" && flags != kind.flags {
+            return Err(format!("{} with flags {flags:#x}", kind.name));
+        }
+        if head + body != bytes.len() {
+            return Err("not exactly one packet".into());
+        }
+        Self::decode_body(kind, flags, &bytes[head..])
+    }
+
+    fn decode_body(kind: Kind, flags: u8, body: &[u8]) -> Result<Self, String> {
+        let mut packet = Self::new(kind);
+        match (kind.name, body) {
+            ("CONNACK", [present @ 0..=1, code]) => {
+                packet.push("code", Value::Number(u32::from(*code)));
+                packet.push("present", Value::Number(u32::from(*present)));
+            }
+            ("PUBLISH", _) => packet.decode_publish(flags, body)?,
+            ("PINGRESP", []) => {}
+            ("SUBACK", [high, low, codes @ ..]) if !codes.is_empty() => {
+                packet.push_id(&[*high, *low])?;
+                for code in codes {
+                    packet.push("code", Value::Number(u32::from(*code)));
+                }
+            }
+            ("PUBACK" | "PUBREC" | "PUBREL" | "PUBCOMP" | "UNSUBACK", [_, _]) => {
+                packet.push_id(body)?;
+            }
+            _ => return Err(format!("{} with the body {}", kind.name, hex(body))),
+        }
+        Ok(packet)
+    }
+
+    fn decode_publish(&mut self, flags: u8, body: &[u8]) -> Result<(), String> {
+        let (dup, qos, retain) = (flags >> 3, flags >> 1 & 3, flags & 1);
+        if qos == 3 || (qos == 0 && dup == 1) {
+            return Err(format!("PUBLISH with flags {flags:#x}"));
+        }
+        let short = "PUBLISH that is too short";
+        let (length, rest) = body.split_first_chunk().ok_or(short)?;
+        let length = usize::from(u16::from_be_bytes(*length));
+        let (topic, rest) = rest.split_at_checked(length).ok_or(short)?;
+        let (id, payload) = rest.split_at_checked(if qos > 0 { 2 } else { 0 }).ok_or(short)?;
+        self.push("topic", Value::Bytes(topic.to_vec()));
+        for (key, bits) in [("qos", qos), ("dup", dup), ("retain", retain)] {
+            self.push(key, Value::Number(u32::from(bits)));
+        }
+        if qos > 0 {
+            self.push_id(id)?;
+        }
+        self.push("payload", Value::Bytes(payload.to_vec()));
+        Ok(())
+    }
+
+    fn push_id(&mut self, bytes: &[u8]) -> Result<(), String> {
+        let id = bytes.iter().fold(0, |id, byte| id << 8 | u32::from(*byte));
+        if id == 0 {
+            return Err(format!("{} with packet id 0", self.kind.name));
+        }
+        self.push("id", Value::Number(id));
+        Ok(())
+    }
+}
+
+fn defaults_to_zero(kind: Kind, key: &str) -> bool {
+    matches!(
+        (kind.name, key),
+        ("PUBLISH", "qos" | "dup" | "retain")
+            | ("CONNACK", "present")
+            | ("CONNECT", "will_qos" | "will_retain")
+    )
+}
+
+/// The length of the fixed header and of the body behind it; `None` while the header is not whole.
+/// A remaining length that is longer than it needs to be, or than four bytes, is an error.
+pub(crate) fn split_header(bytes: &[u8]) -> Result<Option<(usize, usize)>, String> {
+    let mut length = 0;
+    for place in 0..4 {
+        let Some(byte) = bytes.get(1 + place) else { return Ok(None) };
+        length |= usize::from(byte & 0x7F) << (7 * place);
+        if byte & 0x80 == 0 {
+            let overlong = place > 0 && *byte == 0;
+            return if overlong {
+                Err("overlong length".into())
+            } else {
+                Ok(Some((2 + place, length)))
+            };
+        }
+    }
+    Err("remaining length of more than four bytes".into())
+}
+
+fn write_length(mut length: usize, out: &mut Vec<u8>) {
+    while length > 0x7F {
+        out.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    out.push(length as u8);
+}
+
+fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
+    out.extend((bytes.len() as u16).to_be_bytes());
+    out.extend(bytes);
+}
+
+pub(crate) fn parse_number(text: &str) -> Option<u32> {
+    match text.strip_prefix("0x") {
+        Some(digits) => u32::from_str_radix(digits, 16).ok(),
+        None => text.parse().ok(),
+    }
+}
+
+/// Bytes for a person to read, cut where a payload would fill the screen.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let shown = &bytes[..bytes.len().min(64)];
+    let mut text = shown.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
+    if shown.len() < bytes.len() {
+        text += &format!(" .. ({} bytes)", bytes.len());
+    }
+    text
+}
+
+impl fmt::Display for Packet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.kind.name)?;
+        for Field { key, value } in &self.fields {
+            match (*key, value) {
+                ("qos", Value::Number(qos)) => write!(f, " q{qos}")?,
+                ("dup" | "retain" | "present", Value::Number(1)) => write!(f, " {key}")?,
+                ("code", value) => write!(f, " {value}")?,
+                ("topic" | "filter" | "client", value) => write!(f, " {value}")?,
+                (_, value) => write!(f, " {key}={value}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Bytes(bytes) if bytes.len() > 80 => {
+                write!(f, "\"{}..\" ({} bytes)", bytes[..40].escape_ascii(), bytes.len())
+            }
+            Self::Bytes(bytes) => write!(f, "\"{}\"", bytes.escape_ascii()),
+            Self::Variable(name) => write!(f, "${name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::harness::notation::parse_packet;
+
+    fn encoded(text: &str) -> Vec<u8> {
+        parse_packet(text).expect(text).encode()
+    }
+
+    #[test]
+    fn a_connect_is_what_the_specification_draws() {
+        let text = "CONNECT c keepalive=10 will=w will_payload=x will_qos=1 user=u pass=p";
+        let expected = b"\x10\x19\0\x04MQTT\x04\xce\0\x0a\0\x01c\0\x01w\0\x01x\0\x01u\0\x01p";
+        assert_eq!(encoded(text), expected);
+        assert_eq!(
+            encoded("CONNECT a level=3 clean=0"),
+            b"\x10\x0f\0\x06MQIsdp\x03\0\0\x3c\0\x01a"
+        );
+    }
+
+    #[test]
+    fn a_publish_is_what_the_specification_draws() {
+        assert_eq!(encoded("PUBLISH a/b q1 id=10 hi"), b"\x32\x09\0\x03a/b\0\x0ahi");
+        assert_eq!(encoded("PUBLISH a dup retain q2 id=1"), b"\x3d\x05\0\x01a\0\x01");
+        assert_eq!(encoded("PUBLISH t \"x\"*200")[..3], [0x30, 0xCB, 0x01]);
+    }
+
+    #[test]
+    fn the_rest_is_what_the_specification_draws() {
+        let table: [(&str, &[u8]); 8] = [
+            ("SUBSCRIBE id=10 a/b:1 c:2", b"\x82\x0c\0\x0a\0\x03a/b\x01\0\x01c\x02"),
+            ("UNSUBSCRIBE id=10 a/b c", b"\xa2\x0a\0\x0a\0\x03a/b\0\x01c"),
+            ("SUBACK id=10 0 2 0x80", b"\x90\x05\0\x0a\0\x02\x80"),
+            ("CONNACK 0 present", b"\x20\x02\x01\0"),
+            ("PUBREL id=258", b"\x62\x02\x01\x02"),
+            ("PUBREL id=258 header=0x60", b"\x60\x02\x01\x02"),
+            ("PINGREQ", b"\xc0\0"),
+            ("DISCONNECT", b"\xe0\0"),
+        ];
+        for (text, bytes) in table {
+            assert_eq!(encoded(text), bytes, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_server_sends_is_read_back() {
+        for text in [
+            "CONNACK 0 present",
+            "CONNACK 5",
+            "PUBLISH a/b q2 dup id=7 hello",
+            "PUBLISH a/b retain",
+            "PUBREC id=9",
+            "SUBACK id=1 0 1 2 0x80",
+            "UNSUBACK id=65535",
+            "PINGRESP",
+        ] {
+            let packet = parse_packet(text).expect(text);
+            assert_eq!(Packet::decode(&packet.encode()).as_ref(), Ok(&packet), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_server_must_not_send_is_refused() {
+        for bytes in [
+            b"\x21\x02\0\0".as_slice(),
+            b"\x20\x02\x02\0",
+            b"\x38\x03\0\x01a",
+            b"\x36\x05\0\x01a\0\x01",
+            b"\x40\x02\0\0",
+            b"\x60\x02\0\x01",
+            b"\x90\x02\0\x01",
+            b"\xd0\x80\0",
+            b"\xc0\0",
+        ] {
+            assert!(Packet::decode(bytes).is_err(), "{}", hex(bytes));
+        }
+    }
+}

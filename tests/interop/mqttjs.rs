@@ -1,0 +1,23 @@
+//! MQTT.js, the JavaScript client: one test for each scenario of `clients/mqttjs_scenarios.mjs`.
+
+use std::path::Path;
+
+use crate::run_scenario;
+
+macro_rules! scenarios {
+    ($($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            run_scenario(Path::new("node"), "mqttjs_scenarios.mjs", stringify!($name));
+        })*
+    };
+}
+
+scenarios! {
+    order_at_every_qos
+    large_payload
+    retained
+    will
+    offline_queue
+    many_clients
+}

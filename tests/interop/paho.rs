@@ -1,0 +1,30 @@
+//! paho-mqtt, the Python client: one test for each scenario of `clients/paho_scenarios.py`.
+
+use crate::{root, run_scenario};
+
+macro_rules! scenarios {
+    ($($name:ident)*) => {
+        $(#[test]
+        fn $name() {
+            let python = root().join("target/interop/venv/bin/python");
+            run_scenario(&python, "paho_scenarios.py", stringify!($name));
+        })*
+    };
+}
+
+scenarios! {
+    order_at_every_qos
+    large_payload
+    retained
+    will
+    take_over
+    offline_queue
+    redelivery_with_dup
+    exactly_once_across_reconnects
+    overlapping_subscriptions
+    dollar_topics
+    unsubscribe
+    mqtt_3_1
+    empty_client_id
+    many_clients
+}
