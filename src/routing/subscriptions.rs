@@ -253,8 +253,8 @@ mod tests {
                 let pair = (filter.clone(), subscriber);
                 if number % 3 == 0 && let Some(options) = model.remove(&pair) {
                     prop_assert_eq!(subscriptions.get(&filter, subscriber), Some(options));
-                    let removed = subscriptions.remove(&filter, subscriber);
-                    prop_assert_eq!(removed, Removed { existed: true, last_for_filter: others == 0 });
+                    let expected = Removed { existed: true, last_for_filter: others == 0 };
+                    prop_assert_eq!(subscriptions.remove(&filter, subscriber), expected);
                 } else {
                     let replaced = model.insert(pair, number);
                     let first_for_filter = others == 0 && replaced.is_none();
