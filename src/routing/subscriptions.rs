@@ -254,7 +254,8 @@ mod tests {
                 if number % 3 == 0 && let Some(options) = model.remove(&pair) {
                     prop_assert_eq!(subscriptions.get(&filter, subscriber), Some(options));
                     let removed = subscriptions.remove(&filter, subscriber);
-                    prop_assert_eq!(removed, Removed { existed: true, last_for_filter: others == 0 });
+                    let last_for_filter = others == 0;
+                    prop_assert_eq!(removed, Removed { existed: true, last_for_filter });
                 } else {
                     let replaced = model.insert(pair, number);
                     let first_for_filter = others == 0 && replaced.is_none();
