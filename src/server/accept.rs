@@ -19,11 +19,13 @@ use crate::transport::{TcpListener, Transport};
 
 use super::connections::Permit;
 use super::core::Shared;
-use super::executor::adopt;
+use super::executor::{adopt, breathe};
 use super::mesh::Handoff;
 
 /// How long accepting pauses after an error such as no free descriptor.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Connections accepted before other tasks get their turn: a storm never lets accepting wait.
+const ACCEPTS_PER_TURN: usize = 16;
 /// At most one line of log about each kind of trouble in this time.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 /// First read of a connection; most CONNECT packets fit.
@@ -45,10 +47,13 @@ impl Acceptor {
 
     /// Accepts for ever.
     pub(super) async fn run(mut self, listener: TcpListener) {
-        loop {
+        for count in 1_usize.. {
             match listener.accept().await {
                 Ok(stream) => self.handle_accepted(Box::new(stream)),
                 Err(error) => self.handle_error(&error).await,
+            }
+            if count.is_multiple_of(ACCEPTS_PER_TURN) {
+                breathe().await;
             }
         }
     }

@@ -37,6 +37,15 @@ pub(super) struct Core {
     stopping: bool,
 }
 
+/// What the task that reads a connection does next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Go {
+    /// Lets others have their turn, then reads on.
+    On,
+    /// Ends: the connection is gone.
+    Away,
+}
+
 /// Shared by the tasks of one executor; never borrowed across an await.
 pub(super) type Shared = Rc<RefCell<Core>>;
 
@@ -82,10 +91,13 @@ impl Core {
         Counters { bytes_sent: self.sent_bytes, mesh_wakes: self.wakes, ..self.shard.counters() }
     }
 
-    /// Reads one connection until there is nothing more to read; ready when it is gone.
-    pub(super) fn poll_read(&mut self, id: ConnectionId, cx: &mut Context<'_>) -> Poll<()> {
+    /// Reads one connection while there is something to read; ready when it is the others' turn,
+    /// or when it is gone.
+    pub(super) fn poll_read(&mut self, id: ConnectionId, cx: &mut Context<'_>) -> Poll<Go> {
         loop {
-            let Some(io) = self.effects.connections.get_mut(id) else { return Poll::Ready(()) };
+            let Some(io) = self.effects.connections.get_mut(id) else {
+                return Poll::Ready(Go::Away);
+            };
             if io.paused || io.closing {
                 io.reader = Some(cx.waker().clone());
                 return Poll::Pending;
@@ -104,28 +116,26 @@ impl Core {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(Ok(0) | Err(_)) => {
                     self.lost(id);
-                    return Poll::Ready(());
+                    return Poll::Ready(Go::Away);
                 }
-                Poll::Ready(Ok(count)) if count == whole => {
-                    cx.waker().wake_by_ref(); // There is more, but it is the others' turn.
-                    return Poll::Pending;
-                }
+                Poll::Ready(Ok(count)) if count == whole => return Poll::Ready(Go::On),
                 Poll::Ready(Ok(_)) => {}
             }
         }
     }
 
-    /// Ends a turn: writes what waits, rings other shards, sets the alarm. Calls `stalled` with
-    /// each connection whose peer takes no more for now.
+    /// Ends a turn: writes what waits, rings other shards, sets the alarm. Ready when it is the
+    /// others' turn, or when there are connections in `stalled`: those whose peer takes no more
+    /// for now.
     pub(super) fn poll_turn(
         &mut self,
-        cx: &mut Context<'_>,
-        mut stalled: impl FnMut(ConnectionId),
-    ) {
+        cx: &Context<'_>,
+        stalled: &mut Vec<ConnectionId>,
+    ) -> Poll<()> {
         let mut writes = 0;
         while let Some(id) = self.effects.connections.next_dirty() {
             if self.write(id) {
-                stalled(id);
+                stalled.push(id);
             }
             writes += 1;
             if writes == WRITES_PER_TURN {
@@ -134,11 +144,11 @@ impl Core {
         }
         self.wakes += self.effects.mesh.ring();
         self.set_alarm();
-        if self.effects.connections.has_dirty() {
-            cx.waker().wake_by_ref();
-        } else {
-            self.effects.turn = Some(cx.waker().clone());
+        if self.effects.connections.has_dirty() || !stalled.is_empty() {
+            return Poll::Ready(());
         }
+        self.effects.turn = Some(cx.waker().clone());
+        Poll::Pending
     }
 
     /// Writes to a connection that took no more before; ready when it is written out or gone.

@@ -5,10 +5,11 @@ use std::future::poll_fn;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::task::Poll;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
 use futures_lite::future;
 use glommio::timer::Timer;
 use glommio::{Latency, Shares, TaskQueueHandle};
@@ -22,7 +23,7 @@ use crate::transport::{Tcp, TcpListener, Transport};
 
 use super::accept::Acceptor;
 use super::connections::Permit;
-use super::core::{Core, Shared};
+use super::core::{Core, Go, Shared};
 use super::effects::Effects;
 use super::mesh::{Found, Handoff, Mesh};
 
@@ -32,6 +33,9 @@ const FINDINGS_PER_TURN: usize = 1024;
 const ACCEPT_SHARES: usize = 100;
 /// How long an executor without timers sleeps; anything that sets one wakes it.
 const IDLE: Duration = Duration::from_secs(3600);
+/// glommio sleeps with tasks that are ready if its preemption fires just before it runs the
+/// first of them. That is rare; this is how long it may last.
+const HEARTBEAT: Duration = Duration::from_millis(20);
 
 /// What an executor is started with; plain data that goes to its thread.
 pub(super) struct Plan {
@@ -43,6 +47,8 @@ pub(super) struct Plan {
     pub(super) open: Arc<AtomicUsize>,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) started: Instant,
+    /// Told once this executor runs.
+    pub(super) ready: Sender<()>,
 }
 
 /// Runs until the broker stops; what was counted.
@@ -52,6 +58,7 @@ pub(super) async fn run(plan: Plan) -> Counters {
     let core = Rc::new(RefCell::new(Core::new((plan.shard)(), effects, plan.started)));
     spawn_turn(&core);
     spawn_alarm(&core);
+    glommio::spawn_local(beat()).detach();
     let queue = glommio::executor().create_task_queue(
         Shares::Static(ACCEPT_SHARES),
         Latency::NotImportant,
@@ -66,6 +73,8 @@ pub(super) async fn run(plan: Plan) -> Counters {
             spawn_into(queue, acceptor.run(listener))
         })
         .collect();
+    // Nobody listens any more if another executor did not start.
+    let _ = plan.ready.send(());
     run_mesh(&core, &plan.stop).await;
     for acceptor in acceptors {
         acceptor.cancel().await;
@@ -80,7 +89,24 @@ pub(super) fn adopt(core: &Shared, stream: Box<dyn Transport>, bytes: &[u8], per
     core.borrow_mut().handle(Input::Opened { connection: id });
     core.borrow_mut().handle(Input::Bytes { connection: id, bytes });
     let core = Rc::clone(core);
-    glommio::spawn_local(poll_fn(move |cx| core.borrow_mut().poll_read(id, cx))).detach();
+    let read = async move {
+        while poll_fn(|cx| core.borrow_mut().poll_read(id, cx)).await == Go::On {
+            breathe().await;
+        }
+    };
+    glommio::spawn_local(read).detach();
+}
+
+/// Lets every other task have its turn, and the executor look at its ring. A task that only woke
+/// itself up would keep it from looking: it does so when no task is ready.
+pub(super) async fn breathe() {
+    Timer::new(Duration::from_micros(1)).await;
+}
+
+async fn beat() {
+    loop {
+        Timer::new(HEARTBEAT).await;
+    }
 }
 
 fn spawn_into<T: 'static>(
@@ -92,11 +118,15 @@ fn spawn_into<T: 'static>(
 
 fn spawn_turn(core: &Shared) {
     let core = Rc::clone(core);
-    let turn = poll_fn(move |cx| -> Poll<()> {
-        let stalled = |id| spawn_drain(&core, id);
-        core.borrow_mut().poll_turn(cx, stalled);
-        Poll::Pending
-    });
+    let turn = async move {
+        let mut stalled = Vec::new();
+        loop {
+            poll_fn(|cx| core.borrow_mut().poll_turn(cx, &mut stalled)).await;
+            // A task that is spawned begins at once, and borrows the core.
+            stalled.drain(..).for_each(|id| spawn_drain(&core, id));
+            breathe().await;
+        }
+    };
     glommio::spawn_local(turn).detach();
 }
 
@@ -131,23 +161,23 @@ fn spawn_alarm(core: &Shared) {
 
 /// Handles what comes from other shards until the broker stops.
 async fn run_mesh(core: &Shared, stop: &AtomicBool) {
-    poll_fn(|cx| {
-        let mut found = Vec::new();
-        let more = core.borrow().effects.mesh.look(cx.waker(), FINDINGS_PER_TURN, |one| {
-            found.push(one);
-        });
-        for one in found {
-            handle_found(core, one);
-        }
-        if stop.load(std::sync::atomic::Ordering::Acquire) {
-            return Poll::Ready(());
-        }
-        if more {
-            cx.waker().wake_by_ref();
-        }
-        Poll::Pending
-    })
-    .await;
+    while poll_fn(|cx| poll_mesh(core, stop, cx)).await == Go::On {
+        breathe().await;
+    }
+}
+
+fn poll_mesh(core: &Shared, stop: &AtomicBool, cx: &Context<'_>) -> Poll<Go> {
+    let mut found = Vec::new();
+    let more = core.borrow().effects.mesh.look(cx.waker(), FINDINGS_PER_TURN, |one| {
+        found.push(one);
+    });
+    for one in found {
+        handle_found(core, one);
+    }
+    if stop.load(Ordering::Acquire) {
+        return Poll::Ready(Go::Away);
+    }
+    if more { Poll::Ready(Go::On) } else { Poll::Pending }
 }
 
 fn handle_found(core: &Shared, found: Found) {

@@ -17,6 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ahash::RandomState;
+use crossbeam_channel::Sender;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -33,6 +34,13 @@ use mesh::{Bell, Mesh};
 
 /// Memory that each executor reserves for buffers of its ring, which sockets do not use.
 const RING_MEMORY_BYTES: usize = 1 << 20;
+
+/// No task runs for long, and those that have much to do let others have their turn; preemption
+/// by glommio's timer is for what was overlooked, and unsafe where threads wait long for a CPU
+/// (see `executor::HEARTBEAT`).
+const PREEMPT: Duration = Duration::from_secs(1);
+/// How long an executor may take to start.
+const START: Duration = Duration::from_secs(30);
 
 /// Why the broker did not start, or ended before it was told to.
 #[derive(Debug)]
@@ -69,11 +77,16 @@ pub fn run(config: &Config, listening: impl FnMut(SocketAddr)) -> Result<(), Ser
     let stop = Arc::new(AtomicBool::new(false));
     let (meshes, bells) = Mesh::new(cores, config.limits.mesh_channel_count_max);
     watch_signals(Arc::clone(&stop), bells)?;
-    let plans = plans(config, meshes, sockets, &stop);
+    let (ready, started) = crossbeam_channel::bounded(cores);
+    let plans = plans(config, meshes, sockets, &stop, &ready);
     let mut executors = Vec::new();
     for (index, plan) in plans.into_iter().enumerate() {
         let cpu = if cores <= cpus.len() { Some(cpus[index]) } else { None };
         executors.push(start(index, cpu, plan)?);
+    }
+    for _ in 0..cores {
+        let late = |_| ServerError::Executor(format!("not ready within {START:?}"));
+        started.recv_timeout(START).map_err(late)?;
     }
     addresses.into_iter().for_each(listening);
     info!("ringmq {} is up on {cores} cores", env!("CARGO_PKG_VERSION"));
@@ -131,6 +144,7 @@ fn plans(
     meshes: Vec<Mesh>,
     sockets: Vec<Vec<OwnedFd>>,
     stop: &Arc<AtomicBool>,
+    ready: &Sender<()>,
 ) -> Vec<Plan> {
     let seeds = RandomState::new();
     let seed = [0, 1, 2, 3].map(|number: u64| seeds.hash_one(number));
@@ -149,6 +163,7 @@ fn plans(
             open: Arc::clone(&open),
             stop: Arc::clone(stop),
             started,
+            ready: ready.clone(),
         }
     };
     meshes.into_iter().zip(sockets).enumerate().map(plan).collect()
@@ -162,7 +177,7 @@ fn start(
     LocalExecutorBuilder::new(cpu.map_or(Placement::Unbound, Placement::Fixed))
         .name(&format!("shard-{index}"))
         .io_memory(RING_MEMORY_BYTES)
-        .preempt_timer(Duration::from_millis(10))
+        .preempt_timer(PREEMPT)
         .spawn(move || executor::run(plan))
         .map_err(|error| ServerError::Executor(format!("cannot start: {error}")))
 }

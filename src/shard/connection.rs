@@ -264,8 +264,7 @@ impl Shard {
     fn hold(&mut self, id: ConnectionId, rest: &[u8]) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if !rest.is_empty() {
-            let wanted = mqtt::wanted(rest).unwrap_or(0).min(self.limits.packet_bytes_max);
-            connection.held.reserve(wanted.max(rest.len()));
+            // Grows with what comes, not with what a header announces.
             connection.held.extend_from_slice(rest);
         }
     }

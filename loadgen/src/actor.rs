@@ -1,0 +1,27 @@
+//! What a connection does once it is ready: the one shape that publishers and subscribers share.
+
+use ringmq::mqtt::Packet;
+
+use crate::bench::Bench;
+use crate::client::Violation;
+
+/// A client after its handshake. Pure: bytes to be sent are appended to `out`, times come in.
+pub(crate) trait Actor {
+    /// Takes one packet from the broker.
+    ///
+    /// # Errors
+    /// The broker did what it must not.
+    fn handle(
+        &mut self,
+        now_ns: i64,
+        packet: &Packet<'_>,
+        bench: &mut Bench,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Violation>;
+
+    /// Appends what is due of its own accord; called when the socket takes more.
+    fn produce(&mut self, _now_ns: i64, _bench: &mut Bench, _out: &mut Vec<u8>) {}
+
+    /// The socket does not take more for now.
+    fn handle_blocked(&mut self) {}
+}

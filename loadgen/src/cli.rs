@@ -1,0 +1,292 @@
+//! The command line: one subcommand per scenario, and the options that all scenarios share.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Command, ValueEnum};
+use ringmq::mqtt::{QoS, Version};
+use serde::Serialize;
+
+use crate::payload::{RunId, STAMP_BYTES};
+use crate::plan::{Credentials, Load, Plan};
+use crate::scenario::SCENARIOS;
+
+const PAYLOAD_BYTES_MAX: usize = 16 << 20;
+const SECONDS_MAX: f64 = 7.0 * 86_400.0;
+const RATE_DEFAULT: f64 = 100.0;
+const RATE_MAX: f64 = 10_000_000.0;
+
+/// What the command line asks for.
+pub(crate) struct Invocation {
+    pub(crate) plan: Plan,
+    /// Where the JSON report goes.
+    pub(crate) json: Option<PathBuf>,
+}
+
+/// # Errors
+/// Bad options, with what was expected; also `--help` and `--version`.
+pub(crate) fn parse(
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<Invocation, clap::Error> {
+    let matches = command().try_get_matches_from(arguments)?;
+    let (name, matches) = matches.subcommand().expect("clap requires a subcommand");
+    let scenario = SCENARIOS
+        .iter()
+        .find(|scenario| scenario.name == name)
+        .expect("clap accepts only the subcommands that come from this table");
+    let plan = (scenario.plan)(matches)?;
+    plan.check().map_err(|message| bad_value(&message))?;
+    Ok(Invocation { plan, json: matches.get_one("json").cloned() })
+}
+
+fn bad_value(message: &str) -> clap::Error {
+    command().error(clap::error::ErrorKind::ValueValidation, message)
+}
+
+fn command() -> Command {
+    Command::new("ringmq-loadgen")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Measures how fast any MQTT broker delivers, and whether it delivers everything")
+        .after_help(
+            "Exit status: 0 all well; 1 the broker broke a promise (lost at QoS 1 or 2, \
+             duplicated at QoS 2, out of order, ...); 2 bad options; 3 the run failed",
+        )
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands(SCENARIOS.iter().map(|scenario| {
+            (scenario.arguments)(Command::new(scenario.name).about(scenario.about))
+        }))
+}
+
+/// Options of every scenario, as they go into the report.
+#[derive(Args, Serialize, Clone)]
+pub(crate) struct Common {
+    /// The broker under test
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883", value_parser = broker)]
+    broker: String,
+    /// Quality of service of publishes and subscriptions
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
+    qos: u8,
+    /// Open loop: publishes per second in all, whatever the broker does [default: 100]
+    #[arg(long, value_name = "R", conflicts_with = "window", value_parser = rate)]
+    rate: Option<f64>,
+    /// Closed loop instead: messages outstanding per publisher; one is outstanding until it has
+    /// reached all subscribers (and, at QoS 1 and 2, is acknowledged)
+    #[arg(long, value_name = "W", value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    window: Option<u32>,
+    /// Bytes of a payload; the stamp that is measured by takes 40 of them
+    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = payload_bytes)]
+    payload: usize,
+    /// Seconds to measure for
+    #[arg(long, value_name = "S", default_value = "10", value_parser = seconds_above_zero)]
+    duration: f64,
+    /// Seconds of the same load before measuring
+    #[arg(long, value_name = "S", default_value = "1", value_parser = seconds)]
+    warmup: f64,
+    /// Seconds to wait for the last deliveries; what has not come by then is lost
+    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
+    drain: f64,
+    /// Executors, one thread each
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=256))]
+    cores: u32,
+    /// Keep-alive of every client in seconds; 0 switches it off
+    #[arg(long, value_name = "S", default_value_t = 60)]
+    keep_alive: u16,
+    /// Seconds that a client may take to connect and subscribe
+    #[arg(long, value_name = "S", default_value = "10", value_parser = seconds_above_zero)]
+    connect_timeout: f64,
+    /// What client ids and topics begin with
+    #[arg(long, value_name = "TEXT", default_value = "rlg", value_parser = prefix)]
+    client_prefix: String,
+    /// The protocol to speak
+    #[arg(long, value_name = "VERSION", value_enum, default_value_t = Protocol::V311)]
+    mqtt_version: Protocol,
+    /// User name of every client
+    #[arg(long, value_name = "NAME")]
+    username: Option<String>,
+    /// Password of every client
+    #[arg(long, value_name = "TEXT", requires = "username")]
+    #[serde(skip)]
+    password: Option<String>,
+    /// Write the report here as JSON
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip)]
+    json: Option<PathBuf>,
+}
+
+#[derive(ValueEnum, Serialize, Clone, Copy)]
+enum Protocol {
+    #[value(name = "3.1")]
+    #[serde(rename = "3.1")]
+    V31,
+    #[value(name = "3.1.1")]
+    #[serde(rename = "3.1.1")]
+    V311,
+}
+
+impl Common {
+    /// A plan without clients, for a scenario to fill in.
+    pub(crate) fn plan(&self) -> Plan {
+        Plan {
+            scenario: "",
+            settings: serde_json::Value::Null,
+            run: RunId::new(random()),
+            broker: self.broker.clone(),
+            version: match self.mqtt_version {
+                Protocol::V31 => Version::V31,
+                Protocol::V311 => Version::V311,
+            },
+            credentials: self.credentials(),
+            qos: QoS::try_from(self.qos).expect("clap allows 0 to 2"),
+            publisher_count: 0,
+            topics_per_publisher: 1,
+            subscriber_count: 0,
+            interest: |_, _| 0..0,
+            load: self.load(),
+            payload_bytes: self.payload,
+            warmup: Duration::from_secs_f64(self.warmup),
+            duration: Duration::from_secs_f64(self.duration),
+            drain: Duration::from_secs_f64(self.drain),
+            connect_timeout: Duration::from_secs_f64(self.connect_timeout),
+            executor_count: self.cores,
+            keep_alive_s: self.keep_alive,
+            client_prefix: self.client_prefix.clone(),
+        }
+    }
+
+    /// With the default of the load, which is not one option alone.
+    pub(crate) fn completed(mut self) -> Self {
+        if self.window.is_none() {
+            self.rate = self.rate.or(Some(RATE_DEFAULT));
+        }
+        self
+    }
+
+    fn load(&self) -> Load {
+        match self.window {
+            Some(window_size) => Load::Closed { window_size },
+            None => Load::Open { rate_per_s: self.rate.unwrap_or(RATE_DEFAULT) },
+        }
+    }
+
+    fn credentials(&self) -> Option<Credentials> {
+        let username = self.username.clone()?;
+        Some(Credentials { username, password: self.password.clone() })
+    }
+}
+
+/// Good enough to tell runs apart.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}
+
+fn broker(text: &str) -> Result<String, String> {
+    let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
+    match port.map(|(_, port)| port.parse::<u16>()) {
+        Some(Ok(1..)) => Ok(text.to_owned()),
+        _ => Err("expected HOST:PORT, as in localhost:1883 or [::1]:1883".to_owned()),
+    }
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    number(text)
+        .filter(|rate| *rate > 0.0 && *rate <= RATE_MAX)
+        .ok_or_else(|| format!("expected publishes per second, above 0 and up to {RATE_MAX}"))
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    number(text)
+        .filter(|seconds| (0.0..=SECONDS_MAX).contains(seconds))
+        .ok_or_else(|| format!("expected seconds, 0 to {SECONDS_MAX}"))
+}
+
+fn seconds_above_zero(text: &str) -> Result<f64, String> {
+    let expected = || format!("expected seconds, at least 0.001 and up to {SECONDS_MAX}");
+    seconds(text).ok().filter(|seconds| *seconds >= 0.001).ok_or_else(expected)
+}
+
+fn number(text: &str) -> Option<f64> {
+    text.parse().ok()
+}
+
+fn payload_bytes(text: &str) -> Result<usize, String> {
+    text.parse()
+        .ok()
+        .filter(|bytes| (STAMP_BYTES..=PAYLOAD_BYTES_MAX).contains(bytes))
+        .ok_or_else(|| format!("expected {STAMP_BYTES} (the stamp) to {PAYLOAD_BYTES_MAX} bytes"))
+}
+
+fn prefix(text: &str) -> Result<String, String> {
+    let sound = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
+    if !text.is_empty() && text.len() <= 200 && text.chars().all(sound) {
+        return Ok(text.to_owned());
+    }
+    Err("expected 1 to 200 of the characters a-z A-Z 0-9 - _ .".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse_words(words: &str) -> Result<Invocation, clap::Error> {
+        let words = std::iter::once("ringmq-loadgen").chain(words.split_whitespace());
+        parse(words.map(OsString::from))
+    }
+
+    fn complaint(words: &str) -> String {
+        match parse_words(words) {
+            Ok(_) => panic!("{words} was accepted"),
+            Err(error) => {
+                assert_eq!(error.exit_code(), 2, "{words}");
+                error.to_string()
+            }
+        }
+    }
+
+    #[test]
+    fn defaults_make_a_run() {
+        let invocation = parse_words("fanout").expect("everything has a default");
+        assert_eq!(invocation.plan.load, Load::Open { rate_per_s: 100.0 });
+        assert_eq!(invocation.plan.payload_bytes, 64);
+        assert_eq!(invocation.plan.settings["rate"], 100.0);
+        assert!(invocation.json.is_none());
+    }
+
+    #[test]
+    fn options_reach_the_plan_and_the_report() {
+        let words = "fanout --broker localhost:1 --qos 2 --window 8 --payload 40 --duration 0.5 \
+                     --json r.json --mqtt-version 3.1 --cores 2 --username u --password secret";
+        let Invocation { plan, json } = parse_words(words).expect("all good");
+        assert_eq!(plan.load, Load::Closed { window_size: 8 });
+        assert_eq!((plan.qos, plan.version), (QoS::ExactlyOnce, Version::V31));
+        assert_eq!(plan.duration, Duration::from_millis(500));
+        assert_eq!(json, Some(PathBuf::from("r.json")));
+        assert_eq!(plan.settings["mqtt_version"], "3.1");
+        assert!(!plan.settings.to_string().contains("secret"));
+    }
+
+    #[test]
+    fn bad_options_say_what_was_expected() {
+        assert!(complaint("fanout --broker localhost").contains("HOST:PORT"));
+        assert!(complaint("fanout --broker :1883").contains("HOST:PORT"));
+        assert!(complaint("fanout --payload 39").contains("expected 40"));
+        assert!(complaint("fanout --rate 0").contains("above 0"));
+        assert!(complaint("fanout --rate nan").contains("above 0"));
+        assert!(complaint("fanout --rate 5 --window 5").contains("cannot be used with"));
+        assert!(complaint("fanout --window 0").contains("1..=65535"));
+        assert!(complaint("fanout --qos 3").contains("0..=2"));
+        assert!(complaint("fanout --duration 0").contains("at least"));
+        assert!(complaint("fanout --client-prefix a/b").contains("a-z"));
+        assert!(complaint("fanout --mqtt-version 5").contains("3.1.1"));
+        assert!(complaint("nonsense").contains("nonsense"));
+    }
+
+    #[test]
+    fn plans_too_large_for_memory_are_bad_options() {
+        let words = "fanout --publishers 100000 --topics 10 --subscribers 1000";
+        assert!(complaint(words).contains("use fewer"));
+    }
+}

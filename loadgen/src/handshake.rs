@@ -1,0 +1,208 @@
+//! From CONNECT to the last SUBACK.
+//!
+//! ```text
+//! CONNECT ─> Connecting ─ CONNACK, SUBSCRIBEs ─> Subscribing ─ SUBACKs ─> Ready
+//! ```
+
+use ringmq::mqtt::{
+    Connect, Packet, PacketId, Properties, QoS, ReasonCode, Subscribe, Subscription,
+    SubscriptionOptions, Subscriptions, TopicFilter, Version,
+};
+
+use crate::client::Violation;
+use crate::plan::{Client, Plan};
+
+/// Filters in one SUBSCRIBE: some brokers limit them, and the packet stays small.
+const FILTERS_PER_SUBSCRIBE: usize = 64;
+
+pub(crate) struct Handshake {
+    state: State,
+    version: Version,
+    qos: QoS,
+    filters: Vec<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum State {
+    Connecting,
+    /// This many SUBACKs are missing.
+    Subscribing(usize),
+    Ready,
+}
+
+impl Handshake {
+    /// Writes CONNECT.
+    pub(crate) fn start(plan: &Plan, client: Client, out: &mut Vec<u8>) -> Self {
+        let credentials = plan.credentials.as_ref();
+        let connect = Connect {
+            version: plan.version,
+            clean_start: true,
+            keep_alive_s: plan.keep_alive_s,
+            client_id: &plan.client_id(client),
+            will: None,
+            username: credentials.map(|credentials| credentials.username.as_str()),
+            password: credentials
+                .and_then(|credentials| Some(credentials.password.as_ref()?.as_bytes())),
+            properties: Properties::EMPTY,
+        };
+        connect.encode(out);
+        let filters = plan.filters(client);
+        Self { state: State::Connecting, version: plan.version, qos: plan.qos, filters }
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.state == State::Ready
+    }
+
+    /// # Errors
+    /// The broker refuses the connection or a subscription, or answers out of turn.
+    pub(crate) fn handle(
+        &mut self,
+        packet: &Packet<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Violation> {
+        match (self.state, packet) {
+            (State::Connecting, Packet::Connack(connack)) => {
+                self.handle_connack(connack.reason, out)
+            }
+            (State::Subscribing(missing), Packet::Suback(suback)) => {
+                self.check_granted(suback.packet_id, suback.reasons)?;
+                self.state =
+                    if missing == 1 { State::Ready } else { State::Subscribing(missing - 1) };
+                Ok(())
+            }
+            // Something retained or published by others; a broker may send it before SUBACK.
+            (State::Subscribing(_), Packet::Publish(publish)) if publish.packet_id.is_none() => {
+                Ok(())
+            }
+            _ => Err(Violation::Unexpected(packet.kind())),
+        }
+    }
+
+    fn handle_connack(&mut self, reason: ReasonCode, out: &mut Vec<u8>) -> Result<(), Violation> {
+        if reason.is_error() {
+            return Err(Violation::Refused(reason.v311_connect_return_code()));
+        }
+        let mut count = 0;
+        for (batch, number) in self.filters.chunks(FILTERS_PER_SUBSCRIBE).zip(1..) {
+            self.subscribe(number, batch, out);
+            count += 1;
+        }
+        self.state = if count == 0 { State::Ready } else { State::Subscribing(count) };
+        Ok(())
+    }
+
+    fn subscribe(&self, number: u16, filters: &[String], out: &mut Vec<u8>) {
+        let options = SubscriptionOptions { qos: self.qos, ..Default::default() };
+        let subscriptions: Vec<Subscription<'_>> = filters
+            .iter()
+            .map(|filter| TopicFilter::parse(filter).expect("our topic names are valid filters"))
+            .map(|filter| Subscription { filter, options })
+            .collect();
+        let mut bytes = Vec::new();
+        let subscribe = Subscribe {
+            packet_id: PacketId::new(number).expect("batches are counted from 1"),
+            properties: Properties::EMPTY,
+            subscriptions: Subscriptions::write(self.version, &subscriptions, &mut bytes),
+        };
+        subscribe.encode(self.version, out);
+    }
+
+    fn check_granted(&self, packet_id: PacketId, granted: &[u8]) -> Result<(), Violation> {
+        let batch = usize::from(packet_id.get()) - 1;
+        let asked = self.filters.chunks(FILTERS_PER_SUBSCRIBE).nth(batch).map_or(0, <[_]>::len);
+        if asked != granted.len() {
+            return Err(Violation::UnknownPacketId {
+                kind: ringmq::mqtt::PacketType::Suback,
+                packet_id: packet_id.get(),
+            });
+        }
+        match granted.iter().find(|&&code| code != self.qos as u8) {
+            Some(&granted) => Err(Violation::Downgraded { granted, wanted: self.qos }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests::plan;
+    use ringmq::mqtt::{Connack, Suback, split};
+
+    fn connack(reason: ReasonCode) -> Packet<'static> {
+        let properties = Properties::EMPTY;
+        Packet::Connack(Connack { session_present: false, reason, properties })
+    }
+
+    fn suback(number: u16, reasons: &[u8]) -> Packet<'_> {
+        let packet_id = PacketId::new(number).expect("not 0");
+        Packet::Suback(Suback { packet_id, properties: Properties::EMPTY, reasons })
+    }
+
+    fn kinds(mut bytes: &[u8]) -> Vec<String> {
+        let mut kinds = Vec::new();
+        while let Some((frame, used)) = split(bytes, 1 << 20).expect("well formed") {
+            kinds.push(format!("{:?}", frame.kind));
+            bytes = &bytes[used..];
+        }
+        kinds
+    }
+
+    #[test]
+    fn a_publisher_is_ready_with_connack() {
+        let mut out = Vec::new();
+        let mut handshake = Handshake::start(&plan(), Client::Publisher(0), &mut out);
+        assert_eq!(kinds(&out), ["Connect"]);
+        out.clear();
+        handshake.handle(&connack(ReasonCode::Success), &mut out).expect("accepted");
+        assert!(handshake.is_ready() && out.is_empty());
+    }
+
+    #[test]
+    fn a_subscriber_is_ready_when_all_its_filters_are_granted() {
+        let many = Plan { publisher_count: 35, ..plan() };
+        let mut out = Vec::new();
+        let mut handshake = Handshake::start(&many, Client::Subscriber(0), &mut out);
+        out.clear();
+        handshake.handle(&connack(ReasonCode::Success), &mut out).expect("accepted");
+        assert_eq!(kinds(&out), ["Subscribe", "Subscribe"], "70 filters, 64 in a packet");
+        handshake.handle(&suback(2, &[0; 6]), &mut out).expect("granted");
+        assert!(!handshake.is_ready());
+        handshake.handle(&suback(1, &[0; 64]), &mut out).expect("granted");
+        assert!(handshake.is_ready());
+    }
+
+    fn subscribing(qos: QoS) -> Handshake {
+        let plan = Plan { qos, publisher_count: 1, topics_per_publisher: 1, ..plan() };
+        let mut out = Vec::new();
+        let mut handshake = Handshake::start(&plan, Client::Subscriber(0), &mut out);
+        handshake.handle(&connack(ReasonCode::Success), &mut out).expect("accepted");
+        handshake
+    }
+
+    #[test]
+    fn less_than_what_was_asked_for_is_a_violation() {
+        let wanted = QoS::ExactlyOnce;
+        for granted in [0, 1, 0x80] {
+            let result = subscribing(wanted).handle(&suback(1, &[granted]), &mut Vec::new());
+            assert_eq!(result, Err(Violation::Downgraded { granted, wanted }));
+        }
+    }
+
+    #[test]
+    fn answers_to_questions_never_asked_are_violations() {
+        let mut handshake = subscribing(QoS::AtMostOnce);
+        assert!(handshake.handle(&suback(2, &[0]), &mut Vec::new()).is_err());
+        assert!(handshake.handle(&suback(1, &[0, 0]), &mut Vec::new()).is_err());
+        assert!(handshake.handle(&Packet::Pingresp, &mut Vec::new()).is_err());
+    }
+
+    #[test]
+    fn a_refusal_names_its_code() {
+        let mut handshake = Handshake::start(&plan(), Client::Publisher(0), &mut Vec::new());
+        let refused = handshake.handle(&connack(ReasonCode::NotAuthorized), &mut Vec::new());
+        let text = refused.expect_err("refused").to_string();
+        assert!(text.contains("not authorized (5)"), "{text}");
+    }
+}

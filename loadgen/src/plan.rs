@@ -1,0 +1,248 @@
+//! What a run consists of: who connects, who listens to what, how fast, how long. Plain data.
+//!
+//! A scenario makes a plan; everything else carries it out. Publishers, subscribers and topics
+//! are numbered from 0; topic t of publisher p has the number p * topics_per_publisher + t.
+
+use std::fmt;
+use std::ops::Range;
+use std::time::Duration;
+
+use ringmq::mqtt::{QoS, Version};
+use serde_json::Value;
+
+use crate::payload::RunId;
+
+/// Sequence numbers kept in memory: one per subscriber and topic that it listens to.
+const FLOW_COUNT_MAX: u64 = 200_000_000;
+
+/// A subscriber may listen to all of them, with 65,535 SUBSCRIBE packets of 64 filters.
+const TOPIC_COUNT_MAX: u64 = 4_000_000;
+
+pub(crate) struct Plan {
+    pub(crate) scenario: &'static str,
+    /// All options as they took effect, for the report.
+    pub(crate) settings: Value,
+    pub(crate) run: RunId,
+    pub(crate) broker: String,
+    pub(crate) version: Version,
+    pub(crate) credentials: Option<Credentials>,
+    pub(crate) qos: QoS,
+    pub(crate) publisher_count: u32,
+    pub(crate) topics_per_publisher: u32,
+    pub(crate) subscriber_count: u32,
+    /// The topics that a subscriber listens to.
+    pub(crate) interest: fn(&Self, subscriber: u32) -> Range<u32>,
+    pub(crate) load: Load,
+    pub(crate) payload_bytes: usize,
+    pub(crate) warmup: Duration,
+    pub(crate) duration: Duration,
+    pub(crate) drain: Duration,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) executor_count: u32,
+    pub(crate) keep_alive_s: u16,
+    pub(crate) client_prefix: String,
+}
+
+pub(crate) struct Credentials {
+    pub(crate) username: String,
+    pub(crate) password: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) enum Load {
+    /// This many publishes per second in all, come what may.
+    Open { rate_per_s: f64 },
+    /// This many messages outstanding per publisher.
+    Closed { window_size: u32 },
+}
+
+/// One connection of the plan.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Client {
+    Publisher(u32),
+    Subscriber(u32),
+}
+
+impl fmt::Display for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Publisher(number) => write!(f, "publisher {number}"),
+            Self::Subscriber(number) => write!(f, "subscriber {number}"),
+        }
+    }
+}
+
+impl Plan {
+    /// # Errors
+    /// What is too large, when the books of this plan would not fit into memory.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let topics = u64::from(self.publisher_count) * u64::from(self.topics_per_publisher);
+        if topics > TOPIC_COUNT_MAX {
+            return Err(format!(
+                "{topics} topics are more than {TOPIC_COUNT_MAX}: use fewer publishers or topics"
+            ));
+        }
+        let flows: u64 = (0..self.subscriber_count)
+            .map(|subscriber| (self.interest)(self, subscriber).len() as u64)
+            .sum();
+        if flows > FLOW_COUNT_MAX {
+            return Err(format!(
+                "{flows} pairs of subscriber and topic are more than {FLOW_COUNT_MAX}: use fewer \
+                 publishers, topics or subscribers"
+            ));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn topic_count(&self) -> u32 {
+        self.publisher_count * self.topics_per_publisher
+    }
+
+    pub(crate) fn connection_count(&self) -> u64 {
+        u64::from(self.publisher_count) + u64::from(self.subscriber_count)
+    }
+
+    pub(crate) fn topic_name(&self, topic: u32) -> String {
+        let publisher = topic / self.topics_per_publisher;
+        let number = topic % self.topics_per_publisher;
+        format!("{}/{}/{publisher}/{number}", self.client_prefix, self.run.short())
+    }
+
+    pub(crate) fn client_id(&self, client: Client) -> String {
+        let (role, number) = match client {
+            Client::Publisher(number) => ('p', number),
+            Client::Subscriber(number) => ('s', number),
+        };
+        format!("{}{}{role}{number}", self.client_prefix, self.run.short())
+    }
+
+    /// The filters of a client, without wildcards.
+    pub(crate) fn filters(&self, client: Client) -> Vec<String> {
+        match client {
+            Client::Publisher(_) => Vec::new(),
+            Client::Subscriber(number) => {
+                (self.interest)(self, number).map(|topic| self.topic_name(topic)).collect()
+            }
+        }
+    }
+
+    /// Publisher p lives on executor p mod N.
+    pub(crate) fn publishers_on(&self, executor: u32) -> impl Iterator<Item = u32> + use<> {
+        (executor..self.publisher_count).step_by(self.executor_count as usize)
+    }
+
+    /// Subscribers are dealt out after the publishers, so that one executor does not get both a
+    /// lone publisher and the odd subscriber.
+    pub(crate) fn subscribers_on(&self, executor: u32) -> impl Iterator<Item = u32> + use<> {
+        let shift = self.publisher_count % self.executor_count;
+        let first = (executor + self.executor_count - shift) % self.executor_count;
+        (first..self.subscriber_count).step_by(self.executor_count as usize)
+    }
+
+    /// How many subscribers on `executor` listen to each topic.
+    pub(crate) fn receivers_on(&self, executor: u32) -> Vec<u32> {
+        let mut steps = vec![0i64; self.topic_count() as usize + 1];
+        for subscriber in self.subscribers_on(executor) {
+            let topics = (self.interest)(self, subscriber);
+            steps[topics.start as usize] += 1;
+            steps[topics.end as usize] -= 1;
+        }
+        steps.pop();
+        let sums = steps.iter().scan(0, |sum, step| {
+            *sum += step;
+            Some(*sum as u32)
+        });
+        sums.collect()
+    }
+
+    /// How many subscribers each topic has, and how many executors have any of them.
+    pub(crate) fn receivers_everywhere(&self) -> (Vec<u32>, Vec<u32>) {
+        let mut subscribers = vec![0; self.topic_count() as usize];
+        let mut executors = subscribers.clone();
+        for executor in 0..self.executor_count {
+            for (topic, receivers) in self.receivers_on(executor).into_iter().enumerate() {
+                subscribers[topic] += receivers;
+                executors[topic] += u32::from(receivers > 0);
+            }
+        }
+        (subscribers, executors)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A plan to be varied by tests.
+    pub(crate) fn plan() -> Plan {
+        Plan {
+            scenario: "test",
+            settings: Value::Null,
+            run: RunId::new(0xabc),
+            broker: "127.0.0.1:1883".to_owned(),
+            version: Version::V311,
+            credentials: None,
+            qos: QoS::AtMostOnce,
+            publisher_count: 3,
+            topics_per_publisher: 2,
+            subscriber_count: 5,
+            interest: |plan, _| 0..plan.topic_count(),
+            load: Load::Open { rate_per_s: 10.0 },
+            payload_bytes: 64,
+            warmup: Duration::from_secs(1),
+            duration: Duration::from_secs(1),
+            drain: Duration::from_secs(1),
+            connect_timeout: Duration::from_secs(1),
+            executor_count: 2,
+            keep_alive_s: 60,
+            client_prefix: "rlg".to_owned(),
+        }
+    }
+
+    #[test]
+    fn every_client_lives_on_exactly_one_executor() {
+        for executor_count in 1..=4 {
+            let plan = Plan { executor_count, ..plan() };
+            let mut publishers: Vec<u32> =
+                (0..executor_count).flat_map(|executor| plan.publishers_on(executor)).collect();
+            publishers.sort_unstable();
+            assert_eq!(publishers, [0, 1, 2]);
+            let mut subscribers: Vec<u32> =
+                (0..executor_count).flat_map(|executor| plan.subscribers_on(executor)).collect();
+            subscribers.sort_unstable();
+            assert_eq!(subscribers, [0, 1, 2, 3, 4]);
+        }
+    }
+
+    #[test]
+    fn a_lone_publisher_and_a_lone_subscriber_do_not_share_an_executor() {
+        let plan = Plan { publisher_count: 1, subscriber_count: 1, ..plan() };
+        assert_eq!(plan.publishers_on(0).count(), 1);
+        assert_eq!(plan.subscribers_on(1).count(), 1);
+    }
+
+    #[test]
+    fn receivers_are_counted_per_executor_and_topic() {
+        let plan = Plan { interest: |_, subscriber| subscriber..subscriber + 1, ..plan() };
+        assert_eq!(plan.receivers_everywhere(), (vec![1, 1, 1, 1, 1, 0], vec![1, 1, 1, 1, 1, 0]));
+        let everybody = Plan { interest: |plan, _| 0..plan.topic_count(), ..plan };
+        assert_eq!(everybody.receivers_on(0), [2; 6]);
+        assert_eq!(everybody.receivers_everywhere(), (vec![5; 6], vec![2; 6]));
+    }
+
+    #[test]
+    fn names_are_distinct_and_short_enough_for_3_1() {
+        let plan = plan();
+        let id = plan.client_id(Client::Subscriber(9_999_999));
+        assert!(id.len() <= 23, "{id}");
+        assert_ne!(id, plan.client_id(Client::Publisher(9_999_999)));
+        assert_eq!(plan.topic_name(5), "rlg/00000abc/2/1");
+        assert_eq!(plan.filters(Client::Subscriber(0)).len(), 6);
+    }
+
+    #[test]
+    fn plans_that_need_too_much_memory_are_refused() {
+        let plan = Plan { subscriber_count: 1000, publisher_count: 200_000, ..plan() };
+        assert!(plan.check().is_err());
+    }
+}

@@ -1,0 +1,474 @@
+//! What a run came to: figures, verdicts, JSON. All arithmetic, no measuring.
+
+use hdrhistogram::Histogram;
+use ringmq::mqtt::QoS;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::machine::Machine;
+use crate::plan::Plan;
+use crate::run::{Interval, Outcome, planned_count};
+use crate::worker::Usage;
+
+/// Raised when the meaning of a field changes.
+const FORMAT: u32 = 1;
+/// An executor that used this share of a core may have been the limit.
+const CPU_SHARE_MAX: f64 = 0.95;
+/// An executor that waited for a core this share of the time was disturbed by others.
+const WAIT_SHARE_MAX: f64 = 0.10;
+/// A schedule kept this well is never the limit.
+const LATENESS_NS_MAX: u64 = 1_000_000;
+
+#[derive(Serialize)]
+pub(crate) struct Report {
+    pub(crate) format: u32,
+    pub(crate) generator: Generator,
+    pub(crate) scenario: &'static str,
+    pub(crate) settings: Value,
+    pub(crate) machine: Machine,
+    pub(crate) started_unix_s: u64,
+    pub(crate) verdict: Verdict,
+    pub(crate) connect: Connect,
+    /// Length of the measured part.
+    pub(crate) steady_s: f64,
+    pub(crate) publishes: Publishes,
+    pub(crate) deliveries: Deliveries,
+    /// From the intended time of the publish to the delivery, nanoseconds.
+    pub(crate) latency_ns: Percentiles,
+    /// From the actual send to the delivery: hides what a slow broker made the publisher wait.
+    pub(crate) raw_latency_ns: Percentiles,
+    /// From the intended time to PUBACK or PUBCOMP; none at QoS 0.
+    pub(crate) acknowledge_latency_ns: Option<Percentiles>,
+    /// One for each second from the start of the warm-up; the last one is what was left.
+    pub(crate) intervals: Vec<IntervalRow>,
+}
+
+/// Whether the run is worth anything, and whether the broker kept its promises.
+#[derive(Serialize, Clone, PartialEq, Eq, Debug)]
+#[serde(rename_all = "snake_case", tag = "outcome")]
+pub(crate) enum Verdict {
+    Ok,
+    Violated { violations: Vec<String> },
+    Failed { failure: String },
+}
+
+/// What this program used itself, and whether it was the limit.
+#[derive(Serialize)]
+pub(crate) struct Generator {
+    pub(crate) name: &'static str,
+    pub(crate) version: &'static str,
+    /// True: these figures are the generator's limit, not the broker's.
+    pub(crate) generator_bound: bool,
+    pub(crate) reasons: Vec<String>,
+    /// CPU seconds of the whole process, connecting included.
+    pub(crate) cpu_s: f64,
+    /// In the steady part.
+    pub(crate) executors: Vec<Executor>,
+    /// Actual minus intended send time, where the broker did not hold the publisher back.
+    pub(crate) lateness_ns: Percentiles,
+}
+
+#[derive(Serialize, Clone, Copy, PartialEq, Debug)]
+pub(crate) struct Executor {
+    pub(crate) cpu_s: f64,
+    pub(crate) cpu_share: f64,
+    /// Ready to run, but without a core.
+    pub(crate) wait_share: f64,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Connect {
+    pub(crate) connections: u64,
+    pub(crate) seconds: f64,
+    pub(crate) per_second: f64,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Publishes {
+    /// Messages of the schedule; none in closed loop.
+    pub(crate) planned: Option<u64>,
+    pub(crate) sent: u64,
+    /// Planned, but the broker never took them.
+    pub(crate) unsent: u64,
+    /// To the end: PUBACK, PUBCOMP.
+    pub(crate) acknowledged: u64,
+    pub(crate) unacknowledged: u64,
+    /// In the steady part.
+    pub(crate) per_second: f64,
+    /// Sent late in the steady part because the broker did not take them sooner.
+    pub(crate) held_back: u64,
+    /// Closed loop: no longer waited for, so that the window does not stand still.
+    pub(crate) written_off: u64,
+}
+
+#[derive(Serialize)]
+pub(crate) struct Deliveries {
+    pub(crate) expected: u64,
+    /// Messages seen for the first time, per subscriber.
+    pub(crate) delivered: u64,
+    /// In the steady part.
+    pub(crate) per_second: f64,
+    pub(crate) lost: u64,
+    pub(crate) duplicated: u64,
+    /// Those without the DUP flag.
+    pub(crate) duplicated_unmarked: u64,
+    /// Seen for the first time after a message of the same publisher and topic that was later.
+    pub(crate) out_of_order: u64,
+    /// So late that they could no longer be told from duplicates; they count as lost.
+    pub(crate) too_late: u64,
+    /// With numbers that were never sent.
+    pub(crate) invented: u64,
+    /// Of other runs or other programs: ignored.
+    pub(crate) foreign: u64,
+    /// On topics that the subscriber has not asked for.
+    pub(crate) misrouted: u64,
+    /// QoS 2: the same packet again before PUBREL; no second delivery.
+    pub(crate) retransmitted: u64,
+    pub(crate) wrong_qos: u64,
+}
+
+/// Of a histogram with three significant digits.
+#[derive(Serialize, Clone, Copy, Default, PartialEq, Debug)]
+pub(crate) struct Percentiles {
+    pub(crate) count: u64,
+    pub(crate) min: u64,
+    pub(crate) mean: f64,
+    pub(crate) p50: u64,
+    pub(crate) p90: u64,
+    pub(crate) p99: u64,
+    pub(crate) p99_9: u64,
+    pub(crate) p99_99: u64,
+    pub(crate) max: u64,
+}
+
+#[derive(Serialize)]
+pub(crate) struct IntervalRow {
+    pub(crate) second: usize,
+    pub(crate) published: u64,
+    pub(crate) delivered: u64,
+    pub(crate) p50_ns: u64,
+    pub(crate) p99_ns: u64,
+    pub(crate) max_ns: u64,
+}
+
+impl Report {
+    pub(crate) fn new(plan: &Plan, outcome: &Outcome, machine: Machine) -> Self {
+        let recorder = &outcome.recorder;
+        let publishes = Publishes::of(plan, outcome);
+        let deliveries = Deliveries::of(outcome);
+        let latency_ns = Percentiles::of(&recorder.latency);
+        let acknowledges = plan.qos > QoS::AtMostOnce;
+        Self {
+            format: FORMAT,
+            generator: Generator::of(outcome, &latency_ns),
+            scenario: plan.scenario,
+            settings: plan.settings.clone(),
+            machine,
+            started_unix_s: outcome.started_unix_s,
+            verdict: Verdict::of(plan.qos, outcome.failure.as_deref(), &publishes, &deliveries),
+            connect: Connect::of(outcome),
+            steady_s: steady_s(outcome),
+            publishes,
+            deliveries,
+            latency_ns,
+            raw_latency_ns: Percentiles::of(&recorder.raw_latency),
+            acknowledge_latency_ns: acknowledges
+                .then(|| Percentiles::of(&recorder.acknowledge_latency)),
+            intervals: outcome.intervals.iter().enumerate().map(IntervalRow::of).collect(),
+        }
+    }
+}
+
+impl Verdict {
+    fn of(qos: QoS, failure: Option<&str>, publishes: &Publishes, deliveries: &Deliveries) -> Self {
+        if let Some(failure) = failure {
+            return Self::Failed { failure: failure.to_owned() };
+        }
+        let at_least_once = qos > QoS::AtMostOnce;
+        let exactly_once = qos == QoS::ExactlyOnce;
+        let promises = [
+            (at_least_once, deliveries.lost, "lost"),
+            (exactly_once, deliveries.duplicated, "duplicated"),
+            (true, deliveries.out_of_order, "out of order"),
+            (at_least_once, publishes.unacknowledged, "published, but never acknowledged"),
+            (true, deliveries.invented, "delivered, but never published"),
+            (true, deliveries.misrouted, "delivered to a subscriber that had not asked"),
+            (true, deliveries.wrong_qos, "delivered at another QoS than agreed"),
+        ];
+        let broken = promises.into_iter().filter(|&(promised, count, _)| promised && count > 0);
+        let violations: Vec<String> =
+            broken.map(|(_, count, what)| format!("{count} {what}")).collect();
+        if violations.is_empty() { Self::Ok } else { Self::Violated { violations } }
+    }
+
+    /// 0, 1 or 3; see `--help`.
+    pub(crate) fn exit_status(&self) -> u8 {
+        match self {
+            Self::Ok => 0,
+            Self::Violated { .. } => 1,
+            Self::Failed { .. } => 3,
+        }
+    }
+}
+
+impl Generator {
+    fn of(outcome: &Outcome, latency: &Percentiles) -> Self {
+        let executors: Vec<Executor> = outcome.usage.iter().map(Executor::of).collect();
+        let lateness_ns = Percentiles::of(&outcome.recorder.lateness);
+        let reasons = limits(&executors, &lateness_ns, latency);
+        Self {
+            name: env!("CARGO_PKG_NAME"),
+            version: env!("CARGO_PKG_VERSION"),
+            generator_bound: !reasons.is_empty(),
+            reasons,
+            cpu_s: outcome.process_cpu_s,
+            executors,
+            lateness_ns,
+        }
+    }
+}
+
+/// Why the generator, not the broker, may have been the limit.
+fn limits(executors: &[Executor], lateness: &Percentiles, latency: &Percentiles) -> Vec<String> {
+    let mut reasons = Vec::new();
+    for (number, executor) in executors.iter().enumerate() {
+        if executor.cpu_share >= CPU_SHARE_MAX {
+            let percent = executor.cpu_share * 100.0;
+            reasons.push(format!("executor {number} used {percent:.0} % of a core"));
+        }
+        if executor.wait_share >= WAIT_SHARE_MAX {
+            let percent = executor.wait_share * 100.0;
+            reasons.push(format!("executor {number} waited {percent:.0} % of the time for a core"));
+        }
+    }
+    if lateness.p99 > LATENESS_NS_MAX && lateness.p99 > latency.p99 / 10 {
+        let late_ms = lateness.p99 as f64 / 1e6;
+        reasons.push(format!("messages left late: p99 {late_ms:.1} ms after their time"));
+    }
+    reasons
+}
+
+impl Executor {
+    fn of(usage: &Usage) -> Self {
+        Self {
+            cpu_s: usage.cpu_s,
+            cpu_share: per_second(usage.cpu_s, usage.elapsed_s),
+            wait_share: per_second(usage.wait_s, usage.elapsed_s),
+        }
+    }
+}
+
+impl Connect {
+    fn of(outcome: &Outcome) -> Self {
+        Self {
+            connections: outcome.connected,
+            seconds: outcome.connect_s,
+            per_second: per_second(outcome.connected as f64, outcome.connect_s),
+        }
+    }
+}
+
+impl Publishes {
+    fn of(plan: &Plan, outcome: &Outcome) -> Self {
+        let planned = outcome.timeline.and_then(|timeline| planned_count(plan, &timeline));
+        let awaited = if plan.qos > QoS::AtMostOnce { outcome.sent } else { 0 };
+        Self {
+            planned,
+            sent: outcome.sent,
+            unsent: planned.map_or(0, |planned| planned.saturating_sub(outcome.sent)),
+            acknowledged: outcome.acknowledged,
+            unacknowledged: awaited.saturating_sub(outcome.acknowledged),
+            per_second: per_second(outcome.recorder.steady_published as f64, steady_s(outcome)),
+            held_back: outcome.recorder.held_back,
+            written_off: outcome.written_off,
+        }
+    }
+}
+
+impl Deliveries {
+    fn of(outcome: &Outcome) -> Self {
+        let (counts, strays) = (&outcome.counts, &outcome.strays);
+        Self {
+            expected: outcome.settlement.expected,
+            delivered: counts.delivered,
+            per_second: per_second(outcome.recorder.steady_delivered as f64, steady_s(outcome)),
+            lost: outcome.settlement.lost,
+            duplicated: counts.duplicated,
+            duplicated_unmarked: counts.duplicated_unmarked,
+            out_of_order: counts.out_of_order,
+            too_late: counts.too_late,
+            invented: outcome.settlement.invented,
+            foreign: strays.foreign,
+            misrouted: strays.misrouted,
+            retransmitted: strays.retransmitted,
+            wrong_qos: strays.wrong_qos,
+        }
+    }
+}
+
+impl Percentiles {
+    pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
+        if histogram.is_empty() {
+            return Self::default();
+        }
+        let at = |quantile| histogram.value_at_quantile(quantile);
+        Self {
+            count: histogram.len(),
+            min: histogram.min(),
+            mean: histogram.mean(),
+            p50: at(0.5),
+            p90: at(0.9),
+            p99: at(0.99),
+            p99_9: at(0.999),
+            p99_99: at(0.9999),
+            max: histogram.max(),
+        }
+    }
+}
+
+impl IntervalRow {
+    fn of((number, interval): (usize, &Interval)) -> Self {
+        let Interval { published, delivered, p50_ns, p99_ns, max_ns } = *interval;
+        Self { second: number + 1, published, delivered, p50_ns, p99_ns, max_ns }
+    }
+}
+
+fn steady_s(outcome: &Outcome) -> f64 {
+    outcome.timeline.map_or(0.0, |timeline| timeline.steady_s())
+}
+
+fn per_second(amount: f64, seconds: f64) -> f64 {
+    if seconds > 0.0 { amount / seconds } else { 0.0 }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::bench::Strays;
+    use crate::pacer::Timeline;
+    use crate::plan::{Load, tests::plan};
+    use crate::recorder::Recorder;
+    use crate::tally::{Counts, Settlement};
+
+    const SECOND: i64 = 1_000_000_000;
+
+    /// A run of two seconds with 10 publishes per second that went well.
+    pub(crate) fn outcome() -> Outcome {
+        let mut recorder = Recorder::new();
+        (1..=100).for_each(|step| recorder.latency.saturating_record(step * 1_000_000));
+        recorder.steady_delivered = 100;
+        recorder.steady_published = 20;
+        Outcome {
+            failure: None,
+            started_unix_s: 0,
+            connected: 8,
+            connect_s: 2.0,
+            timeline: Some(Timeline { start_ns: 0, steady_ns: 0, end_ns: 2 * SECOND }),
+            recorder,
+            intervals: Vec::new(),
+            counts: Counts { delivered: 100, ..Default::default() },
+            settlement: Settlement { expected: 100, ..Default::default() },
+            strays: Strays::default(),
+            sent: 20,
+            acknowledged: 20,
+            written_off: 0,
+            usage: vec![Usage { cpu_s: 1.0, wait_s: 0.02, elapsed_s: 2.0 }],
+            process_cpu_s: 1.5,
+        }
+    }
+
+    pub(crate) fn machine() -> Machine {
+        Machine {
+            kernel: "6.0".to_owned(),
+            cpu_model: "CPU".to_owned(),
+            core_count: 2,
+            allowed_core_count: 1,
+        }
+    }
+
+    fn report(qos: QoS, outcome: &Outcome) -> Report {
+        let plan = Plan { qos, publisher_count: 1, ..plan() };
+        Report::new(&plan, outcome, machine())
+    }
+
+    #[test]
+    fn rates_are_those_of_the_steady_part() {
+        let report = report(QoS::AtLeastOnce, &outcome());
+        assert_eq!(report.deliveries.per_second, 50.0);
+        assert_eq!(report.publishes.per_second, 10.0);
+        assert_eq!(report.connect.per_second, 4.0);
+        assert_eq!(report.generator.executors[0].cpu_share, 0.5);
+        assert_eq!(report.verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn percentiles_have_three_digits() {
+        let percentiles = report(QoS::AtMostOnce, &outcome()).latency_ns;
+        let close = |value: u64, ms: u64| value.abs_diff(ms * 1_000_000) <= ms * 1_000;
+        assert!(close(percentiles.p50, 50) && close(percentiles.p90, 90));
+        assert!(close(percentiles.p99, 99) && close(percentiles.max, 100));
+        assert_eq!(Percentiles::of(&Recorder::new().lateness), Percentiles::default());
+    }
+
+    #[test]
+    fn promises_depend_on_the_qos() {
+        let mut outcome = outcome();
+        outcome.settlement.lost = 3;
+        outcome.counts.duplicated = 2;
+        let status = |qos| report(qos, &outcome).verdict.exit_status();
+        assert_eq!(status(QoS::AtMostOnce), 0, "QoS 0 promises neither");
+        let Verdict::Violated { violations } = report(QoS::AtLeastOnce, &outcome).verdict else {
+            panic!("a loss at QoS 1 is a violation");
+        };
+        assert_eq!(violations, ["3 lost"], "QoS 1 may duplicate");
+        outcome.settlement.lost = 0;
+        assert_eq!(report(QoS::ExactlyOnce, &outcome).verdict.exit_status(), 1);
+    }
+
+    #[test]
+    fn order_is_promised_at_every_qos() {
+        let mut outcome = outcome();
+        outcome.counts.out_of_order = 1;
+        assert_eq!(report(QoS::AtMostOnce, &outcome).verdict.exit_status(), 1);
+    }
+
+    #[test]
+    fn publishes_without_acknowledgement_break_a_promise() {
+        let outcome = Outcome { acknowledged: 19, ..outcome() };
+        assert_eq!(report(QoS::AtMostOnce, &outcome).verdict, Verdict::Ok);
+        assert_eq!(report(QoS::AtLeastOnce, &outcome).verdict.exit_status(), 1);
+    }
+
+    #[test]
+    fn a_failed_run_says_nothing_about_promises() {
+        let mut outcome = outcome();
+        outcome.failure = Some("publisher 0: gone".to_owned());
+        outcome.settlement.lost = 3;
+        assert_eq!(report(QoS::AtLeastOnce, &outcome).verdict.exit_status(), 3);
+    }
+
+    #[test]
+    fn what_the_broker_never_took_is_unsent() {
+        let outcome = Outcome { sent: 15, ..outcome() };
+        let publishes = report(QoS::AtMostOnce, &outcome).publishes;
+        assert_eq!((publishes.planned, publishes.unsent), (Some(20), 5));
+        let closed = Plan { load: Load::Closed { window_size: 1 }, ..plan() };
+        assert_eq!(Report::new(&closed, &outcome, machine()).publishes.planned, None);
+    }
+
+    fn bound(usage: Usage, lateness_ns: u64) -> bool {
+        let mut outcome = Outcome { usage: vec![usage], ..outcome() };
+        outcome.recorder.lateness.saturating_record(lateness_ns);
+        report(QoS::AtMostOnce, &outcome).generator.generator_bound
+    }
+
+    #[test]
+    fn a_saturated_starved_or_late_generator_admits_it() {
+        let calm = Usage { cpu_s: 1.8, wait_s: 0.1, elapsed_s: 2.0 };
+        assert!(!bound(calm, 500_000));
+        assert!(bound(Usage { cpu_s: 1.95, ..calm }, 0));
+        assert!(bound(Usage { wait_s: 0.3, ..calm }, 0));
+        assert!(bound(calm, 20_000_000), "p99 of the latency is 99 ms");
+        assert!(!bound(calm, 5_000_000), "little against a latency of 99 ms");
+    }
+}

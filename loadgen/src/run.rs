@@ -1,0 +1,289 @@
+//! One run from beginning to end, as the main thread sees it.
+
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, anyhow};
+use glommio::ExecutorJoinHandle;
+
+use crate::bench::Strays;
+use crate::control::{Clock, Control};
+use crate::machine;
+use crate::mailbox::Mailbox;
+use crate::pacer::{Schedule, Timeline};
+use crate::plan::{Load, Plan};
+use crate::progress::Progress;
+use crate::recorder::Recorder;
+use crate::tally::{Counts, Settlement};
+use crate::worker::{Harvest, Orders, Usage, spawn};
+
+/// How often the main thread looks at the executors.
+const LOOK: Duration = Duration::from_millis(10);
+/// Between "everybody is connected" and the first message.
+const START_DELAY_NS: i64 = 50_000_000;
+/// After the last delivery that was due: a duplicate may still come.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// Everything that was measured.
+pub(crate) struct Outcome {
+    /// Why the run did not get to its end.
+    pub(crate) failure: Option<String>,
+    pub(crate) started_unix_s: u64,
+    pub(crate) connected: u64,
+    pub(crate) connect_s: f64,
+    /// Not before everybody is connected.
+    pub(crate) timeline: Option<Timeline>,
+    pub(crate) recorder: Recorder,
+    pub(crate) intervals: Vec<Interval>,
+    pub(crate) counts: Counts,
+    pub(crate) settlement: Settlement,
+    pub(crate) strays: Strays,
+    pub(crate) sent: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) written_off: u64,
+    /// Of each executor.
+    pub(crate) usage: Vec<Usage>,
+    pub(crate) process_cpu_s: f64,
+}
+
+/// What happened in one second of the run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Interval {
+    pub(crate) published: u64,
+    pub(crate) delivered: u64,
+    pub(crate) p50_ns: u64,
+    pub(crate) p99_ns: u64,
+    pub(crate) max_ns: u64,
+}
+
+/// Carries the plan out.
+///
+/// # Errors
+/// It could not even begin: no address, a limit that is too low, no ring. What goes wrong later
+/// is part of the outcome.
+pub(crate) fn run(plan: &Arc<Plan>) -> Result<Outcome> {
+    let address = resolve(plan)?;
+    machine::allow_connections(plan.connection_count()).map_err(anyhow::Error::msg)?;
+    let clock = Clock::start();
+    let control = Arc::new(Control::new(plan.executor_count));
+    let executors = spawn_all(plan, address, clock, &control)?;
+    let mut run = Run::new(plan, clock, &control);
+    run.connect();
+    if let Some(timeline) = run.start() {
+        run.watch(timeline);
+        run.drain(timeline);
+    }
+    control.stop();
+    let harvests = executors
+        .into_iter()
+        .map(|executor| executor.join().map_err(|error| anyhow!("an executor failed: {error}")));
+    let harvests = harvests.collect::<Result<Vec<Harvest>>>()?;
+    Ok(run.outcome(&harvests))
+}
+
+/// A name may have several addresses: the first that takes a connection is used.
+fn resolve(plan: &Plan) -> Result<SocketAddr> {
+    let broker = &plan.broker;
+    let addresses = broker.to_socket_addrs().with_context(|| format!("cannot resolve {broker}"))?;
+    let addresses: Vec<SocketAddr> = addresses.collect();
+    let answers =
+        |address: &&SocketAddr| TcpStream::connect_timeout(address, plan.connect_timeout).is_ok();
+    match addresses.as_slice() {
+        [] => Err(anyhow!("{broker} has no address")),
+        [only] => Ok(*only),
+        [first, ..] => Ok(*addresses.iter().find(answers).unwrap_or(first)),
+    }
+}
+
+fn spawn_all(
+    plan: &Arc<Plan>,
+    address: SocketAddr,
+    clock: Clock,
+    control: &Arc<Control>,
+) -> Result<Vec<ExecutorJoinHandle<Harvest>>> {
+    let mailboxes: Arc<[Mailbox]> = (0..plan.executor_count).map(|_| Mailbox::default()).collect();
+    let orders = |executor| Orders {
+        executor,
+        plan: Arc::clone(plan),
+        address,
+        clock,
+        control: Arc::clone(control),
+        mailboxes: Arc::clone(&mailboxes),
+    };
+    (0..plan.executor_count).map(|executor| spawn(orders(executor))).collect()
+}
+
+struct Run<'a> {
+    plan: &'a Plan,
+    clock: Clock,
+    control: &'a Control,
+    progress: Progress,
+    started_unix_s: u64,
+    connect_s: f64,
+    recorder: Recorder,
+    /// What was collected since the last interval ended.
+    current: Recorder,
+    intervals: Vec<Interval>,
+}
+
+impl<'a> Run<'a> {
+    fn new(plan: &'a Plan, clock: Clock, control: &'a Control) -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        Self {
+            plan,
+            clock,
+            control,
+            progress: Progress::new(),
+            started_unix_s: since_epoch.map_or(0, |time| time.as_secs()),
+            connect_s: 0.0,
+            recorder: Recorder::new(),
+            current: Recorder::new(),
+            intervals: Vec::new(),
+        }
+    }
+
+    fn connected(&self) -> u64 {
+        self.control.sum(|station| &station.connected)
+    }
+
+    /// Waits until everybody is connected. Each handshake has a timeout, so this ends.
+    fn connect(&mut self) {
+        let wanted = self.plan.connection_count();
+        let mut say_ns = 1_000_000_000;
+        while self.connected() < wanted && !self.control.is_stopping() {
+            if self.clock.now_ns() >= say_ns {
+                say_ns += 1_000_000_000;
+                self.progress.connecting(self.connected(), wanted);
+            }
+            thread::sleep(LOOK);
+        }
+        self.connect_s = self.clock.now_ns() as f64 / 1e9;
+    }
+
+    fn start(&self) -> Option<Timeline> {
+        if self.control.is_stopping() {
+            return None;
+        }
+        let start_ns = self.clock.now_ns() + START_DELAY_NS;
+        let steady_ns = start_ns + self.plan.warmup.as_nanos() as i64;
+        let end_ns = steady_ns + self.plan.duration.as_nanos() as i64;
+        let timeline = Timeline { start_ns, steady_ns, end_ns };
+        self.control.start(timeline);
+        Some(timeline)
+    }
+
+    /// Collects and reports once a second until the last message has been due.
+    fn watch(&mut self, timeline: Timeline) {
+        self.wait_until(&timeline, timeline.end_ns, |_| false);
+    }
+
+    /// Waits for what is still on its way, as long as the plan allows.
+    fn drain(&mut self, timeline: Timeline) {
+        // The figures of the executors are a few milliseconds old.
+        thread::sleep(5 * LOOK);
+        let planned = planned_count(self.plan, &timeline);
+        let deadline_ns = self.clock.now_ns() + self.plan.drain.as_nanos() as i64;
+        self.wait_until(&timeline, deadline_ns, |run| run.is_complete(planned));
+        if !self.control.is_stopping() {
+            thread::sleep(GRACE.min(self.plan.drain));
+        }
+    }
+
+    fn wait_until(&mut self, timeline: &Timeline, time_ns: i64, done: impl Fn(&Self) -> bool) {
+        while !self.control.is_stopping() && self.clock.now_ns() < time_ns && !done(self) {
+            thread::sleep(LOOK);
+            let second = self.intervals.len() as i64 + 1;
+            // Executors hand over on the second; give them a moment.
+            if self.clock.now_ns() > timeline.start_ns + second * 1_000_000_000 + START_DELAY_NS {
+                self.end_interval(timeline);
+            }
+        }
+    }
+
+    fn end_interval(&mut self, timeline: &Timeline) {
+        for station in &self.control.stations {
+            station.collect(&mut self.current);
+        }
+        let interval = Interval::of(&self.current);
+        self.take_current();
+        let left_s = (timeline.end_ns - self.clock.now_ns()) as f64 / 1e9;
+        let p99_ns = self.recorder.latency.value_at_quantile(0.99);
+        let missing = self.control.sum(|station| &station.missing);
+        self.progress.running(&interval, p99_ns, missing, left_s);
+    }
+
+    fn take_current(&mut self) {
+        self.intervals.push(Interval::of(&self.current));
+        self.recorder.absorb(&self.current);
+        self.current.clear();
+    }
+
+    fn is_complete(&self, planned: Option<u64>) -> bool {
+        let published = self.control.sum(|station| &station.published);
+        let acknowledged = self.control.sum(|station| &station.acknowledged);
+        planned.is_none_or(|planned| published >= planned)
+            && (self.plan.qos as u8 == 0 || acknowledged >= published)
+            && self.control.sum(|station| &station.delivered)
+                >= self.control.sum(|station| &station.owed)
+    }
+
+    fn outcome(mut self, harvests: &[Harvest]) -> Outcome {
+        self.progress.end();
+        for (harvest, station) in harvests.iter().zip(&self.control.stations) {
+            station.collect(&mut self.current);
+            self.current.absorb(&harvest.recorder);
+        }
+        self.take_current();
+        let sent = sent_per_topic(harvests);
+        Outcome {
+            failure: self.control.failure(),
+            started_unix_s: self.started_unix_s,
+            connected: self.connected(),
+            connect_s: self.connect_s,
+            timeline: self.control.timeline(),
+            counts: harvests.iter().map(|harvest| harvest.tally.counts()).sum(),
+            settlement: harvests.iter().map(|harvest| harvest.tally.settle(&sent)).sum(),
+            strays: harvests.iter().map(|harvest| harvest.strays).sum(),
+            sent: sent.iter().sum(),
+            acknowledged: harvests.iter().map(|harvest| harvest.acknowledged).sum(),
+            written_off: harvests.iter().map(|harvest| harvest.written_off).sum(),
+            usage: harvests.iter().map(|harvest| harvest.usage).collect(),
+            process_cpu_s: machine::process_cpu_s(),
+            recorder: self.recorder,
+            intervals: self.intervals,
+        }
+    }
+}
+
+impl Interval {
+    fn of(recorder: &Recorder) -> Self {
+        Self {
+            published: recorder.published,
+            delivered: recorder.delivered,
+            p50_ns: recorder.latency.value_at_quantile(0.5),
+            p99_ns: recorder.latency.value_at_quantile(0.99),
+            max_ns: recorder.latency.max(),
+        }
+    }
+}
+
+/// How many messages the schedule has: `None` in closed loop, where the broker decides.
+pub(crate) fn planned_count(plan: &Plan, timeline: &Timeline) -> Option<u64> {
+    match plan.load {
+        Load::Closed { .. } => None,
+        Load::Open { rate_per_s } => {
+            let schedule = Schedule::new(timeline, rate_per_s, plan.publisher_count);
+            Some((0..plan.publisher_count).map(|number| schedule.message_count(number)).sum())
+        }
+    }
+}
+
+fn sent_per_topic(harvests: &[Harvest]) -> Vec<u64> {
+    let mut sums = vec![0; harvests.first().map_or(0, |harvest| harvest.sent.len())];
+    for harvest in harvests {
+        sums.iter_mut().zip(&harvest.sent).for_each(|(sum, sent)| *sum += sent);
+    }
+    sums
+}

@@ -1,0 +1,391 @@
+//! One executor: connects its share of the clients, keeps their time, and hands in its books.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use glommio::timer::Timer;
+use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, Shares};
+use glommio::{TaskQueueHandle, executor, spawn_local, spawn_local_into};
+
+use crate::actor::Actor;
+use crate::bench::{Bench, Strays};
+use crate::connection::{Connection, Handle, Opened, Stage, open};
+use crate::control::{Clock, Control, Station};
+use crate::machine;
+use crate::mailbox::Mailbox;
+use crate::pacer::{Pacer, Schedule, Timeline};
+use crate::plan::{Client, Plan};
+use crate::publisher::Publisher;
+use crate::recorder::Recorder;
+use crate::subscriber::Subscriber;
+use crate::tally::Tally;
+
+/// Handshakes in flight, over all executors: many brokers listen with a backlog of 100, and a
+/// connection attempt past it costs a second.
+const HANDSHAKE_COUNT_MAX: u32 = 100;
+/// Memory that an executor registers with its ring; the default of 10 MiB buys nothing here.
+const RING_BYTES: usize = 1 << 20;
+/// How often an executor looks after itself.
+const ROUND: Duration = Duration::from_millis(10);
+const KEEP_ALIVE_INTERVAL_MAX: Duration = Duration::from_secs(1);
+const COLLECT_INTERVAL_NS: i64 = 1_000_000_000;
+/// How long clients may take to say goodbye.
+const LEAVE_ROUNDS_MAX: u32 = 200;
+
+/// What an executor needs to know.
+#[derive(Clone)]
+pub(crate) struct Orders {
+    pub(crate) executor: u32,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) address: SocketAddr,
+    pub(crate) clock: Clock,
+    pub(crate) control: Arc<Control>,
+    pub(crate) mailboxes: Arc<[Mailbox]>,
+}
+
+/// What an executor hands in at the end.
+pub(crate) struct Harvest {
+    pub(crate) recorder: Box<Recorder>,
+    pub(crate) tally: Tally,
+    pub(crate) strays: Strays,
+    /// Messages sent per topic.
+    pub(crate) sent: Vec<u64>,
+    pub(crate) acknowledged: u64,
+    /// Messages that the closed loop no longer waits for.
+    pub(crate) written_off: u64,
+    pub(crate) usage: Usage,
+}
+
+/// What the thread of an executor used in the steady part of the run.
+#[derive(Clone, Copy, Default, PartialEq, Debug)]
+pub(crate) struct Usage {
+    pub(crate) cpu_s: f64,
+    /// Ready to run, but without a core.
+    pub(crate) wait_s: f64,
+    pub(crate) elapsed_s: f64,
+}
+
+impl Usage {
+    fn now(clock: Clock) -> Self {
+        Self {
+            cpu_s: machine::thread_cpu_s(),
+            wait_s: machine::thread_wait_s().unwrap_or_default(),
+            elapsed_s: clock.now_ns() as f64 / 1e9,
+        }
+    }
+
+    fn since(self, earlier: Self) -> Self {
+        Self {
+            cpu_s: self.cpu_s - earlier.cpu_s,
+            wait_s: self.wait_s - earlier.wait_s,
+            elapsed_s: self.elapsed_s - earlier.elapsed_s,
+        }
+    }
+}
+
+/// Starts an executor on a thread of its own.
+///
+/// # Errors
+/// The ring cannot be set up.
+pub(crate) fn spawn(orders: Orders) -> Result<ExecutorJoinHandle<Harvest>> {
+    LocalExecutorBuilder::new(Placement::Unbound)
+        .name(&format!("loadgen-{}", orders.executor))
+        .io_memory(RING_BYTES)
+        .spawn(move || async move { Rc::new(Worker::new(orders)).run().await })
+        .map_err(std::io::Error::from)
+        .map_err(|error| match machine::explain_limit(&error, 0) {
+            Some(advice) => anyhow::Error::msg(advice),
+            None => error.into(),
+        })
+        .context("cannot start an io_uring executor")
+}
+
+struct Worker {
+    orders: Orders,
+    stage: Rc<Stage>,
+    /// Publishers and their clock go first: the schedule must not wait for deliveries.
+    publishing: TaskQueueHandle,
+    /// The clients of this executor, and which of them is next to connect.
+    clients: Vec<Client>,
+    next_client: Cell<usize>,
+    handles: RefCell<Vec<Rc<Handle>>>,
+    /// Connections that have not ended.
+    open_count: Cell<usize>,
+}
+
+impl Worker {
+    fn new(orders: Orders) -> Self {
+        let plan = &orders.plan;
+        let subscribers = plan.subscribers_on(orders.executor).map(Client::Subscriber);
+        let publishers = plan.publishers_on(orders.executor).map(Client::Publisher);
+        let clients = subscribers.chain(publishers).collect();
+        let bench = Bench::new(Arc::clone(plan), orders.executor);
+        // Placeholders: publishers are ready in any order.
+        let places = plan.publishers_on(orders.executor).map(|_| Rc::default()).collect();
+        let stage = Stage::new(orders.clock, bench, Arc::clone(&orders.mailboxes));
+        *stage.publishers.borrow_mut() = places;
+        let latency = Latency::Matters(Duration::from_millis(1));
+        Self {
+            publishing: executor().create_task_queue(Shares::Static(1000), latency, "publish"),
+            orders,
+            stage: Rc::new(stage),
+            clients,
+            next_client: Cell::new(0),
+            handles: RefCell::default(),
+            open_count: Cell::new(0),
+        }
+    }
+
+    async fn run(self: Rc<Self>) -> Harvest {
+        self.connect_all();
+        spawn_local(Rc::clone(&self).keep_alive()).detach();
+        let mut usage = Usage::default();
+        if let Some(timeline) = self.await_start().await {
+            self.start(timeline);
+            usage = self.supervise(timeline).await;
+        }
+        self.leave().await;
+        self.harvest(usage)
+    }
+
+    fn station(&self) -> &Station {
+        &self.orders.control.stations[self.orders.executor as usize]
+    }
+
+    fn connect_all(self: &Rc<Self>) {
+        let share = (HANDSHAKE_COUNT_MAX / self.orders.plan.executor_count).max(1);
+        for _ in 0..share.min(self.clients.len() as u32) {
+            spawn_local(Rc::clone(self).connect_in_turn()).detach();
+        }
+    }
+
+    async fn connect_in_turn(self: Rc<Self>) {
+        let Orders { plan, address, control, .. } = &self.orders;
+        while let Some(&client) = self.clients.get(self.next_client.get()) {
+            self.next_client.set(self.next_client.get() + 1);
+            if control.is_stopping() {
+                return;
+            }
+            match open(plan, *address, client).await {
+                Ok(opened) => self.employ(client, opened),
+                Err(error) => return control.fail(format!("{error:#}")),
+            }
+        }
+    }
+
+    fn employ(self: &Rc<Self>, client: Client, opened: Opened) {
+        let handle = Rc::new(Handle::new(self.orders.clock.now_ns()));
+        self.handles.borrow_mut().push(Rc::clone(&handle));
+        self.open_count.set(self.open_count.get() + 1);
+        match client {
+            Client::Publisher(number) => {
+                let publisher = Publisher::new(&self.orders.plan, number);
+                self.stage.publishers.borrow_mut()[publisher.place()] = Rc::clone(&handle);
+                self.put_to_work(client, Connection::new(opened, publisher, handle));
+            }
+            Client::Subscriber(number) => {
+                let subscriber = Subscriber::new(&mut self.stage.bench.borrow_mut(), number);
+                self.put_to_work(client, Connection::new(opened, subscriber, handle));
+            }
+        }
+        self.station().connected.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn put_to_work<A: Actor + 'static>(self: &Rc<Self>, client: Client, connection: Connection<A>) {
+        let worker = Rc::clone(self);
+        let task = async move {
+            let end = connection.run(Rc::clone(&worker.stage)).await;
+            worker.open_count.set(worker.open_count.get() - 1);
+            if let Err(error) = end {
+                worker.orders.control.fail(format!("{client}: {error:#}"));
+            }
+        };
+        match client {
+            Client::Subscriber(_) => spawn_local(task).detach(),
+            Client::Publisher(_) => spawn_local_into(task, self.publishing)
+                .expect("the queue lives as long as the executor")
+                .detach(),
+        };
+    }
+
+    async fn await_start(&self) -> Option<Timeline> {
+        let control = &self.orders.control;
+        while !control.is_stopping() {
+            if let Some(timeline) = control.timeline() {
+                return Some(timeline);
+            }
+            Timer::new(Duration::from_millis(2)).await;
+        }
+        None
+    }
+
+    fn start(self: &Rc<Self>, timeline: Timeline) {
+        self.stage.bench.borrow_mut().start(timeline);
+        let schedule = self.stage.bench.borrow().schedule();
+        match schedule {
+            Some(schedule) => self.spawn_publishing(Rc::clone(self).keep_schedule(schedule)),
+            None => {
+                self.spawn_publishing(Rc::clone(self).open_windows(timeline));
+                self.spawn_publishing(Rc::clone(self).read_mailbox());
+            }
+        }
+    }
+
+    fn spawn_publishing(&self, task: impl Future<Output = ()> + 'static) {
+        spawn_local_into(task, self.publishing)
+            .expect("the queue lives as long as the executor")
+            .detach();
+    }
+
+    /// Open loop: wakes publishers when they have messages due.
+    async fn keep_schedule(self: Rc<Self>, schedule: Schedule) {
+        let publishers = self.orders.plan.publishers_on(self.orders.executor).collect();
+        let mut pacer = Pacer::new(schedule, publishers);
+        loop {
+            let now_ns = self.orders.clock.now_ns();
+            let Some(next_ns) = pacer.tick(now_ns, |place| self.stage.wake_publisher(place)) else {
+                return;
+            };
+            self.sleep_until(next_ns).await;
+        }
+    }
+
+    /// Closed loop: everybody may fill its window.
+    async fn open_windows(self: Rc<Self>, timeline: Timeline) {
+        self.sleep_until(timeline.start_ns).await;
+        self.stage.publishers.borrow().iter().for_each(|publisher| publisher.wake());
+    }
+
+    /// Closed loop: takes what other executors have completed.
+    async fn read_mailbox(self: Rc<Self>) {
+        let mailbox = &self.orders.mailboxes[self.orders.executor as usize];
+        let mut batch = Vec::new();
+        loop {
+            std::future::poll_fn(|cx| mailbox.poll_take(cx, &mut batch)).await;
+            if let Some(closed) = self.stage.bench.borrow_mut().closed_loop() {
+                batch.drain(..).for_each(|completion| closed.handle_completion(completion));
+            }
+            self.stage.pass_on();
+        }
+    }
+
+    async fn sleep_until(&self, time_ns: i64) {
+        let left_ns = time_ns - self.orders.clock.now_ns();
+        if left_ns > 0 {
+            Timer::new(Duration::from_nanos(left_ns as u64)).await;
+        }
+    }
+
+    /// Looks after everything that is not driven by packets, until the run is over.
+    async fn supervise(&self, timeline: Timeline) -> Usage {
+        let mut stopwatch = Stopwatch::new(self.orders.clock);
+        let mut collect_ns = timeline.start_ns + COLLECT_INTERVAL_NS;
+        while !self.orders.control.is_stopping() {
+            let now_ns = self.orders.clock.now_ns();
+            stopwatch.look(&timeline, now_ns);
+            self.show();
+            if now_ns >= collect_ns {
+                collect_ns += COLLECT_INTERVAL_NS;
+                self.station().hand_over(&mut self.stage.bench.borrow_mut().recorder);
+                self.write_off(now_ns);
+            }
+            Timer::new(ROUND).await;
+        }
+        stopwatch.usage(self.orders.clock)
+    }
+
+    fn show(&self) {
+        let bench = self.stage.bench.borrow();
+        let counts = bench.tally.counts();
+        let station = self.station();
+        let set = |figure: &AtomicU64, value| figure.store(value, Ordering::Relaxed);
+        set(&station.delivered, counts.delivered);
+        set(&station.missing, counts.missing);
+        set(&station.acknowledged, bench.acknowledged);
+        set(&station.published, bench.sent_count());
+        set(&station.owed, bench.owed_count());
+    }
+
+    /// Pings for those that have nothing to say, also while others are still connecting.
+    async fn keep_alive(self: Rc<Self>) {
+        let keep_alive = Duration::from_secs(self.orders.plan.keep_alive_s.into());
+        if keep_alive.is_zero() {
+            return;
+        }
+        let idle_ns = keep_alive.as_nanos() as i64 / 2;
+        while !self.orders.control.is_stopping() {
+            Timer::new(KEEP_ALIVE_INTERVAL_MAX.min(keep_alive / 4)).await;
+            let now_ns = self.orders.clock.now_ns();
+            self.handles.borrow().iter().for_each(|handle| handle.keep_alive(now_ns, idle_ns));
+        }
+    }
+
+    /// Messages lost must not hold the closed loop up for ever.
+    fn write_off(&self, now_ns: i64) {
+        let age_ns = (self.orders.plan.drain.as_nanos() as i64).max(COLLECT_INTERVAL_NS);
+        if let Some(closed) = self.stage.bench.borrow_mut().closed_loop() {
+            closed.expire(now_ns, age_ns);
+        }
+        self.stage.pass_on();
+    }
+
+    /// Everybody says DISCONNECT. Whoever cannot is cut off.
+    async fn leave(&self) {
+        for handle in self.handles.borrow().iter() {
+            handle.close();
+        }
+        for _ in 0..LEAVE_ROUNDS_MAX {
+            if self.open_count.get() == 0 {
+                return;
+            }
+            Timer::new(ROUND).await;
+        }
+    }
+
+    fn harvest(&self, usage: Usage) -> Harvest {
+        let mut bench = self.stage.bench.borrow_mut();
+        let written_off = bench.closed_loop().map_or(0, |closed| closed.expired_count());
+        Harvest {
+            recorder: std::mem::replace(&mut bench.recorder, Box::new(Recorder::new())),
+            tally: std::mem::take(&mut bench.tally),
+            strays: bench.strays,
+            sent: std::mem::take(&mut bench.sent),
+            acknowledged: bench.acknowledged,
+            written_off,
+            usage,
+        }
+    }
+}
+
+/// Takes the usage at the beginning and at the end of the steady part.
+struct Stopwatch {
+    clock: Clock,
+    from: Option<Usage>,
+    to: Option<Usage>,
+}
+
+impl Stopwatch {
+    fn new(clock: Clock) -> Self {
+        Self { clock, from: None, to: None }
+    }
+
+    fn look(&mut self, timeline: &Timeline, now_ns: i64) {
+        if now_ns >= timeline.steady_ns && self.from.is_none() {
+            self.from = Some(Usage::now(self.clock));
+        }
+        if now_ns >= timeline.end_ns && self.to.is_none() {
+            self.to = Some(Usage::now(self.clock));
+        }
+    }
+
+    /// Nothing, if the run did not get to its steady part.
+    fn usage(self, clock: Clock) -> Usage {
+        let to = self.to.unwrap_or_else(|| Usage::now(clock));
+        self.from.map_or_else(Usage::default, |from| to.since(from))
+    }
+}

@@ -1,0 +1,51 @@
+//! Options in, report out.
+
+use std::time::{Duration, Instant};
+
+use crate::fake_broker::Fate;
+use crate::{MESSAGES, fated, loadgen};
+
+#[test]
+fn bad_options_exit_with_2_and_say_what_was_expected() {
+    for (options, expected) in [
+        ("", "Usage"),
+        ("nonsense", "nonsense"),
+        ("fanout --broker here", "HOST:PORT"),
+        ("fanout --payload 39", "expected 40"),
+        ("fanout --qos 3", "0..=2"),
+        ("fanout --rate 1 --window 1", "cannot be used with"),
+    ] {
+        let output = loadgen(options);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{options}: {stderr}");
+        assert!(stderr.contains(expected), "{options}: {stderr}");
+    }
+}
+
+#[test]
+fn a_report_that_cannot_be_written_is_noticed_before_the_run() {
+    let started = Instant::now();
+    let output = loadgen("fanout --json /no/such/directory/report.json");
+    assert_eq!(output.status.code(), Some(3));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("cannot write /no/such"));
+    assert!(started.elapsed() < Duration::from_secs(2));
+}
+
+#[test]
+fn the_report_names_settings_machine_and_version() {
+    let run = fated(|_, _| Fate::Deliver, "--subscribers 2 --payload 99");
+    assert_eq!(run.report["settings"]["payload"], 99);
+    assert_eq!(run.report["settings"]["rate"], 100.0);
+    assert_eq!(run.report["generator"]["version"], env!("CARGO_PKG_VERSION"));
+    assert!(run.count("/machine/core_count") >= 1);
+    let kernel = run.report["machine"]["kernel"].as_str().expect("a name");
+    assert!(kernel.starts_with(|first: char| first.is_ascii_digit()), "{kernel}");
+    assert!(run.report["generator"]["cpu_s"].as_f64().is_some_and(|seconds| seconds > 0.0));
+    let published: u64 = run.report["intervals"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|interval| interval["published"].as_u64().expect("a count"))
+        .sum();
+    assert_eq!(published, MESSAGES, "intervals add up to the run");
+}

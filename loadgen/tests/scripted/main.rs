@@ -1,0 +1,72 @@
+//! The report must say exactly what a broker did. Here it is known: the broker follows a script.
+
+mod capacity;
+mod command_line;
+mod connections;
+mod fake_broker;
+mod faults;
+mod pace;
+
+use std::process::{Command, Output};
+
+use fake_broker::{FakeBroker, Fate, Script};
+use serde_json::Value;
+
+/// Messages of [`SHORT`]: half a second at 100 per second.
+const MESSAGES: u64 = 50;
+const SHORT: &str = "--rate 100 --warmup 0 --duration 0.5 --drain 1";
+
+struct Run {
+    status: i32,
+    report: Value,
+    stdout: String,
+    stderr: String,
+}
+
+impl Run {
+    fn count(&self, path: &str) -> u64 {
+        self.report
+            .pointer(path)
+            .and_then(Value::as_u64)
+            .unwrap_or_else(|| panic!("{path} is no count in {:#}\n{}", self.report, self.stderr))
+    }
+
+    fn deliveries(&self, name: &str) -> u64 {
+        self.count(&format!("/deliveries/{name}"))
+    }
+
+    fn ms(&self, path: &str) -> f64 {
+        self.count(path) as f64 / 1e6
+    }
+}
+
+fn loadgen(options: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_ringmq-loadgen"))
+        .args(options.split_whitespace())
+        .output()
+        .expect("the binary was built for this test")
+}
+
+/// Runs `fanout` with `options` against `address`, and reads the report.
+fn fanout_at(address: &str, options: &str) -> Run {
+    let thread = std::thread::current();
+    let name = thread.name().unwrap_or("test").replace("::", "-");
+    let port = address.rsplit(':').next().unwrap_or_default();
+    let file = format!("{}/{name}-{port}.json", env!("CARGO_TARGET_TMPDIR"));
+    let output = loadgen(&format!("fanout --broker {address} --json {file} {options}"));
+    let text = std::fs::read_to_string(&file).unwrap_or_default();
+    Run {
+        status: output.status.code().expect("it was not killed"),
+        report: serde_json::from_str(&text).unwrap_or_default(),
+        stdout: String::from_utf8(output.stdout).expect("UTF-8"),
+        stderr: String::from_utf8(output.stderr).expect("UTF-8"),
+    }
+}
+
+fn fanout(script: Script, options: &str) -> Run {
+    fanout_at(&FakeBroker::start(script).address, options)
+}
+
+fn fated(fate: fn(usize, usize) -> Fate, options: &str) -> Run {
+    fanout(Script { fate, ..Script::default() }, &format!("{SHORT} {options}"))
+}
