@@ -61,7 +61,7 @@ fn command() -> Command {
 
 /// Options of every scenario, as they go into the report.
 #[derive(Args, Serialize, Clone)]
-pub(crate) struct Common {
+pub(crate) struct RunOptions {
     /// The broker under test
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:1883", value_parser = broker)]
     broker: String,
@@ -126,7 +126,7 @@ enum Protocol {
     V311,
 }
 
-impl Common {
+impl RunOptions {
     /// A plan without clients, for a scenario to fill in.
     pub(crate) fn plan(&self) -> Plan {
         Plan {

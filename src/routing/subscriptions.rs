@@ -253,8 +253,9 @@ mod tests {
                 let pair = (filter.clone(), subscriber);
                 if number % 3 == 0 && let Some(options) = model.remove(&pair) {
                     prop_assert_eq!(subscriptions.get(&filter, subscriber), Some(options));
-                    let expected = Removed { existed: true, last_for_filter: others == 0 };
-                    prop_assert_eq!(subscriptions.remove(&filter, subscriber), expected);
+                    let removed = subscriptions.remove(&filter, subscriber);
+                    let last_for_filter = others == 0;
+                    prop_assert_eq!(removed, Removed { existed: true, last_for_filter });
                 } else {
                     let replaced = model.insert(pair, number);
                     let first_for_filter = others == 0 && replaced.is_none();

@@ -73,9 +73,8 @@ impl Outbound {
 
     /// Ends a QoS 1 delivery; an identifier that is not in use is ignored.
     pub(super) fn handle_puback(&mut self, packet_id: PacketId, out: &mut impl Output) {
-        let is_qos1 =
-            |state: &State| matches!(state, State::Publish(d) if d.qos == QoS::AtLeastOnce);
-        if self.state(packet_id).is_some_and(|state| is_qos1(state)) {
+        let state = self.state(packet_id);
+        if matches!(state, Some(State::Publish(d)) if d.qos == QoS::AtLeastOnce) {
             self.inflight.remove(key(packet_id));
             settle(out);
         }

@@ -88,20 +88,62 @@ impl TcpListener {
 /// # Errors
 /// What the system says, such as that the address is in use.
 pub fn bind(address: SocketAddr, count: usize) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
-    let first = listen(address)?;
+    // The first is bound before it may share its port: the port of another process that shares
+    // it, such as a second broker, counts as in use then.
+    let first = socket(address)?;
+    first.bind(&address.into())?;
+    first.set_reuse_port(true)?;
     let address = first.local_addr()?.as_socket().unwrap_or(address);
-    let mut sockets = vec![first.into()];
+    let mut sockets = vec![first];
     for _ in 1..count {
-        sockets.push(listen(address)?.into());
+        let next = socket(address)?;
+        next.set_reuse_port(true)?;
+        next.bind(&address.into())?;
+        sockets.push(next);
     }
-    Ok((address, sockets))
+    for socket in &sockets {
+        socket.listen(BACKLOG)?;
+    }
+    Ok((address, sockets.into_iter().map(OwnedFd::from).collect()))
 }
 
-fn listen(address: SocketAddr) -> io::Result<Socket> {
+fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket.set_reuse_port(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
     Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::{Ipv4Addr, TcpStream};
+
+    use super::*;
+
+    const ANY: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+    #[test]
+    fn a_port_is_shared_by_the_sockets_of_one_call_only() {
+        let (address, sockets) = bind(ANY, 3).expect("there is a free port");
+        assert_eq!(sockets.len(), 3);
+        let error = bind(address, 1).expect_err("the port is taken");
+        assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+        for _ in 0..100 {
+            let (other, _sockets) = bind(ANY, 2).expect("there is a free port");
+            assert_ne!(other, address);
+        }
+    }
+
+    #[test]
+    fn connections_are_spread_over_the_sockets() {
+        let (address, sockets) = bind(ANY, 2).expect("there is a free port");
+        let clients: Vec<_> = (0..64).map(|_| TcpStream::connect(address)).collect();
+        assert!(clients.iter().all(Result::is_ok));
+        for socket in sockets {
+            let listener = std::net::TcpListener::from(socket);
+            let (mut stream, _) = listener.accept().expect("each has a share");
+            stream.set_nonblocking(true).expect("it is a socket");
+            assert!(stream.read(&mut [0]).is_err());
+        }
+    }
 }

@@ -1,6 +1,5 @@
 //! The end of the broker.
 
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::harness::broker::Broker;
@@ -18,7 +17,6 @@ fn ends_in_order(signal: &str) {
     assert!(started.elapsed() < Duration::from_secs(5), "took {:?}", started.elapsed());
     client.expect_closed();
     idle.expect_closed();
-    assert!(TcpStream::connect(address).is_err(), "nobody listens any more");
 }
 
 #[test]

@@ -84,13 +84,21 @@ impl Broker {
         lock(&self.log).clone()
     }
 
+    /// Whether the process has neither ended nor begun to.
+    pub(crate) fn is_running(&self) -> bool {
+        self.kib_of("VmRSS:").is_some()
+    }
+
     /// Resident memory in bytes.
     pub(crate) fn resident_bytes(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))
-            .expect("the broker is running");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("has a size");
-        let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
-        kib.expect("proc(5) writes a number of KiB") * 1024
+        self.kib_of("VmRSS:").expect("the broker is running") * 1024
+    }
+
+    /// A line of the process's status file, see proc(5).
+    fn kib_of(&self, name: &str) -> Option<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let line = status.lines().find(|line| line.starts_with(name))?;
+        line.split_whitespace().nth(1)?.parse().ok()
     }
 
     pub(crate) fn signal(&self, name: &str) {

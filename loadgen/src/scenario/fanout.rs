@@ -4,7 +4,7 @@ use clap::{ArgMatches, Args, FromArgMatches};
 use serde::Serialize;
 
 use super::Scenario;
-use crate::cli::Common;
+use crate::cli::RunOptions;
 use crate::plan::Plan;
 
 pub(crate) const SCENARIO: Scenario = Scenario {
@@ -30,12 +30,12 @@ struct Options {
     topics: u32,
     #[command(flatten)]
     #[serde(flatten)]
-    common: Common,
+    run: RunOptions,
 }
 
 fn plan(matches: &ArgMatches) -> Result<Plan, clap::Error> {
     let mut options = Options::from_arg_matches(matches)?;
-    options.common = options.common.completed();
+    options.run = options.run.completed();
     Ok(Plan {
         scenario: SCENARIO.name,
         settings: serde_json::to_value(&options).expect("options are plain data"),
@@ -43,7 +43,7 @@ fn plan(matches: &ArgMatches) -> Result<Plan, clap::Error> {
         topics_per_publisher: options.topics,
         subscriber_count: options.subscribers,
         interest: |plan, _| 0..plan.topic_count(),
-        ..options.common.plan()
+        ..options.run.plan()
     })
 }
 
