@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn filters_in_every_combination_are_all_found() {
-        const LEVELS: usize = 12; // more places to look at than lie in place
+        const LEVELS: usize = 12;
         let mut map = empty();
         for number in 0..1 << LEVELS {
             let level = |at| if number >> at & 1 == 0 { "+" } else { "x" };

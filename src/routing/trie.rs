@@ -1,9 +1,9 @@
 //! The filters with wildcards, level by level.
 //!
 //! A node stands for the first levels that two or more filters share; a filter that shares no
-//! more hangs there as a leaf, and the rest of it is compared as text. Hence the nodes are fewer
-//! than the filters, whatever their depth, and removing a filter leaves no node behind that
-//! only one filter needs. Nothing here recurses: a topic may have 65,535 levels.
+//! more hangs there as a leaf, and the rest of it is compared as text. Hence the levels that a
+//! filter has for itself cost no nodes, and removing a filter leaves none behind that only one
+//! filter needs. Nothing here recurses: a topic may have 65,535 levels.
 //!
 //! The trie holds keys; the text of a filter stays with its owner ([`Texts`]).
 
@@ -51,13 +51,23 @@ enum Target {
     Leaf(Key),
 }
 
-/// A node to look at, with the positions of the level that leads on from it: in the topic, and
-/// in every filter below, which are all alike up to there.
+/// A node to look at, and where the level that leads on from it starts in every filter below,
+/// which are all as long up to there.
 #[derive(Clone, Copy)]
 struct Place {
     node: Key,
-    topic: usize,
     filter: usize,
+}
+
+/// What a topic says at one depth.
+struct Step<'a> {
+    topic: &'a str,
+    /// The level with its hash; `None` if the topic has ended.
+    level: Option<(&'a str, u64)>,
+    /// Where the level ends in the topic.
+    end: usize,
+    /// Whether wildcards match here.
+    wild: bool,
 }
 
 impl Trie {
@@ -78,9 +88,17 @@ impl Trie {
         texts: &impl Texts,
         found: &mut impl FnMut(Key),
     ) {
-        let mut pending = Pending::new(Place { node: self.root, topic: 0, filter: 0 });
-        while let Some(place) = pending.pop() {
-            self.visit(place, topic, texts, &mut pending, found);
+        // All nodes of one depth are looked at together: the level is hashed once for them, and
+        // the processor may fetch the next ones while it waits for one.
+        let (mut places, mut below) = (Vec::new(), Vec::new());
+        let mut step = self.step(topic, 0);
+        self.visit(Place { node: self.root, filter: 0 }, &step, texts, &mut below, found);
+        while !below.is_empty() {
+            std::mem::swap(&mut places, &mut below);
+            step = self.step(topic, step.end + 1);
+            for place in places.drain(..) {
+                self.visit(place, &step, texts, &mut below, found);
+            }
         }
     }
 
@@ -123,37 +141,40 @@ impl Trie {
         }
     }
 
+    fn step<'a>(&self, topic: &'a str, start: usize) -> Step<'a> {
+        let level = level_at(topic, start).map(|level| (level, self.hasher.hash_one(level)));
+        let end = start + level.map_or(0, |(level, _)| level.len());
+        let wild = start > 0 || !is_hidden(topic); // [MQTT-4.7.2-1]
+        Step { topic, level, end, wild }
+    }
+
     fn visit(
         &self,
         place: Place,
-        topic: &str,
+        step: &Step<'_>,
         texts: &impl Texts,
-        pending: &mut Pending,
+        below: &mut Vec<Place>,
         found: &mut impl FnMut(Key),
     ) {
         let node = self.nodes.get(place.node);
-        let wild = place.topic > 0 || !is_hidden(topic); // [MQTT-4.7.2-1]
-        if let Some(key) = node.hash.filter(|_| wild) {
+        if let Some(key) = node.hash.filter(|_| step.wild) {
             found(key); // also if the topic ends here: the parent level, section 4.7.1.2
         }
-        let Some(level) = level_at(topic, place.topic) else {
+        let Some((level, hash)) = step.level else {
             return node.here.into_iter().for_each(found);
         };
-        let topic_end = place.topic + level.len();
         let mut enter = |child: Child, filter_end: usize| match child.target() {
-            Target::Node(node) => {
-                pending.push(Place { node, topic: topic_end + 1, filter: filter_end + 1 });
-            }
+            Target::Node(node) => below.push(Place { node, filter: filter_end + 1 }),
             Target::Leaf(key) => {
-                if rest_matches(&texts.text(key)[filter_end..], &topic[topic_end..]) {
+                if rest_matches(&texts.text(key)[filter_end..], &step.topic[step.end..]) {
                     found(key);
                 }
             }
         };
-        if let Some(child) = node.plus.filter(|_| wild) {
+        if let Some(child) = node.plus.filter(|_| step.wild) {
             enter(child, place.filter + 1);
         }
-        if let Some(child) = self.literal(node, level, place.filter, texts) {
+        if let Some(child) = self.literal(node, level, hash, place.filter, texts) {
             enter(child, place.filter + level.len());
         }
     }
@@ -166,20 +187,27 @@ impl Trie {
             None => node.here.map(Target::Leaf),
             Some("#") => node.hash.map(Target::Leaf),
             Some("+") => node.plus.map(Child::target),
-            Some(level) => self.literal(node, level, start, texts).map(Child::target),
+            Some(level) => {
+                let hash = self.hasher.hash_one(level);
+                self.literal(node, level, hash, start, texts).map(Child::target)
+            }
         }
     }
 
     /// The child of `node` under `level`, which lies at `start` in every filter below.
-    fn literal(&self, node: &Node, level: &str, start: usize, texts: &impl Texts) -> Option<Child> {
-        if node.literals.is_empty() {
-            return None;
-        }
+    fn literal(
+        &self,
+        node: &Node,
+        level: &str,
+        hash: u64,
+        start: usize,
+        texts: &impl Texts,
+    ) -> Option<Child> {
         let is_it = |number| match Child::from_number(number).target() {
             Target::Node(below) => self.nodes.get(below).label.is(level),
             Target::Leaf(key) => level_at(texts.text(key), start) == Some(level),
         };
-        node.literals.find(self.hasher.hash_one(level), is_it).map(Child::from_number)
+        node.literals.find(hash, is_it).map(Child::from_number)
     }
 
     /// Hangs a filter on `node`, where nothing is in its way.
@@ -320,38 +348,6 @@ impl Child {
 
     fn from_number(number: u32) -> Self {
         Self(Key::from_bits(number).expect("it was a child"))
-    }
-}
-
-/// The places still to look at, last in first out; usually few enough not to allocate.
-struct Pending {
-    first: [Place; Self::FIRST],
-    first_count: usize,
-    /// Used only while `first` is full.
-    more: Vec<Place>,
-}
-
-impl Pending {
-    const FIRST: usize = 8;
-
-    fn new(place: Place) -> Self {
-        Self { first: [place; Self::FIRST], first_count: 1, more: Vec::new() }
-    }
-
-    fn push(&mut self, place: Place) {
-        if self.first_count == Self::FIRST {
-            return self.more.push(place);
-        }
-        self.first[self.first_count] = place;
-        self.first_count += 1;
-    }
-
-    fn pop(&mut self) -> Option<Place> {
-        if let Some(place) = self.more.pop() {
-            return Some(place);
-        }
-        self.first_count = self.first_count.checked_sub(1)?;
-        Some(self.first[self.first_count])
     }
 }
 
