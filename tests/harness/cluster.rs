@@ -93,10 +93,10 @@ impl Cluster {
         }
     }
 
-    /// Ends a connection as a client or the network does.
+    /// Ends a connection as a client or the network does. Its shard learns of it some time later,
+    /// perhaps after the client's next connection.
     pub(crate) fn end(&mut self, client: usize) {
         self.clients[client].ended = true;
-        self.settle();
     }
 
     /// Lets the shards work, and time pass if need be, until there is something for the client.
