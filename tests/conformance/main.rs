@@ -1,7 +1,8 @@
 //! The conformance table: every normative statement of MQTT 3.1.1 that a server can be held to,
 //! as scripts of packets (`*.txt` beside this file; the language is described in `script.rs`).
 //!
-//! Each file runs against a live broker over sockets with 1, 2 and 16 cores, one broker a case.
+//! Each file runs against 1, 2 and 16 bare shards with virtual time, in many interleavings, and
+//! against a live broker over sockets with 1, 2 and 16 cores. Every case has a broker of its own.
 
 #[path = "../harness/mod.rs"]
 mod harness;
@@ -9,6 +10,7 @@ mod harness;
 mod coverage;
 mod runner;
 mod script;
+mod shards;
 #[cfg(feature = "server")]
 mod socket;
 
@@ -65,12 +67,42 @@ fn over_sockets(file: &str, cores: usize) {
     });
 }
 
+/// Every seed is another order in which shards, channels and reads take their turns.
+const SEEDS: u64 = 20;
+
+fn on_bare_shards(file: &str, shard_count: usize) {
+    run_file(file, |case| {
+        for seed in 1..=SEEDS {
+            let mut world = shards::ShardWorld::start(shard_count, seed, case);
+            runner::run_case(&mut world, case)
+                .and_then(|()| world.expect_balance().map_err(|e| format!("{}: {e}", case.line)))
+                .map_err(|error| format!("{error} (with seed {seed})"))?;
+        }
+        Ok(())
+    });
+}
+
 /// One module of tests for each file of the table.
 macro_rules! table {
     ($($module:ident $file:literal)*) => {
         const FILES: &[&str] = &[$($file),*];
 
         $(mod $module {
+            #[test]
+            fn on_1_shard() {
+                crate::on_bare_shards($file, 1);
+            }
+
+            #[test]
+            fn on_2_shards() {
+                crate::on_bare_shards($file, 2);
+            }
+
+            #[test]
+            fn on_16_shards() {
+                crate::on_bare_shards($file, 16);
+            }
+
             #[test]
             #[cfg(feature = "server")]
             fn over_sockets_1_core() {

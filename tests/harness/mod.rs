@@ -7,6 +7,7 @@
 // Every test crate compiles this module for itself and uses its own part of it.
 #![allow(dead_code)]
 
+pub(crate) mod cluster;
 pub(crate) mod notation;
 pub(crate) mod packet;
 pub(crate) mod peer;

@@ -1,0 +1,68 @@
+//! The table against bare shards: no sockets, and time passes only where a script says so.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use ringmq::config::Config;
+
+use crate::harness::cluster::Cluster;
+use crate::harness::peer::{End, Link, Outcome, Received};
+use crate::runner::World;
+use crate::script::Case;
+
+pub(crate) struct ShardWorld {
+    cluster: Rc<RefCell<Cluster>>,
+}
+
+pub(crate) struct ShardLink {
+    cluster: Rc<RefCell<Cluster>>,
+    client: usize,
+}
+
+impl ShardWorld {
+    pub(crate) fn start(shard_count: usize, seed: u64, case: &Case) -> Self {
+        let mut config = Config::default();
+        for (name, value) in &case.options {
+            let source = format!("limits.{name} = {value}");
+            config.apply_toml("case", &source).expect("the case names a limit");
+        }
+        let cluster = Cluster::new(shard_count, config.limits, seed);
+        Self { cluster: Rc::new(RefCell::new(cluster)) }
+    }
+
+    /// Expects that no delivery was lost in silence.
+    pub(crate) fn expect_balance(&self) -> Outcome {
+        self.cluster.borrow_mut().balance().map_err(|error| error.to_string())
+    }
+}
+
+impl World for ShardWorld {
+    type Link = ShardLink;
+
+    fn connect(&mut self) -> ShardLink {
+        let client = self.cluster.borrow_mut().connect();
+        ShardLink { cluster: Rc::clone(&self.cluster), client }
+    }
+
+    fn wait(&mut self, duration: Duration) {
+        self.cluster.borrow_mut().advance(duration);
+    }
+}
+
+impl Link for ShardLink {
+    const PATIENCE: Duration = Duration::ZERO;
+    const QUIET: Duration = Duration::ZERO;
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.cluster.borrow_mut().send(self.client, bytes);
+    }
+
+    fn receive(&mut self, into: &mut Vec<u8>, patience: Duration) -> Received {
+        self.cluster.borrow_mut().receive(self.client, into, patience)
+    }
+
+    fn end(&mut self, _: End) {
+        self.cluster.borrow_mut().end(self.client);
+    }
+}
