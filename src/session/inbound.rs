@@ -3,13 +3,14 @@
 //! ```text
 //! QoS 1   PUBLISH -> pending -(accepted by every matched home)-> PUBACK
 //! QoS 2   PUBLISH -> pending + received -(accepted)-> PUBREC -> received -(PUBREL)-> PUBCOMP
+//!                                       -(refused)--> PUBREC with an error -> gone
 //! ```
 
 use std::collections::VecDeque;
 
 use ahash::AHashSet;
 
-use crate::mqtt::{Ack, Packet, PacketId, QoS};
+use crate::mqtt::{Ack, Packet, PacketId, Properties, QoS, ReasonCode};
 
 use super::Output;
 
@@ -33,6 +34,8 @@ pub(super) struct Inbound {
     /// [MQTT-4.6.0-2], [MQTT-4.6.0-3]; the front has the number `first`.
     pending: VecDeque<Pending>,
     first: u32,
+    /// How many of `pending` are of QoS 1.
+    qos1_count: usize,
     /// Packet identifiers of QoS 2 publishes whose PUBREL has not come.
     received: AHashSet<PacketId>,
 }
@@ -44,6 +47,8 @@ struct Pending {
     /// Homes that matched and have not accepted; below zero while an acceptance has overtaken
     /// the count.
     outstanding: i32,
+    /// What it is acknowledged with.
+    reason: ReasonCode,
     /// The owner has said how many homes matched.
     counted: bool,
     /// The connection that it came on, or came again on, is still there to be answered.
@@ -63,6 +68,16 @@ impl Inbound {
         self.pending.len()
     }
 
+    /// Publishes whose handshake has not ended: what the client's send quota has paid for.
+    pub(super) fn unsettled_count(&self) -> usize {
+        self.received.len() + self.qos1_count
+    }
+
+    /// Whether a QoS 2 publish with this identifier is between PUBLISH and PUBREL.
+    pub(super) fn has_received(&self, packet_id: PacketId) -> bool {
+        self.received.contains(&packet_id)
+    }
+
     /// Takes a PUBLISH in; a duplicate is answered at once if its first copy was accepted.
     pub(super) fn handle_publish(
         &mut self,
@@ -71,21 +86,39 @@ impl Inbound {
         out: &mut impl Output,
     ) -> Verdict {
         let Some(packet_id) = packet_id else { return Verdict::Route(None) };
+        if self.is_used_otherwise(qos, packet_id) {
+            send_ack(qos, packet_id, ReasonCode::PacketIdentifierInUse, out);
+            return Verdict::Duplicate;
+        }
         if qos == QoS::ExactlyOnce && !self.received.insert(packet_id) {
             self.answer_duplicate(packet_id, out);
             return Verdict::Duplicate;
         }
         let sequence = self.first.wrapping_add(self.pending.len() as u32);
-        let pending = Pending { packet_id, qos, outstanding: 0, counted: false, owed: true };
-        self.pending.push_back(pending);
+        self.qos1_count += usize::from(qos == QoS::AtLeastOnce);
+        self.pending.push_back(Pending {
+            packet_id,
+            qos,
+            outstanding: 0,
+            reason: ReasonCode::Success,
+            counted: false,
+            owed: true,
+        });
         Verdict::Route(Some(Sequence(sequence)))
     }
 
-    /// The owner counted how many homes were matched.
-    pub(super) fn handle_counted(&mut self, sequence: Sequence, homes: u32, out: &mut impl Output) {
+    /// The owner counted how many homes were matched, or refused the publish for `reason`.
+    pub(super) fn handle_counted(
+        &mut self,
+        sequence: Sequence,
+        homes: u32,
+        reason: ReasonCode,
+        out: &mut impl Output,
+    ) {
         if let Some(pending) = self.find(sequence) {
             debug_assert!(!pending.counted, "an owner counts once");
             pending.counted = true;
+            pending.reason = reason;
             pending.outstanding += i32::try_from(homes).expect("at most 64 homes");
             self.acknowledge(out);
         }
@@ -102,8 +135,22 @@ impl Inbound {
     /// The client releases a QoS 2 packet identifier; answered even if it is unknown, because
     /// the PUBCOMP of an earlier connection may have been lost.
     pub(super) fn handle_pubrel(&mut self, packet_id: PacketId, out: &mut impl Output) {
-        self.received.remove(&packet_id);
-        out.send(&Packet::Pubcomp(Ack::success(packet_id)));
+        let reason = match self.received.remove(&packet_id) {
+            true => ReasonCode::Success,
+            false => ReasonCode::PacketIdentifierNotFound,
+        };
+        out.send(&Packet::Pubcomp(ack(packet_id, reason))); // [MQTT-4.3.3-11]
+    }
+
+    /// A publish that is not routed, and why. At QoS 2 that ends its handshake.
+    pub(super) fn refuse(
+        &mut self,
+        qos: QoS,
+        packet_id: PacketId,
+        reason: ReasonCode,
+        out: &mut impl Output,
+    ) {
+        send_ack(qos, packet_id, reason, out);
     }
 
     /// The connection is gone: what was asked on it is not answered on the next one, where the
@@ -116,6 +163,17 @@ impl Inbound {
 
     fn find(&mut self, sequence: Sequence) -> Option<&mut Pending> {
         self.pending.get_mut(sequence.0.wrapping_sub(self.first) as usize)
+    }
+
+    /// An identifier names one publish at a time.
+    fn is_used_otherwise(&self, qos: QoS, packet_id: PacketId) -> bool {
+        let pending = |other: QoS| {
+            self.pending.iter().any(|p| p.packet_id == packet_id && p.qos == other && p.owed)
+        };
+        match qos {
+            QoS::ExactlyOnce => self.qos1_count > 0 && pending(QoS::AtLeastOnce),
+            _ => self.received.contains(&packet_id),
+        }
     }
 
     fn answer_duplicate(&mut self, packet_id: PacketId, out: &mut impl Output) {
@@ -131,14 +189,26 @@ impl Inbound {
         while self.pending.front().is_some_and(Pending::done) {
             let pending = self.pending.pop_front().expect("the front was just seen");
             self.first = self.first.wrapping_add(1);
-            if !pending.owed {
-                continue;
+            self.qos1_count -= usize::from(pending.qos == QoS::AtLeastOnce);
+            if pending.qos == QoS::ExactlyOnce && pending.reason.is_error() {
+                self.received.remove(&pending.packet_id); // [MQTT-4.3.3-9]
             }
-            let ack = Ack::success(pending.packet_id);
-            match pending.qos {
-                QoS::ExactlyOnce => out.send(&Packet::Pubrec(ack)), // [MQTT-4.3.3-2]
-                _ => out.send(&Packet::Puback(ack)),                // [MQTT-4.3.2-2]
+            if pending.owed {
+                send_ack(pending.qos, pending.packet_id, pending.reason, out);
             }
         }
     }
+}
+
+/// PUBREC at QoS 2 [MQTT-4.3.3-8], PUBACK at QoS 1 [MQTT-4.3.2-4].
+fn send_ack(qos: QoS, packet_id: PacketId, reason: ReasonCode, out: &mut impl Output) {
+    match qos {
+        QoS::ExactlyOnce => out.send(&Packet::Pubrec(ack(packet_id, reason))),
+        _ => out.send(&Packet::Puback(ack(packet_id, reason))),
+    }
+}
+
+/// Before 5.0 the reason is not written.
+fn ack(packet_id: PacketId, reason: ReasonCode) -> Ack<'static> {
+    Ack { packet_id, reason, properties: Properties::EMPTY }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! queued -(room in the window)-> Publish --PUBACK (QoS 1)--------------------> gone
 //!                                Publish --PUBREC (QoS 2)--> Release --PUBCOMP--> gone
+//!                                Publish --PUBREC with an error-----------------> gone
 //! ```
 //! A reconnect sends every `Publish` again with DUP and every `Release` again as PUBREL, in the
 //! order of `sequence`.
@@ -11,10 +12,10 @@ use slab::Slab;
 
 use crate::config::Limits;
 use crate::metrics::DropCause;
-use crate::mqtt::{Ack, Packet, PacketId, QoS};
+use crate::mqtt::{Ack, Packet, PacketId, Properties, QoS, ReasonCode};
 
 use super::queue::Queue;
-use super::{Delivery, Outgoing, Output, Reach};
+use super::{Delivery, Outgoing, Output, Reach, Terms};
 
 /// Packet identifiers go from 1 to 65,535 [MQTT-2.3.1-1].
 const PACKET_ID_COUNT: usize = u16::MAX as usize;
@@ -47,17 +48,16 @@ impl Outbound {
     pub(super) fn handle_delivery(
         &mut self,
         outgoing: &mut Outgoing<'_>,
-        qos: QoS,
-        retain: bool,
+        terms: &Terms,
         window: u16,
         limits: &Limits,
         out: &mut impl Output,
     ) {
-        let delivery = Delivery { publication: outgoing.keep(), qos, retain };
+        let delivery = Delivery { publication: outgoing.keep(), terms: terms.clone() };
         if self.queue.is_empty() && self.may_send(window, out) {
             let packet_id = self.track(delivery);
             out.ledger().in_flight += 1;
-            out.deliver(outgoing, qos, retain, Some(packet_id), false);
+            out.deliver(outgoing, terms, Some(packet_id), false);
         } else {
             self.enqueue(delivery, limits, out);
         }
@@ -72,34 +72,47 @@ impl Outbound {
     }
 
     /// Ends a QoS 1 delivery; an identifier that is not in use is ignored.
-    pub(super) fn handle_puback(&mut self, packet_id: PacketId, out: &mut impl Output) {
-        let state = self.state(packet_id);
-        if matches!(state, Some(State::Publish(d)) if d.qos == QoS::AtLeastOnce) {
-            self.inflight.remove(key(packet_id));
-            settle(out);
+    pub(super) fn handle_puback(&mut self, ack: Ack<'_>, out: &mut impl Output) {
+        let state = self.state(ack.packet_id);
+        if matches!(state, Some(State::Publish(d)) if d.terms.qos == QoS::AtLeastOnce) {
+            self.inflight.remove(key(ack.packet_id));
+            settle(ack.reason, out);
         }
     }
 
     /// The client has the QoS 2 publish: from here on only its identifier is kept.
     ///
-    /// Answered with PUBREL whatever is known of the identifier, so that the client's side ends.
-    pub(super) fn handle_pubrec(&mut self, packet_id: PacketId, out: &mut impl Output) {
+    /// Answered with PUBREL whatever is known of the identifier, so that the client's side ends;
+    /// not answered if it says that the client has refused the publish.
+    pub(super) fn handle_pubrec(&mut self, ack: Ack<'_>, out: &mut impl Output) {
         let sequence = self.next_sequence;
-        if let Some(inflight) = self.inflight.get_mut(key(packet_id))
-            && matches!(&inflight.state, State::Publish(d) if d.qos == QoS::ExactlyOnce)
-        {
+        let Some(inflight) = self.inflight.get_mut(key(ack.packet_id)) else {
+            if !ack.reason.is_error() {
+                let (packet_id, reason) = (ack.packet_id, ReasonCode::PacketIdentifierNotFound);
+                let answer = Ack { packet_id, reason, properties: Properties::EMPTY };
+                out.send(&Packet::Pubrel(answer));
+            }
+            return;
+        };
+        let is_published =
+            matches!(&inflight.state, State::Publish(d) if d.terms.qos == QoS::ExactlyOnce);
+        if is_published && ack.reason.is_error() {
+            self.inflight.remove(key(ack.packet_id)); // [MQTT-4.3.3-4]
+            return settle(ack.reason, out);
+        }
+        if is_published {
             // PUBREL are repeated in the order of the PUBREC [MQTT-4.6.0-4].
             *inflight = Inflight { sequence, state: State::Release };
             self.next_sequence += 1;
         }
-        out.send(&Packet::Pubrel(Ack::success(packet_id))); // [MQTT-4.3.3-1]
+        out.send(&Packet::Pubrel(Ack::success(ack.packet_id))); // [MQTT-4.3.3-4]
     }
 
     /// Ends a QoS 2 delivery; an identifier that is not in use is ignored.
     pub(super) fn handle_pubcomp(&mut self, packet_id: PacketId, out: &mut impl Output) {
         if matches!(self.state(packet_id), Some(State::Release)) {
             self.inflight.remove(key(packet_id));
-            settle(out);
+            settle(ReasonCode::Success, out);
         }
     }
 
@@ -123,23 +136,30 @@ impl Outbound {
             match &self.inflight[key].state {
                 State::Release => out.send(&Packet::Pubrel(Ack::success(packet_id))),
                 State::Publish(delivery) => {
-                    let (qos, retain) = (delivery.qos, delivery.retain);
                     let mut outgoing = Outgoing::kept(&delivery.publication);
-                    out.deliver(&mut outgoing, qos, retain, Some(packet_id), true);
+                    out.deliver(&mut outgoing, &delivery.terms, Some(packet_id), true);
                 }
             }
         }
     }
 
-    /// The session is over: everything that it still held is dropped and counted.
-    pub(super) fn handle_ended(&mut self, out: &mut impl Output) {
+    /// The session is over: everything that it still held is dropped and counted, and what a
+    /// shared subscription had chosen it for is returned in order, for another member.
+    pub(super) fn handle_ended(mut self, out: &mut impl Output) -> Vec<Delivery> {
         let ledger = out.ledger();
         ledger.in_flight -= self.inflight.len() as u64;
         ledger.queued -= self.queue.len() as u64;
         for _ in 0..self.inflight.len() + self.queue.len() {
             ledger.drop_one(DropCause::SessionEnded);
         }
-        *self = Self::default();
+        let mut sent: Vec<Inflight> = self.inflight.drain().collect();
+        sent.sort_unstable_by_key(|inflight| inflight.sequence);
+        let sent = sent.into_iter().filter_map(|inflight| match inflight.state {
+            State::Publish(delivery) => Some(delivery),
+            State::Release => None,
+        });
+        let queued = std::iter::from_fn(|| self.queue.pop());
+        sent.chain(queued).filter(|delivery| delivery.terms.share().is_some()).collect()
     }
 
     /// Deliveries that wait for room.
@@ -166,17 +186,22 @@ impl Outbound {
     }
 
     fn send_queued(&mut self, delivery: Delivery, out: &mut impl Output) {
-        let (qos, retain) = (delivery.qos, delivery.retain);
-        let publication = delivery.publication.clone();
+        let Delivery { publication, terms } = delivery.clone();
         let mut outgoing = Outgoing::kept(&publication);
-        if qos == QoS::AtMostOnce {
+        if outgoing.expiry().is_some_and(|expiry| expiry <= out.now()) {
+            return out.ledger().drop_one(DropCause::Expired); // [MQTT-3.3.2-5]
+        }
+        if !out.fits(&mut outgoing, &terms) {
+            return out.ledger().drop_one(DropCause::TooLarge); // [MQTT-3.1.2-24]
+        }
+        if terms.qos == QoS::AtMostOnce {
             out.ledger().delivered += 1;
-            out.deliver(&mut outgoing, qos, retain, None, false);
+            out.deliver(&mut outgoing, &terms, None, false);
             return;
         }
         let packet_id = self.track(delivery);
         out.ledger().in_flight += 1;
-        out.deliver(&mut outgoing, qos, retain, Some(packet_id), false);
+        out.deliver(&mut outgoing, &terms, Some(packet_id), false);
     }
 
     fn track(&mut self, delivery: Delivery) -> PacketId {
@@ -190,9 +215,13 @@ impl Outbound {
     }
 }
 
-fn settle(out: &mut impl Output) {
+fn settle(reason: ReasonCode, out: &mut impl Output) {
     out.ledger().in_flight -= 1;
-    out.ledger().delivered += 1;
+    if reason.is_error() {
+        out.ledger().drop_one(DropCause::RefusedByClient);
+    } else {
+        out.ledger().delivered += 1;
+    }
 }
 
 fn key(packet_id: PacketId) -> usize {

@@ -5,12 +5,13 @@
 //! more than one lot of memory, and other work goes on between two lots.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
-use crate::mqtt::QoS;
 use crate::routing::{Placement, ShardId};
-use crate::session::{Outgoing, Publication};
+use crate::session::{Extras, Outgoing, Publication, Terms};
 
 use super::message::ReplayRequest;
+use super::subscribe::Subscribed;
 use super::{Message, Output, SessionRef, Shard};
 
 /// Retained messages in one lot.
@@ -24,7 +25,7 @@ pub(super) struct Replay {
     /// Tells an answer for this replay from one for another that was given up.
     number: u32,
     filter: Box<str>,
-    qos: QoS,
+    subscribed: Subscribed,
     /// Owner that is being asked; those before it are done.
     owner: usize,
     after: Option<Box<str>>,
@@ -40,8 +41,8 @@ pub(super) struct Replays {
 }
 
 impl Replay {
-    pub(super) fn new(filter: &str, qos: QoS) -> Self {
-        Self { number: 0, filter: filter.into(), qos, owner: 0, after: None }
+    pub(super) fn new(filter: &str, subscribed: Subscribed) -> Self {
+        Self { number: 0, filter: filter.into(), subscribed, owner: 0, after: None }
     }
 }
 
@@ -89,9 +90,9 @@ impl Shard {
             Some(owner) if owner == self.id => {
                 let (filter, after) = (replay.filter.clone(), replay.after.take());
                 let (publications, after) = self.retained_lot(&filter, after.as_deref());
-                let qos = replay.qos;
+                let subscribed = replay.subscribed;
                 replay.move_on(after);
-                self.deliver_retained(slot, &publications, qos, out);
+                self.deliver_retained(slot, &publications, subscribed, out);
             }
             Some(owner) => {
                 replays.asked = true;
@@ -130,9 +131,9 @@ impl Shard {
         replays.asked = false;
         let asked = |candidate: &&mut Replay| candidate.number == replay;
         if let Some(replay) = replays.waiting.front_mut().filter(asked) {
-            let qos = replay.qos;
+            let subscribed = replay.subscribed;
             replay.move_on(after);
-            self.deliver_retained(slot, publications, qos, out);
+            self.deliver_retained(slot, publications, subscribed, out);
         }
         self.replay_later(slot);
     }
@@ -152,16 +153,23 @@ impl Shard {
         &mut self,
         slot: u32,
         publications: &[Publication],
-        qos: QoS,
+        subscribed: Subscribed,
         out: &mut impl Output,
     ) {
-        let limits = self.limits;
+        let (limits, now) = (self.limits, self.now);
+        let extras = subscribed
+            .id
+            .map(|id| Rc::new(Extras { subscription_ids: vec![id.get()], share: None }));
         self.with_wire(slot, out, |session, wire| {
             for publication in publications {
-                let qos = qos.min(publication.qos()); // [MQTT-3.8.4-6]
+                if publication.expiry().is_some_and(|expiry| expiry <= now) {
+                    continue; // [MQTT-3.3.2-5]
+                }
+                let qos = subscribed.qos.min(publication.qos()); // [MQTT-3.8.4-8]
                 let mut outgoing = Outgoing::kept(publication);
-                // Retained: sent because of a new subscription [MQTT-3.3.1-8].
-                session.handle_delivery(&mut outgoing, qos, true, &limits, wire);
+                // Retained: sent because of a new subscription [MQTT-3.3.1-8] of 3.1.1.
+                let terms = Terms { qos, retain: true, extras: extras.clone() };
+                session.handle_delivery(&mut outgoing, &terms, &limits, wire);
             }
         });
     }

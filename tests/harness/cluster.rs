@@ -340,7 +340,7 @@ impl Output for Recorder {
     }
 
     fn authenticate(&mut self, _: ConnectionId, _: &AuthRequest<'_>) -> Verdict {
-        Verdict::Allow
+        Verdict::Allow(Vec::new())
     }
 
     fn close(&mut self, connection: ConnectionId, _: ReasonCode) {
