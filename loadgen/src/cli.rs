@@ -124,6 +124,9 @@ enum Protocol {
     #[value(name = "3.1.1")]
     #[serde(rename = "3.1.1")]
     V311,
+    #[value(name = "5", alias = "5.0")]
+    #[serde(rename = "5")]
+    V5,
 }
 
 impl RunOptions {
@@ -137,6 +140,7 @@ impl RunOptions {
             version: match self.mqtt_version {
                 Protocol::V31 => Version::V31,
                 Protocol::V311 => Version::V311,
+                Protocol::V5 => Version::V5,
             },
             credentials: self.credentials(),
             qos: QoS::try_from(self.qos).expect("clap allows 0 to 2"),
@@ -280,7 +284,7 @@ mod tests {
         assert!(complaint("fanout --qos 3").contains("0..=2"));
         assert!(complaint("fanout --duration 0").contains("at least"));
         assert!(complaint("fanout --client-prefix a/b").contains("a-z"));
-        assert!(complaint("fanout --mqtt-version 5").contains("3.1.1"));
+        assert!(complaint("fanout --mqtt-version 4").contains("3.1.1"));
         assert!(complaint("nonsense").contains("nonsense"));
     }
 
