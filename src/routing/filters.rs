@@ -148,6 +148,39 @@ mod tests {
         assert_eq!(matches(&map, &format!("x{deep}")), [0]);
     }
 
+    #[test]
+    fn filters_in_every_combination_are_all_found() {
+        const LEVELS: usize = 12;
+        let mut map = empty();
+        for number in 0..1 << LEVELS {
+            let level = |at| if number >> at & 1 == 0 { "+" } else { "x" };
+            map.insert(&(0..LEVELS).map(level).collect::<Vec<_>>().join("/"), number);
+        }
+        let all = |topic| matches(&map, topic).len();
+        assert_eq!(all("x/x/x/x/x/x/x/x/x/x/x/x"), 1 << LEVELS);
+        assert_eq!(all("x/x/x/x/x/y/x/x/x/x/x/x"), 1 << (LEVELS - 1));
+        assert_eq!(all("x/x/x/x/x/x/x/x/x/x/x"), 0);
+    }
+
+    #[test]
+    fn names_that_the_index_cannot_tell_apart_are_compared() {
+        let (mut map, mut seen) = (empty(), BTreeMap::new());
+        let tag = |name: &str| RandomState::with_seeds(1, 2, 3, 4).hash_one(name) >> 32;
+        let mut names = (0..).map(|number: u32| format!("{number:08}"));
+        let twins = names.find_map(|name| Some((seen.insert(tag(&name), name.clone())?, name)));
+        let (one, other) = twins.expect("half a hash repeats after some 80,000 names");
+        for (value, name) in [&one, &other].into_iter().enumerate() {
+            map.insert(name, 10 + value);
+            map.insert(&format!("{name}/+"), 20 + value);
+            map.insert(&format!("{name}/a/#"), 30 + value);
+            assert_eq!(matches(&map, name), [10 + value]);
+            assert_eq!(matches(&map, &format!("{name}/a")), [20 + value, 30 + value]);
+        }
+        assert_eq!(map.remove(&format!("{one}/+")), Some(20));
+        assert_eq!(matches(&map, &format!("{one}/a")), [30]);
+        assert_eq!(matches(&map, &format!("{other}/a")), [21, 31]);
+    }
+
     proptest! {
         #[test]
         fn it_matches_what_the_specification_says(

@@ -31,23 +31,54 @@ pub(super) fn after(start: usize, level: &str) -> usize {
     start + level.len() + 1
 }
 
-/// Whether the levels of `filter` from `filter_start` match those of `topic` from
-/// `topic_start`. The rule about `$` is the caller's.
-pub(super) fn rest_matches(
-    filter: &str,
-    mut filter_start: usize,
-    topic: &str,
-    mut topic_start: usize,
-) -> bool {
-    loop {
-        match (level_at(filter, filter_start), level_at(topic, topic_start)) {
-            (Some("#"), _) => return true, // or nothing: the parent level, section 4.7.1.2
-            (None, None) => return true,
-            (Some(wanted), Some(level)) if wanted == "+" || wanted == level => {
-                filter_start = after(filter_start, wanted);
-                topic_start = after(topic_start, level);
+/// Whether `filter` matches `topic` as far as they are given: what follows a level of each, empty
+/// or beginning with its separator. The rule about `$` is the caller's.
+pub(super) fn rest_matches(filter: &str, topic: &str) -> bool {
+    let (filter, topic) = (filter.as_bytes(), topic.as_bytes());
+    let (mut at, mut topic_at) = (0, 0);
+    while let Some(wanted) = filter.get(at) {
+        match wanted {
+            // A wildcard is a level of its own [MQTT-4.7.1-2] [MQTT-4.7.1-3].
+            b'#' => return true,
+            b'+' => {
+                let rest = &topic[topic_at..];
+                topic_at += rest.iter().position(|byte| *byte == b'/').unwrap_or(rest.len());
             }
-            _ => return false,
+            _ if topic.get(topic_at) == Some(wanted) => topic_at += 1,
+            // The parent level of `#`, section 4.7.1.2, or nothing.
+            _ => return topic_at == topic.len() && &filter[at..] == b"/#",
+        }
+        at += 1;
+    }
+    topic_at == topic.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::naive;
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_text_is_walked_level_by_level() {
+        let (text, mut start, mut levels) = ("/a//bc/", 0, Vec::new());
+        while let Some(level) = level_at(text, start) {
+            levels.push(level);
+            start = after(start, level);
+        }
+        assert_eq!(levels, ["", "a", "", "bc", ""]);
+    }
+
+    proptest! {
+        #[test]
+        fn the_rest_matches_as_the_specification_says(
+            filter in naive::filter(), topic in naive::topic(), ended in any::<[bool; 2]>(),
+        ) {
+            // As much of them as may follow one level that matches.
+            let rest = |text: &str, ended| if ended { String::new() } else { format!("/{text}") };
+            let (filter, topic) = (rest(&filter, ended[0]), rest(&topic, ended[1]));
+            let wanted = naive::matches(&format!("x{filter}"), &format!("x{topic}"));
+            prop_assert_eq!(rest_matches(&filter, &topic), wanted);
         }
     }
 }

@@ -1,9 +1,9 @@
 //! The filters with wildcards, level by level.
 //!
 //! A node stands for the first levels that two or more filters share; a filter that shares no
-//! more hangs there as a leaf, and the rest of it is compared as text. Hence the nodes are fewer
-//! than the filters, whatever their depth, and removing a filter leaves no node behind that
-//! only one filter needs. Nothing here recurses: a topic may have 65,535 levels.
+//! more hangs there as a leaf, and the rest of it is compared as text. Hence the levels that a
+//! filter has for itself cost no nodes, and removing a filter leaves none behind that only one
+//! filter needs. Nothing here recurses: a topic may have 65,535 levels.
 //!
 //! The trie holds keys; the text of a filter stays with its owner ([`Texts`]).
 
@@ -31,7 +31,7 @@ pub(super) struct Trie {
 #[derive(Debug, Default)]
 struct Node {
     /// The level that leads here; empty under `+` and at the root.
-    label: Box<str>,
+    label: Label,
     /// Every [`Child`] whose level is no wildcard, by that level.
     literals: Index,
     plus: Option<Child>,
@@ -51,13 +51,23 @@ enum Target {
     Leaf(Key),
 }
 
-/// A node to look at, with the positions of the level that leads on from it: in the topic, and
-/// in every filter below, which are all alike up to there.
+/// A node to look at, and where the level that leads on from it starts in every filter below,
+/// which are all as long up to there.
 #[derive(Clone, Copy)]
 struct Place {
     node: Key,
-    topic: usize,
     filter: usize,
+}
+
+/// What a topic says at one depth.
+struct Step<'a> {
+    topic: &'a str,
+    /// The level with its hash; `None` if the topic has ended.
+    level: Option<(&'a str, u64)>,
+    /// Where the level ends in the topic.
+    end: usize,
+    /// Whether wildcards match here.
+    wild: bool,
 }
 
 impl Trie {
@@ -78,9 +88,17 @@ impl Trie {
         texts: &impl Texts,
         found: &mut impl FnMut(Key),
     ) {
-        let mut pending = Pending::new(Place { node: self.root, topic: 0, filter: 0 });
-        while let Some(place) = pending.pop() {
-            self.visit(place, topic, texts, &mut pending, found);
+        // All nodes of one depth are looked at together: the level is hashed once for them, and
+        // the processor may fetch the next ones while it waits for one.
+        let (mut places, mut below) = (Vec::new(), Vec::new());
+        let mut step = self.step(topic, 0);
+        self.visit(Place { node: self.root, filter: 0 }, &step, texts, &mut below, found);
+        while !below.is_empty() {
+            std::mem::swap(&mut places, &mut below);
+            step = self.step(topic, step.end + 1);
+            for place in places.drain(..) {
+                self.visit(place, &step, texts, &mut below, found);
+            }
         }
     }
 
@@ -123,38 +141,41 @@ impl Trie {
         }
     }
 
+    fn step<'a>(&self, topic: &'a str, start: usize) -> Step<'a> {
+        let level = level_at(topic, start).map(|level| (level, self.hasher.hash_one(level)));
+        let end = start + level.map_or(0, |(level, _)| level.len());
+        let wild = start > 0 || !is_hidden(topic); // [MQTT-4.7.2-1]
+        Step { topic, level, end, wild }
+    }
+
     fn visit(
         &self,
         place: Place,
-        topic: &str,
+        step: &Step<'_>,
         texts: &impl Texts,
-        pending: &mut Pending,
+        below: &mut Vec<Place>,
         found: &mut impl FnMut(Key),
     ) {
         let node = self.nodes.get(place.node);
-        let wild = place.topic > 0 || !is_hidden(topic); // [MQTT-4.7.2-1]
-        if let Some(key) = node.hash.filter(|_| wild) {
+        if let Some(key) = node.hash.filter(|_| step.wild) {
             found(key); // also if the topic ends here: the parent level, section 4.7.1.2
         }
-        let Some(level) = level_at(topic, place.topic) else {
+        let Some((level, hash)) = step.level else {
             return node.here.into_iter().for_each(found);
         };
-        let topic_next = after(place.topic, level);
-        let mut enter = |child: Child, filter_next| match child.target() {
-            Target::Node(node) => {
-                pending.push(Place { node, topic: topic_next, filter: filter_next });
-            }
+        let mut enter = |child: Child, filter_end: usize| match child.target() {
+            Target::Node(node) => below.push(Place { node, filter: filter_end + 1 }),
             Target::Leaf(key) => {
-                if rest_matches(texts.text(key), filter_next, topic, topic_next) {
+                if rest_matches(&texts.text(key)[filter_end..], &step.topic[step.end..]) {
                     found(key);
                 }
             }
         };
-        if let Some(child) = node.plus.filter(|_| wild) {
-            enter(child, after(place.filter, "+"));
+        if let Some(child) = node.plus.filter(|_| step.wild) {
+            enter(child, place.filter + 1);
         }
-        if let Some(child) = self.literal(node, level, place.filter, texts) {
-            enter(child, after(place.filter, level));
+        if let Some(child) = self.literal(node, level, hash, place.filter, texts) {
+            enter(child, place.filter + level.len());
         }
     }
 
@@ -166,20 +187,27 @@ impl Trie {
             None => node.here.map(Target::Leaf),
             Some("#") => node.hash.map(Target::Leaf),
             Some("+") => node.plus.map(Child::target),
-            Some(level) => self.literal(node, level, start, texts).map(Child::target),
+            Some(level) => {
+                let hash = self.hasher.hash_one(level);
+                self.literal(node, level, hash, start, texts).map(Child::target)
+            }
         }
     }
 
     /// The child of `node` under `level`, which lies at `start` in every filter below.
-    fn literal(&self, node: &Node, level: &str, start: usize, texts: &impl Texts) -> Option<Child> {
-        if node.literals.is_empty() {
-            return None;
-        }
+    fn literal(
+        &self,
+        node: &Node,
+        level: &str,
+        hash: u64,
+        start: usize,
+        texts: &impl Texts,
+    ) -> Option<Child> {
         let is_it = |number| match Child::from_number(number).target() {
-            Target::Node(below) => *self.nodes.get(below).label == *level,
+            Target::Node(below) => self.nodes.get(below).label.is(level),
             Target::Leaf(key) => level_at(texts.text(key), start) == Some(level),
         };
-        node.literals.find(self.hasher.hash_one(level), is_it).map(Child::from_number)
+        node.literals.find(hash, is_it).map(Child::from_number)
     }
 
     /// Hangs a filter on `node`, where nothing is in its way.
@@ -213,8 +241,8 @@ impl Trie {
     fn split(&mut self, parent: Key, start: usize, other: Key, texts: &impl Texts) -> Key {
         let filter = texts.text(other);
         let level = level_at(filter, start).expect("two filters that differ share this level");
-        let label = if level == "+" { "" } else { level };
-        let node = self.nodes.insert(Node { label: label.into(), ..Node::default() });
+        let label = Label::new(if level == "+" { "" } else { level });
+        let node = self.nodes.insert(Node { label, ..Node::default() });
         self.relink(parent, filter, start, Child::leaf(other), Child::node(node));
         self.hang(node, filter, after(start, level), other);
         node
@@ -261,6 +289,40 @@ impl Node {
     }
 }
 
+/// A level, in place if it is short: a match compares one at each node, where following a
+/// pointer would cost as much as everything else there.
+#[derive(Debug)]
+enum Label {
+    Short(u8, [u8; Self::SHORT_MAX]),
+    Long(Box<str>),
+}
+
+impl Label {
+    const SHORT_MAX: usize = 22;
+
+    fn new(level: &str) -> Self {
+        if level.len() > Self::SHORT_MAX {
+            return Self::Long(level.into());
+        }
+        let mut bytes = [0; Self::SHORT_MAX];
+        bytes[..level.len()].copy_from_slice(level.as_bytes());
+        Self::Short(level.len() as u8, bytes)
+    }
+
+    fn is(&self, level: &str) -> bool {
+        match self {
+            Self::Short(len, bytes) => &bytes[..usize::from(*len)] == level.as_bytes(),
+            Self::Long(text) => **text == *level,
+        }
+    }
+}
+
+impl Default for Label {
+    fn default() -> Self {
+        Self::new("")
+    }
+}
+
 impl Child {
     fn node(key: Key) -> Self {
         Self::pack(key, 0)
@@ -289,42 +351,30 @@ impl Child {
     }
 }
 
-/// The places still to look at, last in first out; usually few enough not to allocate.
-struct Pending {
-    first: [Place; Self::FIRST],
-    first_count: usize,
-    /// Used only while `first` is full.
-    more: Vec<Place>,
-}
-
-impl Pending {
-    const FIRST: usize = 16;
-
-    fn new(place: Place) -> Self {
-        Self { first: [place; Self::FIRST], first_count: 1, more: Vec::new() }
-    }
-
-    fn push(&mut self, place: Place) {
-        if self.first_count == Self::FIRST {
-            return self.more.push(place);
-        }
-        self.first[self.first_count] = place;
-        self.first_count += 1;
-    }
-
-    fn pop(&mut self) -> Option<Place> {
-        if let Some(place) = self.more.pop() {
-            return Some(place);
-        }
-        self.first_count = self.first_count.checked_sub(1)?;
-        Some(self.first[self.first_count])
-    }
-}
-
 #[cfg(test)]
 impl Trie {
     /// How many nodes there are, the root included.
     pub(super) fn node_count(&self) -> usize {
         self.nodes.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_fits_into_a_cache_line() {
+        assert!(size_of::<Node>() <= 64);
+    }
+
+    #[test]
+    fn labels_of_any_length_are_compared_as_a_whole() {
+        let levels: Vec<_> = [0, 1, 21, 22, 23, 40].map(|len| "x".repeat(len)).to_vec();
+        for level in &levels {
+            for other in &levels {
+                assert_eq!(Label::new(level).is(other), level == other);
+            }
+        }
     }
 }
