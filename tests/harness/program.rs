@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::broker::{lines_of, wait_for};
 
 /// How long a program may stay silent, and how long it may take to end.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A running program with its standard output and error as one stream of lines.
 pub(crate) struct Program {
