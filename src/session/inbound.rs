@@ -21,8 +21,8 @@ pub struct Sequence(u32);
 /// What to do with a publish that came in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
-    /// Route it; when all who matched have accepted it, say so with this number (none at QoS 0).
-    Route(Option<Sequence>),
+    /// Route it; when all who matched have accepted it, say so with this number.
+    Route(Sequence),
     /// A duplicate of a QoS 2 publish that was routed before: not routed again [MQTT-4.3.3-2].
     Duplicate,
 }
@@ -34,7 +34,7 @@ pub(super) struct Inbound {
     /// [MQTT-4.6.0-2], [MQTT-4.6.0-3]; the front has the number `first`.
     pending: VecDeque<Pending>,
     first: u32,
-    /// How many of `pending` are of QoS 1.
+    /// How many of `pending` are of QoS 1 and came on this connection.
     qos1_count: usize,
     /// Packet identifiers of QoS 2 publishes whose PUBREL has not come.
     received: AHashSet<PacketId>,
@@ -82,18 +82,18 @@ impl Inbound {
     pub(super) fn handle_publish(
         &mut self,
         qos: QoS,
-        packet_id: Option<PacketId>,
+        packet_id: PacketId,
         out: &mut impl Output,
     ) -> Verdict {
-        let Some(packet_id) = packet_id else { return Verdict::Route(None) };
-        if self.is_used_otherwise(qos, packet_id) {
-            send_ack(qos, packet_id, ReasonCode::PacketIdentifierInUse, out);
-            return Verdict::Duplicate;
-        }
         if qos == QoS::ExactlyOnce && !self.received.insert(packet_id) {
             self.answer_duplicate(packet_id, out);
             return Verdict::Duplicate;
         }
+        Verdict::Route(self.add(qos, packet_id))
+    }
+
+    /// Adds a publish that is owed its acknowledgement after all those before it.
+    fn add(&mut self, qos: QoS, packet_id: PacketId) -> Sequence {
         let sequence = self.first.wrapping_add(self.pending.len() as u32);
         self.qos1_count += usize::from(qos == QoS::AtLeastOnce);
         self.pending.push_back(Pending {
@@ -104,7 +104,7 @@ impl Inbound {
             counted: false,
             owed: true,
         });
-        Verdict::Route(Some(Sequence(sequence)))
+        Sequence(sequence)
     }
 
     /// The owner counted how many homes were matched, or refused the publish for `reason`.
@@ -142,7 +142,8 @@ impl Inbound {
         out.send(&Packet::Pubcomp(ack(packet_id, reason))); // [MQTT-4.3.3-11]
     }
 
-    /// A publish that is not routed, and why. At QoS 2 that ends its handshake.
+    /// A publish that is not routed, and why: that ends its handshake. Its acknowledgement waits
+    /// for its turn like any other [MQTT-4.6.0-2].
     pub(super) fn refuse(
         &mut self,
         qos: QoS,
@@ -150,7 +151,8 @@ impl Inbound {
         reason: ReasonCode,
         out: &mut impl Output,
     ) {
-        send_ack(qos, packet_id, reason, out);
+        let sequence = self.add(qos, packet_id);
+        self.handle_counted(sequence, 0, reason, out);
     }
 
     /// The connection is gone: what was asked on it is not answered on the next one, where the
@@ -159,6 +161,7 @@ impl Inbound {
         for pending in &mut self.pending {
             pending.owed = false;
         }
+        self.qos1_count = 0; // The client's quota starts anew with its next connection.
     }
 
     fn find(&mut self, sequence: Sequence) -> Option<&mut Pending> {
@@ -166,7 +169,7 @@ impl Inbound {
     }
 
     /// An identifier names one publish at a time.
-    fn is_used_otherwise(&self, qos: QoS, packet_id: PacketId) -> bool {
+    pub(super) fn is_used_otherwise(&self, qos: QoS, packet_id: PacketId) -> bool {
         let pending = |other: QoS| {
             self.pending.iter().any(|p| p.packet_id == packet_id && p.qos == other && p.owed)
         };
@@ -189,7 +192,7 @@ impl Inbound {
         while self.pending.front().is_some_and(Pending::done) {
             let pending = self.pending.pop_front().expect("the front was just seen");
             self.first = self.first.wrapping_add(1);
-            self.qos1_count -= usize::from(pending.qos == QoS::AtLeastOnce);
+            self.qos1_count -= usize::from(pending.qos == QoS::AtLeastOnce && pending.owed);
             if pending.qos == QoS::ExactlyOnce && pending.reason.is_error() {
                 self.received.remove(&pending.packet_id); // [MQTT-4.3.3-9]
             }

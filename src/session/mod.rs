@@ -131,6 +131,12 @@ impl Session {
         self.inbound.as_ref().map_or(0, |inbound| inbound.pending_count())
     }
 
+    /// Publishes of the client on this connection whose handshake has not ended.
+    #[must_use]
+    pub fn unsettled_count(&self) -> usize {
+        self.inbound.as_ref().map_or(0, |inbound| inbound.unsettled_count())
+    }
+
     /// Deliveries that wait in the queue.
     #[must_use]
     pub fn queued_count(&self) -> usize {
@@ -159,7 +165,7 @@ impl Session {
     pub fn handle_resumed(&mut self, agreement: &Agreement, out: &mut impl Output) {
         self.agree(agreement);
         if let Some(outbound) = &mut self.outbound {
-            outbound.handle_resumed(out);
+            outbound.handle_resumed();
             outbound.handle_room(self.window, out);
         }
     }
@@ -219,11 +225,21 @@ impl Session {
         out: &mut impl Output,
     ) {
         out.ledger().matched += 1;
+        if outgoing.expiry().is_some_and(|expiry| expiry <= out.now()) {
+            return out.ledger().drop_one(DropCause::Expired); // [MQTT-3.3.2-5]
+        }
         if !out.fits(outgoing, terms) {
             return out.ledger().drop_one(DropCause::TooLarge); // [MQTT-3.1.2-24]
         }
         let window = self.window;
         match (terms.qos, out.reach()) {
+            // Behind those that waited while the client was away.
+            (QoS::AtMostOnce, Reach::Open | Reach::Full)
+                if limits.queue_qos0_offline && self.queued_count() > 0 =>
+            {
+                let delivery = Delivery { publication: outgoing.keep(), terms: terms.clone() };
+                self.outbound().enqueue(delivery, limits, out);
+            }
             (QoS::AtMostOnce, Reach::Open) => {
                 out.ledger().delivered += 1;
                 out.deliver(outgoing, terms, None, false);
@@ -286,12 +302,18 @@ impl Session {
             return Ok(Ask::Publish(incoming, None));
         };
         self.judge_quota(&publish)?;
-        if let Err(reason) = judge_payload(&publish) {
-            self.inbound().refuse(publish.qos, packet_id, reason, out);
+        let is_v5 = self.receive_count_max.is_some();
+        let inbound = self.inbound();
+        let error = judge_payload(&publish).err().or_else(|| {
+            let is_used = is_v5 && inbound.is_used_otherwise(publish.qos, packet_id);
+            is_used.then_some(ReasonCode::PacketIdentifierInUse)
+        });
+        if let Some(reason) = error {
+            inbound.refuse(publish.qos, packet_id, reason, out);
             return Ok(Ask::Nothing);
         }
-        Ok(match self.inbound().handle_publish(publish.qos, publish.packet_id, out) {
-            Verdict::Route(sequence) => Ask::Publish(incoming, sequence),
+        Ok(match inbound.handle_publish(publish.qos, packet_id, out) {
+            Verdict::Route(sequence) => Ask::Publish(incoming, Some(sequence)),
             Verdict::Duplicate => Ask::Nothing,
         })
     }

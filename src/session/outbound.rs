@@ -8,6 +8,8 @@
 //! A reconnect sends every `Publish` again with DUP and every `Release` again as PUBREL, in the
 //! order of `sequence`.
 
+use std::collections::VecDeque;
+
 use slab::Slab;
 
 use crate::config::Limits;
@@ -28,6 +30,9 @@ pub(super) struct Outbound {
     inflight: Slab<Inflight>,
     queue: Queue,
     next_sequence: u64,
+    /// Of `inflight`, what was sent on an earlier connection and not again on this one: sequence
+    /// and key, in the original order.
+    unrepeated: VecDeque<(u64, usize)>,
 }
 
 #[derive(Debug)]
@@ -54,7 +59,7 @@ impl Outbound {
         out: &mut impl Output,
     ) {
         let delivery = Delivery { publication: outgoing.keep(), terms: terms.clone() };
-        if self.queue.is_empty() && self.may_send(window, out) {
+        if self.queue.is_empty() && self.unrepeated.is_empty() && self.may_send(window, out) {
             let packet_id = self.track(delivery);
             out.ledger().in_flight += 1;
             out.deliver(outgoing, terms, Some(packet_id), false);
@@ -116,8 +121,12 @@ impl Outbound {
         }
     }
 
-    /// Sends what is queued while window and outbox have room.
+    /// Repeats what was sent before, then sends what is queued, while window and outbox have room.
     pub(super) fn handle_room(&mut self, window: u16, out: &mut impl Output) {
+        while !self.unrepeated.is_empty() && self.may_send(window, out) {
+            let (sequence, key) = self.unrepeated.pop_front().expect("it was not empty");
+            self.repeat(sequence, key, out);
+        }
         while !self.queue.is_empty() && self.may_send(window, out) {
             let delivery = self.queue.pop().expect("the queue was just seen not to be empty");
             out.ledger().queued -= 1;
@@ -125,22 +134,13 @@ impl Outbound {
         }
     }
 
-    /// On resume: repeats, in the original order, all that was sent and not acknowledged
+    /// On resume: all that was sent and not acknowledged is to be repeated, in the original order
     /// [MQTT-4.4.0-1], [MQTT-4.6.0-1].
-    pub(super) fn handle_resumed(&mut self, out: &mut impl Output) {
+    pub(super) fn handle_resumed(&mut self) {
         let mut order: Vec<(u64, usize)> =
             self.inflight.iter().map(|(key, inflight)| (inflight.sequence, key)).collect();
         order.sort_unstable();
-        for (_, key) in order {
-            let packet_id = packet_id(key);
-            match &self.inflight[key].state {
-                State::Release => out.send(&Packet::Pubrel(Ack::success(packet_id))),
-                State::Publish(delivery) => {
-                    let mut outgoing = Outgoing::kept(&delivery.publication);
-                    out.deliver(&mut outgoing, &delivery.terms, Some(packet_id), true);
-                }
-            }
-        }
+        self.unrepeated = order.into();
     }
 
     /// The session is over: everything that it still held is dropped and counted, and what a
@@ -155,8 +155,9 @@ impl Outbound {
         let mut sent: Vec<Inflight> = self.inflight.drain().collect();
         sent.sort_unstable_by_key(|inflight| inflight.sequence);
         let sent = sent.into_iter().filter_map(|inflight| match inflight.state {
-            State::Publish(delivery) => Some(delivery),
-            State::Release => None,
+            // What may have come at QoS 2 goes to nobody else [MQTT-4.8.2-5].
+            State::Publish(delivery) if delivery.terms.qos == QoS::AtLeastOnce => Some(delivery),
+            _ => None,
         });
         let queued = std::iter::from_fn(|| self.queue.pop());
         sent.chain(queued).filter(|delivery| delivery.terms.share().is_some()).collect()
@@ -180,9 +181,29 @@ impl Outbound {
         self.queue.is_empty() && self.inflight.is_empty()
     }
 
+    /// What an earlier connection has sent counts once it is repeated; but its packet identifiers
+    /// are taken.
     fn may_send(&self, window: u16, out: &mut impl Output) -> bool {
-        let window = usize::from(window).min(PACKET_ID_COUNT);
-        self.inflight.len() < window && out.reach() == Reach::Open
+        let is_free = !self.unrepeated.is_empty() || self.inflight.len() < PACKET_ID_COUNT;
+        let sent = self.inflight.len().saturating_sub(self.unrepeated.len());
+        is_free && sent < usize::from(window) && out.reach() == Reach::Open
+    }
+
+    fn repeat(&mut self, sequence: u64, key: usize, out: &mut impl Output) {
+        let Some(inflight) = self.inflight.get(key) else { return };
+        if inflight.sequence != sequence {
+            return; // The client has answered it on this connection all the same.
+        }
+        let State::Publish(delivery) = &inflight.state else {
+            return out.send(&Packet::Pubrel(Ack::success(packet_id(key))));
+        };
+        let mut outgoing = Outgoing::kept(&delivery.publication);
+        if out.fits(&mut outgoing, &delivery.terms) {
+            return out.deliver(&mut outgoing, &delivery.terms, Some(packet_id(key)), true);
+        }
+        self.inflight.remove(key); // [MQTT-3.1.2-25]
+        out.ledger().in_flight -= 1;
+        out.ledger().drop_one(DropCause::TooLarge);
     }
 
     fn send_queued(&mut self, delivery: Delivery, out: &mut impl Output) {

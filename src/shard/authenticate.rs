@@ -31,7 +31,13 @@ impl Shard {
             }
             phase => {
                 connection.phase = phase;
-                if method.is_none() || method != connection.method.as_deref() {
+                let is_known = method.is_some() && method == connection.method.as_deref();
+                let is_due = match auth.reason {
+                    ReasonCode::ReAuthenticate => true,
+                    ReasonCode::ContinueAuthentication => connection.is_challenged,
+                    _ => false,
+                };
+                if !is_known || !is_due {
                     return Err(ProtocolError::UnexpectedPacket); // [MQTT-4.12.1-1]
                 }
                 self.authenticate_again(id, method, data, out);
@@ -48,6 +54,7 @@ impl Shard {
         out: &mut impl Output,
     ) {
         let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.is_challenged = matches!(verdict, Verdict::Challenge(_));
         match verdict {
             Verdict::Allow(data) => {
                 send_auth(id, &connection.method, ReasonCode::Success, &data, out);

@@ -8,7 +8,9 @@ use crate::auth::{AuthRequest, Verdict};
 use crate::mqtt::{
     Connack, Connect, Disconnect, Packet, Properties, Property, Publish, ReasonCode, Version, Will,
 };
-use crate::session::{Agreement, KeepAlive, NEVER, Outgoing, ProtocolError, Publication, Session};
+use crate::session::{
+    Agreement, KeepAlive, NEVER, Outgoing, ProtocolError, Publication, Session, Time,
+};
 use crate::storage::Record;
 
 use super::authenticate::send_auth;
@@ -114,8 +116,8 @@ impl Shard {
         self.unpause(id, Pause::Authentication);
     }
 
-    /// DISCONNECT: the client leaves on purpose. Its will is void [MQTT-3.14.4-3] unless it says
-    /// otherwise.
+    /// DISCONNECT: the client leaves on purpose. Its will is void unless its reason is not that
+    /// all is well.
     pub(super) fn handle_disconnect(
         &mut self,
         id: ConnectionId,
@@ -127,8 +129,8 @@ impl Shard {
             let interval_s = interval_s.min(self.limits.session_expiry_s_max);
             self.registry.get_mut(slot).session.handle_expiry_interval(interval_s)?;
         }
-        if disconnect.reason != ReasonCode::DisconnectWithWillMessage {
-            self.void_will(id);
+        if disconnect.reason == ReasonCode::Success {
+            self.void_will(id); // [MQTT-3.14.4-3]
         }
         self.close_silently(id, out);
         Ok(())
@@ -186,7 +188,7 @@ impl Shard {
         }
     }
 
-    fn close_silently(&mut self, id: ConnectionId, out: &mut impl Output) {
+    pub(super) fn close_silently(&mut self, id: ConnectionId, out: &mut impl Output) {
         if let Some(connection) = self.connections.take(id) {
             out.close(id, ReasonCode::Success);
             self.leave(connection, out);
@@ -195,9 +197,10 @@ impl Shard {
 
     pub(super) fn handle_expiry(&mut self, name: SessionRef, out: &mut impl Output) {
         let Some(slot) = self.registry.resolve(name) else { return };
+        self.registry.get_mut(slot).expiry_timer = None;
         match self.registry.get(slot).expiry {
             Some(expiry) if expiry <= self.now => self.end_session(slot, out),
-            Some(expiry) => self.timers.insert(expiry, Timer::Expiry(name)),
+            Some(expiry) => self.watch_expiry(slot, expiry),
             None => {}
         }
     }
@@ -206,8 +209,12 @@ impl Shard {
     pub(super) fn handle_will_delay(&mut self, name: SessionRef, out: &mut impl Output) {
         let Some(slot) = self.registry.resolve(name) else { return };
         let resident = self.registry.get_mut(slot);
+        resident.will_timer = None;
         if let Some((_, will)) = resident.will.take_if(|(due, _)| *due <= self.now) {
             self.publish_will(&will, out);
+        } else if let Some((due, _)) = &resident.will {
+            let due = *due;
+            self.watch_will(slot, due);
         }
     }
 
@@ -247,7 +254,10 @@ impl Shard {
             keep_alive_s: self.keep_alive_s(connect),
             requested_expiry_s,
             agreement,
-            alias_count_max: properties.topic_alias_maximum().unwrap_or(0),
+            alias_count_max: properties
+                .topic_alias_maximum()
+                .unwrap_or(0)
+                .min(limits.topic_alias_count_max),
             method: properties.authentication_method().map(Into::into),
             username: connect.username.map(Into::into),
             password: connect.password.map(Into::into),
@@ -280,7 +290,7 @@ impl Shard {
     fn assign_client_id(&mut self) -> Box<str> {
         loop {
             self.assigned_count += 1;
-            let client_id = format!("auto-{}-{}", self.id.index(), self.assigned_count);
+            let client_id = format!("auto-{:016x}", self.registry.secret(self.assigned_count));
             let ours = self.partition.home(&client_id) == self.id;
             if ours && self.registry.find(&client_id).is_none() {
                 return client_id.into();
@@ -296,17 +306,17 @@ impl Shard {
         out: &mut impl Output,
     ) {
         let present = self.take_over(opening, out);
-        let Some(slot) = present.or_else(|| self.new_session(opening, out)) else {
+        let Some(slot) = present.or_else(|| self.new_session(opening)) else {
             return self.refuse(id, ReasonCode::ServerUnavailable, out);
         };
         let connection = self.connections.get_mut(id).expect("it was not the old connection");
         connection.phase = Phase::Ready { slot };
         connection.method.clone_from(&opening.method);
         connection.keep_alive = KeepAlive::new(opening.keep_alive_s, self.now);
-        if let Some(deadline) = connection.keep_alive.deadline() {
-            self.timers.insert(deadline, Timer::Silence(id));
-        }
         let (version, packet_bytes_max) = (connection.version, connection.packet_bytes_max);
+        if let Some(deadline) = connection.keep_alive.deadline() {
+            self.set_timer(deadline, Timer::Silence(id));
+        }
         self.accept_connect(id, opening, present.is_some(), data, out);
         let resident = self.registry.get_mut(slot);
         resident.connection = Some(id);
@@ -316,6 +326,7 @@ impl Shard {
         self.with_wire(slot, out, |session, wire| {
             session.handle_resumed(&opening.agreement, wire);
         });
+        self.record_session(slot, out);
         self.handle_load(slot, out);
         self.replay_later(slot);
         debug!(%id, client_id = %opening.client_id, present = present.is_some(), "connected");
@@ -359,16 +370,21 @@ impl Shard {
     }
 
     /// None when there are too many sessions.
-    fn new_session(&mut self, opening: &Opening, out: &mut impl Output) -> Option<u32> {
+    fn new_session(&mut self, opening: &Opening) -> Option<u32> {
         if self.registry.len() >= self.share(self.limits.session_count_max) {
             return None;
         }
-        let session = Session::new(&opening.client_id, &opening.agreement);
-        if session.is_persistent() {
-            let record = Record::SessionBegun { client_id: &opening.client_id };
+        Some(self.registry.insert(Session::new(&opening.client_id, &opening.agreement)))
+    }
+
+    /// Tells storage once that a session stays.
+    fn record_session(&mut self, slot: u32, out: &mut impl Output) {
+        let resident = self.registry.get_mut(slot);
+        if resident.session.is_persistent() && !resident.is_recorded {
+            resident.is_recorded = true;
+            let record = Record::SessionBegun { client_id: resident.session.client_id() };
             self.commits.persist(&record, out);
         }
-        Some(self.registry.insert(session))
     }
 
     /// This shard's share of a limit that holds for the whole process.
@@ -408,7 +424,25 @@ impl Shard {
         }
         let due = self.now + Duration::from_secs(will.delay_s.into());
         self.registry.get_mut(slot).will = Some((due, will));
-        self.timers.insert(due, Timer::Will(self.registry.name(slot)));
+        self.watch_will(slot, due);
+    }
+
+    /// Sets a timer unless one fires early enough.
+    fn watch_will(&mut self, slot: u32, due: Time) {
+        let resident = self.registry.get_mut(slot);
+        if resident.will_timer.is_none_or(|set| due < set) {
+            resident.will_timer = Some(due);
+            self.set_timer(due, Timer::Will(self.registry.name(slot)));
+        }
+    }
+
+    /// Sets a timer unless one fires early enough.
+    fn watch_expiry(&mut self, slot: u32, expiry: Time) {
+        let resident = self.registry.get_mut(slot);
+        if resident.expiry_timer.is_none_or(|set| expiry < set) {
+            resident.expiry_timer = Some(expiry);
+            self.set_timer(expiry, Timer::Expiry(self.registry.name(slot)));
+        }
     }
 
     fn publish_will(&mut self, will: &LastWill, out: &mut impl Output) {
@@ -422,18 +456,18 @@ impl Shard {
         if interval_s != NEVER {
             let expiry = self.now + Duration::from_secs(interval_s.into());
             self.registry.get_mut(slot).expiry = Some(expiry);
-            self.timers.insert(expiry, Timer::Expiry(self.registry.name(slot)));
+            self.watch_expiry(slot, expiry);
         }
     }
 
     pub(super) fn end_session(&mut self, slot: u32, out: &mut impl Output) {
         let orphans = self.with_wire(slot, out, |session, wire| session.handle_ended(wire));
         self.forget_member(slot, out);
-        for filter in std::mem::take(&mut self.registry.get_mut(slot).filters) {
+        for filter in self.registry.get_mut(slot).filters.take() {
             self.remove_subscription(slot, &filter, out);
         }
         let resident = self.registry.remove(slot);
-        if resident.session.is_persistent() {
+        if resident.is_recorded {
             let record = Record::SessionEnded { client_id: resident.session.client_id() };
             self.commits.persist(&record, out);
         }
@@ -461,7 +495,7 @@ impl LastWill {
             payload: will.payload,
         };
         Self {
-            publication: Publication::new(&publish, crate::session::Time::START),
+            publication: Publication::new(&publish, Time::START),
             expiry_interval_s: will.properties.message_expiry_interval_s(),
             delay_s: will.properties.will_delay_interval_s().unwrap_or(0),
         }

@@ -51,6 +51,8 @@ pub(super) struct Connection {
     pub(super) will: Option<Box<LastWill>>,
     /// The method of enhanced authentication that the connection was opened with.
     pub(super) method: Option<Box<str>>,
+    /// A client that authenticates again was asked something by it.
+    pub(super) is_challenged: bool,
     pause: Option<Pause>,
     /// Whether a timer that sees whether it still reads is set.
     watched: bool,
@@ -114,6 +116,7 @@ impl Shard {
             keep_alive: KeepAlive::new(0, self.now),
             will: None,
             method: None,
+            is_challenged: false,
             pause: None,
             watched: false,
             held: Vec::new(),
@@ -121,7 +124,7 @@ impl Shard {
         self.connections.insert(id, connection);
         self.counters.connections += 1;
         let deadline = self.now + Duration::from_secs(timeout_s.into());
-        self.timers.insert(deadline, Timer::Connect(id));
+        self.set_timer(deadline, Timer::Connect(id));
     }
 
     pub(super) fn handle_bytes(&mut self, id: ConnectionId, bytes: &[u8], out: &mut impl Output) {
@@ -158,7 +161,7 @@ impl Shard {
         out.pause(id, true);
         match pause {
             Pause::Link(peer) => self.links.wait(peer, id),
-            Pause::Outbox => out.outbox(id).want_drained(),
+            Pause::Outbox => out.outbox(id).want_drained(self.limits.outbox_bytes_max / 2),
             Pause::Receipts | Pause::Authentication => {}
         }
         if pause != Pause::Authentication {
@@ -206,7 +209,7 @@ impl Shard {
         }
         let Some(deadline) = connection.keep_alive.deadline() else { return };
         if deadline > self.now {
-            return self.timers.insert(deadline, Timer::Silence(id));
+            return self.set_timer(deadline, Timer::Silence(id));
         }
         debug!(%id, "closed: silent for one and a half times its keep-alive");
         self.counters.keep_alive_timeouts += 1;
@@ -230,7 +233,7 @@ impl Shard {
 
     fn watch(&mut self, id: ConnectionId, out: &mut impl Output) {
         let deadline = self.now + Duration::from_secs(self.limits.slow_consumer_timeout_s.into());
-        self.timers.insert(deadline, Timer::Stall(id, out.outbox(id).written()));
+        self.set_timer(deadline, Timer::Stall(id, out.outbox(id).written()));
     }
 
     pub(super) fn slot(&mut self, id: ConnectionId) -> Option<u32> {
@@ -307,10 +310,11 @@ impl Shard {
             }
             Phase::Authenticating(_) if connection.pause.is_some() => Ok(Step::Refused),
             Phase::Authenticating(_) => {
-                let Packet::Auth(auth) = Packet::decode(frame, connection.version)? else {
-                    return Err(ProtocolError::UnexpectedPacket);
-                };
-                self.handle_auth(id, &auth, out)?;
+                match Packet::decode(frame, connection.version)? {
+                    Packet::Auth(auth) => self.handle_auth(id, &auth, out)?,
+                    Packet::Disconnect(_) => self.close_silently(id, out), // [MQTT-3.1.2-30]
+                    _ => return Err(ProtocolError::UnexpectedPacket),
+                }
                 Ok(self.step_after(id))
             }
             Phase::Ready { slot } => {
@@ -376,16 +380,21 @@ impl Shard {
     fn pause_before_publish(&self, slot: u32, publish: &Publish<'_>) -> Option<Pause> {
         let resident = self.registry.get(slot);
         let pending = resident.session.pending_count();
-        // A 5.0 client was told the limit, and breaks the protocol when it goes beyond it.
-        let is_limited = !resident.peer.version.is_v5() && publish.qos > QoS::AtMostOnce;
-        if is_limited && pending >= self.limits.receive_count_max.into() {
+        let max = usize::from(self.limits.receive_count_max);
+        // A 5.0 client was told the limit, and breaks the protocol when it goes beyond it: that is
+        // not put off.
+        let is_error = resident.peer.version.is_v5() && resident.session.unsettled_count() >= max;
+        if publish.qos > QoS::AtMostOnce && pending >= max && !is_error {
             return Some(Pause::Receipts);
         }
         if publish.topic.is_empty() {
-            return self.links.behind().map(Pause::Link); // Its alias is not looked up twice.
+            return self.links.first_to_wait_for().map(Pause::Link); // Whatever its alias stands for.
         }
         let owner = self.partition.owner(publish.topic.as_str());
-        (owner != self.id && self.links.must_wait(owner)).then_some(Pause::Link(owner))
+        if owner == self.id {
+            return self.links.behind().map(Pause::Link); // Deliveries to other homes wait there.
+        }
+        self.links.must_wait(owner).then_some(Pause::Link(owner))
     }
 
     /// Lends a session together with the way to its client.

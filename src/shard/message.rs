@@ -103,10 +103,10 @@ pub enum Message {
         /// Which publish.
         receipt: Receipt,
     },
-    /// Subscriber's home to owner: send me what matches this filter; answer [`Message::Placed`].
+    /// Subscriber's home to owner: send me what matches these; answer [`Message::Placed`].
     Interest {
-        /// Without `$share` prefix.
-        filter: Box<str>,
+        /// None of them shared.
+        filters: Vec<Box<str>>,
         /// Who waits.
         ticket: Ticket,
     },

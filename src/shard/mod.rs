@@ -10,6 +10,7 @@ mod commit;
 mod connect;
 mod connection;
 mod deliver;
+mod filters;
 mod links;
 mod message;
 mod outbox;
@@ -26,6 +27,7 @@ pub use message::{Message, Receipt, ReplayRequest, SessionRef, Ticket};
 pub use outbox::Outbox;
 pub use output::{ConnectionId, Full, Output};
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use ahash::{AHashMap, RandomState};
@@ -107,6 +109,9 @@ pub enum Input<'a> {
     Shutdown,
 }
 
+/// Timers that are kept without a look at whether anybody waits for them.
+const TIMER_SWEEP_COUNT_MIN: usize = 64 * 1024;
+
 /// What a timer is about; who is woken looks whether it is still true.
 #[derive(Clone, Debug)]
 enum Timer {
@@ -122,6 +127,8 @@ enum Timer {
     Will(SessionRef),
     /// The retained message of a topic may have expired.
     Retained(Box<str>),
+    /// Retained messages are still to be sent.
+    Replays,
 }
 
 /// Retained messages and subscriptions, sessions and their connections: one core's share.
@@ -136,6 +143,10 @@ pub struct Shard {
     connections: Connections,
     registry: Registry,
     timers: Timers<Timer>,
+    /// With so many timers, those that nobody waits for any more are given up.
+    timer_sweep_count: usize,
+    /// Topics with a timer for their retained message, and when it fires.
+    retained_timers: AHashMap<Box<str>, Time>,
     commits: Commits,
     /// Client identifiers made up so far.
     assigned_count: u64,
@@ -155,7 +166,7 @@ pub struct Shard {
     /// Connections to be read again before `handle` returns.
     ready: Vec<ConnectionId>,
     /// Replays to go on with before `handle` returns.
-    replaying: Vec<SessionRef>,
+    replaying: VecDeque<SessionRef>,
 }
 
 impl Shard {
@@ -173,6 +184,8 @@ impl Shard {
             connections: Connections::default(),
             registry: Registry::new(hasher),
             timers: Timers::default(),
+            timer_sweep_count: TIMER_SWEEP_COUNT_MIN,
+            retained_timers: AHashMap::default(),
             commits: Commits::default(),
             assigned_count: 0,
             links: Links::new(shard_count),
@@ -186,7 +199,7 @@ impl Shard {
             routes: Routes::default(),
             layouts: Layouts::default(),
             ready: Vec::new(),
-            replaying: Vec::new(),
+            replaying: VecDeque::new(),
         }
     }
 
@@ -265,8 +278,8 @@ impl Shard {
                 self.handle_counted(receipt, homes, reason, out);
             }
             Message::Accepted { receipt } => self.handle_accepted(receipt, out),
-            Message::Interest { filter, ticket } => {
-                self.handle_interest(from, &filter, ticket, out)
+            Message::Interest { filters, ticket } => {
+                self.handle_interest(from, &filters, ticket, out);
             }
             Message::NoInterest { filter } => {
                 self.interest.remove(&filter, from);
@@ -287,15 +300,26 @@ impl Shard {
 
     /// Work that other work made possible: done here so that no rule calls itself.
     fn go_on(&mut self, out: &mut impl Output) {
-        loop {
-            if let Some(connection) = self.ready.pop() {
-                self.resume(connection, out);
-            } else if let Some(session) = self.replaying.pop() {
-                self.go_on_replaying(session, out);
-            } else {
-                return;
-            }
+        while let Some(connection) = self.ready.pop() {
+            self.resume(connection, out);
         }
+        self.go_on_replaying(out);
+    }
+
+    /// Sets a timer; now and then those that nobody waits for any more are given up.
+    fn set_timer(&mut self, deadline: Time, timer: Timer) {
+        if self.timers.len() >= self.timer_sweep_count {
+            let (connections, registry) = (&mut self.connections, &self.registry);
+            self.timers.retain(|timer| match timer {
+                Timer::Connect(id) | Timer::Silence(id) | Timer::Stall(id, _) => {
+                    connections.get_mut(*id).is_some()
+                }
+                Timer::Expiry(name) | Timer::Will(name) => registry.resolve(*name).is_some(),
+                Timer::Retained(_) | Timer::Replays => true,
+            });
+            self.timer_sweep_count = (2 * self.timers.len()).max(TIMER_SWEEP_COUNT_MIN);
+        }
+        self.timers.insert(deadline, timer);
     }
 
     fn handle_timeout(&mut self, out: &mut impl Output) {
@@ -311,6 +335,7 @@ impl Shard {
                 Timer::Expiry(session) => self.handle_expiry(session, out),
                 Timer::Will(session) => self.handle_will_delay(session, out),
                 Timer::Retained(topic) => self.handle_retained_expiry(&topic),
+                Timer::Replays => {} // They go on after every input.
             }
         }
     }

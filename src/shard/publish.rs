@@ -3,7 +3,7 @@
 
 use crate::mqtt::{Publish, QoS, ReasonCode};
 use crate::routing::{Chosen, ShardId};
-use crate::session::{Incoming, Outgoing, Publication, Sequence};
+use crate::session::{Incoming, Outgoing, Publication, Sequence, Time};
 use crate::storage::Record;
 
 use super::commit::Then;
@@ -218,9 +218,22 @@ impl Shard {
 
     /// A retained message may have expired.
     pub(super) fn handle_retained_expiry(&mut self, topic: &str) {
-        let expiry = self.retained.get(topic).and_then(Publication::expiry);
-        if expiry.is_some_and(|expiry| expiry <= self.now) {
-            self.retained.remove(topic);
+        if self.retained_timers.get(topic).is_none_or(|due| *due > self.now) {
+            return; // An earlier one has taken its place.
+        }
+        self.retained_timers.remove(topic);
+        match self.retained.get(topic).and_then(Publication::expiry) {
+            Some(expiry) if expiry <= self.now => _ = self.retained.remove(topic),
+            Some(expiry) => self.watch_retained(topic, expiry),
+            None => {}
+        }
+    }
+
+    /// Sets a timer unless one fires early enough: one for each topic, however often it changes.
+    fn watch_retained(&mut self, topic: &str, expiry: Time) {
+        if self.retained_timers.get(topic).is_none_or(|due| expiry < *due) {
+            self.retained_timers.insert(topic.into(), expiry);
+            self.set_timer(expiry, Timer::Retained(topic.into()));
         }
     }
 
@@ -246,7 +259,7 @@ impl Shard {
             }
             let publication = outgoing.keep();
             if let Some(expiry) = publication.expiry() {
-                self.timers.insert(expiry, Timer::Retained(topic.into()));
+                self.watch_retained(topic, expiry);
             }
             self.retained.insert(topic, publication); // [MQTT-3.3.1-5]
         }

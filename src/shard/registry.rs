@@ -8,6 +8,7 @@ use crate::mqtt::Version;
 use crate::session::{Session, Time};
 
 use super::connect::LastWill;
+use super::filters::Filters;
 use super::message::Load;
 use super::replay::Replays;
 use super::wire::{Peer, UNLIMITED};
@@ -21,7 +22,7 @@ pub(super) struct Resident {
     pub(super) connection: Option<ConnectionId>,
     pub(super) peer: Peer,
     /// Its filters as it named them.
-    pub(super) filters: Vec<Box<str>>,
+    pub(super) filters: Filters,
     /// How many of them are shared.
     pub(super) share_count: u32,
     /// How loaded it is, as the owners of its shared filters know.
@@ -29,6 +30,12 @@ pub(super) struct Resident {
     pub(super) replays: Option<Box<Replays>>,
     /// When it ends, while it is offline and does not stay for ever.
     pub(super) expiry: Option<Time>,
+    /// When the timer for it fires, if one is set.
+    pub(super) expiry_timer: Option<Time>,
+    /// When the timer for its will fires, if one is set.
+    pub(super) will_timer: Option<Time>,
+    /// Storage was told that it began.
+    pub(super) is_recorded: bool,
     /// What is published when, unless its client comes back before.
     pub(super) will: Option<(Time, Box<LastWill>)>,
 }
@@ -68,11 +75,14 @@ impl Registry {
             generation: self.next_generation,
             connection: None,
             peer: Peer::new(Version::V311, UNLIMITED, 0),
-            filters: Vec::new(),
+            filters: Filters::default(),
             share_count: 0,
             load: Load::OFFLINE,
             replays: None,
             expiry: None,
+            expiry_timer: None,
+            will_timer: None,
+            is_recorded: false,
             will: None,
         };
         let slot = u32::try_from(self.residents.insert(resident)).expect("below 2^32 sessions");
@@ -88,6 +98,11 @@ impl Registry {
             entry.remove();
         }
         self.residents.remove(slot as usize)
+    }
+
+    /// A text that nobody outside can foresee, for this number.
+    pub(super) fn secret(&self, number: u64) -> u64 {
+        self.hasher.hash_one(number)
     }
 
     pub(super) fn name(&self, slot: u32) -> SessionRef {

@@ -12,10 +12,14 @@ use crate::session::{Extras, Outgoing, Publication, Terms};
 
 use super::message::ReplayRequest;
 use super::subscribe::Subscribed;
-use super::{Message, Output, SessionRef, Shard};
+use super::{Message, Output, SessionRef, Shard, Timer};
 
 /// Retained messages in one lot.
 const LOT_COUNT: usize = 64;
+/// Bytes after which a lot ends.
+const LOT_BYTES: usize = 32 * 1024;
+/// Lots that are sent before other work has its turn.
+const LOTS_PER_INPUT: usize = 8;
 /// The next lot waits while more than this is in the subscriber's outbox.
 const OUTBOX_BYTES_MAX: usize = 64 * 1024;
 
@@ -67,12 +71,23 @@ impl Shard {
     /// The session may have room for more.
     pub(super) fn replay_later(&mut self, slot: u32) {
         if self.registry.get(slot).replays.is_some() {
-            self.replaying.push(self.registry.name(slot));
+            self.replaying.push_back(self.registry.name(slot));
+        }
+    }
+
+    /// Goes on with all replays that may, for a while; what is left then goes on soon.
+    pub(super) fn go_on_replaying(&mut self, out: &mut impl Output) {
+        for _ in 0..LOTS_PER_INPUT {
+            let Some(session) = self.replaying.pop_front() else { return };
+            self.replay(session, out);
+        }
+        if !self.replaying.is_empty() {
+            self.set_timer(self.now, Timer::Replays);
         }
     }
 
     /// Sends one lot, or asks the owner for it, if the session has room.
-    pub(super) fn go_on_replaying(&mut self, session: SessionRef, out: &mut impl Output) {
+    fn replay(&mut self, session: SessionRef, out: &mut impl Output) {
         let Some(slot) = self.registry.resolve(session) else { return };
         if !self.has_room(slot, out) {
             return;
@@ -146,6 +161,18 @@ impl Shard {
         let mut publications = Vec::new();
         let mut keep = |_: &str, publication: &Publication| publications.push(publication.clone());
         let after = self.retained.matching(filter, after, LOT_COUNT, &mut keep);
+        let mut bytes = 0;
+        let is_over = |publication: &Publication| {
+            bytes += publication.len();
+            bytes > LOT_BYTES
+        };
+        // At least one, and the rest again with the next lot.
+        if let Some(end) = publications.iter().position(is_over).map(|over| over.max(1))
+            && end < publications.len()
+        {
+            publications.truncate(end);
+            return (publications.clone(), Some(publications[end - 1].topic().into()));
+        }
         (publications, after.map(Into::into))
     }
 
@@ -179,7 +206,7 @@ impl Shard {
         let Some(connection) = resident.connection else { return false };
         let outbox = out.outbox(connection);
         if outbox.len() > OUTBOX_BYTES_MAX {
-            outbox.want_drained();
+            outbox.want_drained(OUTBOX_BYTES_MAX / 2);
             return false;
         }
         resident.session.queued_count() == 0

@@ -25,6 +25,7 @@ impl Shard {
             None => members.push((slot, subscribed)),
         }
         let load = self.present_load(slot);
+        self.registry.get_mut(slot).load = load;
         let session = self.registry.name(slot);
         if self.owns(group) {
             self.groups.join(group, self.id, session, load);

@@ -1,6 +1,7 @@
 //! SUBSCRIBE and UNSUBSCRIBE: filters go into this home's table, and every owner of a matching
 //! topic learns that this home is interested before SUBACK says that it is done.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 
 use crate::mqtt::{
@@ -41,6 +42,8 @@ pub(super) struct Placing {
     packet_id: PacketId,
     reasons: Vec<u8>,
     replays: Vec<Replay>,
+    /// What each owner has to know.
+    wanted: BTreeMap<ShardId, Vec<Box<str>>>,
     /// The subscription identifier of all of its filters.
     id: Option<NonZeroU32>,
     /// Owners that have not answered.
@@ -61,11 +64,16 @@ impl Shard {
             packet_id: subscribe.packet_id,
             reasons: Vec::new(),
             replays: Vec::new(),
+            wanted: BTreeMap::new(),
             id: subscribe.properties.subscription_identifier().and_then(NonZeroU32::new),
             outstanding: 0,
         };
         for subscription in subscribe.subscriptions.iter() {
             self.subscribe(slot, &subscription, ticket, &mut placing, out);
+        }
+        for (owner, filters) in std::mem::take(&mut placing.wanted) {
+            placing.outstanding += 1;
+            self.send(owner, Message::Interest { filters, ticket }, out);
         }
         if placing.outstanding == 0 {
             self.placed(placing, out);
@@ -93,15 +101,17 @@ impl Shard {
         });
     }
 
-    /// At the owner: a home wants what matches a filter.
+    /// At the owner: a home wants what matches some filters.
     pub(super) fn handle_interest(
         &mut self,
         from: ShardId,
-        filter: &str,
+        filters: &[Box<str>],
         ticket: Ticket,
         out: &mut impl Output,
     ) {
-        self.interest.add(filter, from);
+        for filter in filters {
+            self.interest.add(filter, from);
+        }
         self.send(from, Message::Placed { ticket }, out);
     }
 
@@ -169,7 +179,7 @@ impl Shard {
         let subscribed = Subscribed::new(&subscription.options, placing.id);
         let is_new = match shared_filter(filter) {
             Some(_) => self.subscribe_shared(slot, filter, subscribed, ticket, placing, out),
-            None => self.subscribe_alone(slot, filter, subscribed, ticket, placing, out),
+            None => self.subscribe_alone(slot, filter, subscribed, placing),
         };
         let is_shared = shared_filter(filter).is_some();
         let wants_retained = match subscription.options.retain_handling {
@@ -182,7 +192,7 @@ impl Shard {
         }
         let resident = self.registry.get_mut(slot);
         if is_new {
-            resident.filters.push(filter.into());
+            resident.filters.insert(filter);
         }
         if resident.session.is_persistent() {
             let client_id = resident.session.client_id();
@@ -196,16 +206,13 @@ impl Shard {
         slot: u32,
         filter: &str,
         subscribed: Subscribed,
-        ticket: Ticket,
         placing: &mut Placing,
-        out: &mut impl Output,
     ) -> bool {
         // An existing subscription is replaced [MQTT-3.8.4-3].
         let inserted = self.subscriptions.insert(filter, slot, subscribed);
         // Also when this home has said so before: the answer proves that it has arrived.
         for owner in self.owners(filter) {
-            placing.outstanding += 1;
-            self.send(owner, Message::Interest { filter: filter.into(), ticket }, out);
+            placing.wanted.entry(owner).or_default().push(filter.into());
         }
         inserted.replaced.is_none()
     }
@@ -233,7 +240,7 @@ impl Shard {
         }
         let held = &self.registry.get(slot).filters;
         let room = held.len() < self.limits.subscription_count_max;
-        if room || held.iter().any(|held| **held == *filter) {
+        if room || held.contains(filter) {
             return Ok(());
         }
         Err(ReasonCode::QuotaExceeded)
@@ -251,9 +258,7 @@ impl Shard {
             }
         }
         let resident = self.registry.get_mut(slot);
-        if let Some(index) = resident.filters.iter().position(|held| **held == *filter) {
-            resident.filters.swap_remove(index);
-        }
+        resident.filters.remove(filter);
         if let Some(replays) = &mut resident.replays {
             replays.forget(filter);
         }

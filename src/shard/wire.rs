@@ -52,7 +52,7 @@ impl Output for Wire<'_> {
             None => Reach::Offline,
             Some(outbox) if outbox.len() < self.outbox_bytes_max => Reach::Open,
             Some(outbox) => {
-                outbox.want_drained();
+                outbox.want_drained(self.outbox_bytes_max / 2);
                 Reach::Full
             }
         }
@@ -145,12 +145,13 @@ fn name(
     let Some(aliases) = &mut peer.aliases else { return Naming::Name };
     let topic = outgoing.view().topic.as_str();
     let naming = aliases.naming(topic);
-    let Naming::Define(alias) = naming else { return naming };
     let packet = layouts.dress(outgoing, terms, packet_id, false, now, naming);
     if packet.encoded_len(peer.version) > peer.packet_bytes_max as usize {
-        return Naming::Name;
+        return Naming::Name; // A short topic is shorter than its alias.
     }
-    aliases.define(packet.topic.as_str(), alias);
+    if let Naming::Define(alias) = naming {
+        aliases.define(topic, alias);
+    }
     naming
 }
 
