@@ -55,7 +55,8 @@ fn command() -> Command {
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommands(SCENARIOS.iter().map(|scenario| {
-            (scenario.arguments)(Command::new(scenario.name).about(scenario.about))
+            // Last, because options that are flattened in bring a description of their own.
+            (scenario.arguments)(Command::new(scenario.name)).about(scenario.about)
         }))
 }
 
@@ -257,6 +258,19 @@ mod tests {
         assert_eq!(invocation.plan.payload_bytes, 64);
         assert_eq!(invocation.plan.settings["rate"], 100.0);
         assert!(invocation.json.is_none());
+    }
+
+    #[test]
+    fn help_describes_each_scenario() {
+        for scenario in SCENARIOS {
+            let command = command();
+            let subcommand = command.find_subcommand(scenario.name).expect("it is in the table");
+            assert_eq!(
+                subcommand.get_about().map(ToString::to_string),
+                Some(scenario.about.into())
+            );
+            assert!(subcommand.get_long_about().is_none());
+        }
     }
 
     #[test]
