@@ -439,14 +439,57 @@ fn a_refused_publish_of_qos_2_leaves_its_identifier_free() {
 
 #[test]
 fn one_identifier_names_one_publish() {
-    let (mut session, mut out) = (session(), Recorder::default());
-    let sequence = send_in(&mut session, &mut out, QoS::ExactlyOnce, 5).unwrap();
+    let agreement = Agreement { receive_count_max: Some(10), ..AGREEMENT };
+    let (mut session, mut out) = (Session::new("client", &agreement), Recorder::default());
+    let first = send_in(&mut session, &mut out, QoS::ExactlyOnce, 5).unwrap();
     assert_eq!(send_in(&mut session, &mut out, QoS::AtLeastOnce, 5), None);
-    assert_eq!(out.take(), ["PUBACK 5 0x91"]);
-    session.handle_counted(sequence, 0, ReasonCode::Success, &mut out);
+    // A refusal waits for its turn, too [MQTT-4.6.0-2].
+    assert_eq!(out.take(), [""; 0]);
+    session.handle_counted(first, 0, ReasonCode::Success, &mut out);
+    assert_eq!(out.take(), ["PUBREC 5", "PUBACK 5 0x91"]);
     assert!(send_in(&mut session, &mut out, QoS::AtLeastOnce, 6).is_some());
     assert_eq!(send_in(&mut session, &mut out, QoS::ExactlyOnce, 6), None);
-    assert_eq!(out.take(), ["PUBREC 5", "PUBREC 6 0x91"]);
+}
+
+#[test]
+fn before_5_0_an_identifier_in_use_is_no_reason_to_lose_a_publish() {
+    // A client that has lost its state and cannot be told so.
+    let (mut session, mut out) = (session(), Recorder::default());
+    let first = send_in(&mut session, &mut out, QoS::ExactlyOnce, 5).unwrap();
+    session.handle_counted(first, 0, ReasonCode::Success, &mut out);
+    let second = send_in(&mut session, &mut out, QoS::AtLeastOnce, 5).unwrap();
+    session.handle_counted(second, 0, ReasonCode::Success, &mut out);
+    assert_eq!(out.take(), ["PUBREC 5", "PUBACK 5"]);
+}
+
+#[test]
+fn repeats_no_more_than_the_new_connection_takes() {
+    // [MQTT-3.3.4-9], [MQTT-3.1.2-25]
+    let (mut session, mut out) = (session(), Recorder::default());
+    for payload in ["a", "long", "c"] {
+        give(&mut session, &mut out, payload, QoS::AtLeastOnce);
+    }
+    out.sent.clear();
+    session.handle_disconnected();
+    out.payload_bytes_max = 3;
+    session.handle_resumed(&Agreement { window: 1, ..AGREEMENT }, &mut out);
+    give(&mut session, &mut out, "d", QoS::AtLeastOnce);
+    assert_eq!(out.take(), ["PUBLISH 1 q1 a dup"]);
+    feed(&mut session, &mut out, Packet::Puback(ack(1)));
+    assert_eq!(out.take(), ["PUBLISH 3 q1 c dup"]);
+    feed(&mut session, &mut out, Packet::Puback(ack(3)));
+    assert_eq!(out.take().len(), 1, "d comes last");
+    assert_eq!(out.ledger.dropped[DropCause::TooLarge as usize], 1);
+}
+
+#[test]
+fn a_quota_starts_anew_with_a_connection() {
+    let agreement = Agreement { receive_count_max: Some(1), ..AGREEMENT };
+    let (mut session, mut out) = (Session::new("client", &agreement), Recorder::default());
+    send_in(&mut session, &mut out, QoS::AtLeastOnce, 1).unwrap();
+    session.handle_disconnected();
+    session.handle_resumed(&agreement, &mut out);
+    assert!(send_in(&mut session, &mut out, QoS::AtLeastOnce, 1).is_some());
 }
 
 #[test]
