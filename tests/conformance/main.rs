@@ -56,6 +56,9 @@ fn in_parallel<T: Send>(cases: &[Case], check: impl Fn(&Case) -> Option<T> + Syn
 #[cfg(feature = "server")]
 fn over_sockets(file: &str, cores: usize) {
     run_file(file, |case| {
+        if case.only_bare.is_some() {
+            return Ok(());
+        }
         let outcome = runner::run_case(&mut socket::SocketWorld::start(cores, case), case);
         match &case.differs {
             Some(why) if harness::broker::is_stand_in() => match outcome {
