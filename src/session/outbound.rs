@@ -6,7 +6,9 @@
 //!                                Publish --PUBREC with an error-----------------> gone
 //! ```
 //! A reconnect sends every `Publish` again with DUP and every `Release` again as PUBREL, in the
-//! order of `sequence`.
+//! order of `sequence`, as far as the window of the new connection allows.
+
+use std::collections::VecDeque;
 
 use slab::Slab;
 
@@ -26,6 +28,8 @@ pub(super) struct Outbound {
     /// Keyed by packet identifier less one: a free key is a free identifier, and an identifier
     /// is not used again before its handshake has ended [MQTT-2.3.1-4].
     inflight: Slab<Inflight>,
+    /// Keys of what has to be sent again on this connection and was not yet, in order.
+    unsent: VecDeque<usize>,
     queue: Queue,
     next_sequence: u64,
 }
@@ -54,7 +58,8 @@ impl Outbound {
         out: &mut impl Output,
     ) {
         let delivery = Delivery { publication: outgoing.keep(), terms: terms.clone() };
-        if self.queue.is_empty() && self.may_send(window, out) {
+        let is_next = self.unsent.is_empty() && self.queue.is_empty();
+        if is_next && self.may_send(window, out) {
             let packet_id = self.track(delivery);
             out.ledger().in_flight += 1;
             out.deliver(outgoing, terms, Some(packet_id), false);
@@ -75,7 +80,7 @@ impl Outbound {
     pub(super) fn handle_puback(&mut self, ack: Ack<'_>, out: &mut impl Output) {
         let state = self.state(ack.packet_id);
         if matches!(state, Some(State::Publish(d)) if d.terms.qos == QoS::AtLeastOnce) {
-            self.inflight.remove(key(ack.packet_id));
+            self.forget(key(ack.packet_id));
             settle(ack.reason, out);
         }
     }
@@ -97,13 +102,14 @@ impl Outbound {
         let is_published =
             matches!(&inflight.state, State::Publish(d) if d.terms.qos == QoS::ExactlyOnce);
         if is_published && ack.reason.is_error() {
-            self.inflight.remove(key(ack.packet_id)); // [MQTT-4.3.3-4]
+            self.forget(key(ack.packet_id)); // [MQTT-4.3.3-4]
             return settle(ack.reason, out);
         }
         if is_published {
             // PUBREL are repeated in the order of the PUBREC [MQTT-4.6.0-4].
             *inflight = Inflight { sequence, state: State::Release };
             self.next_sequence += 1;
+            self.unsent.retain(|unsent| *unsent != key(ack.packet_id));
         }
         out.send(&Packet::Pubrel(Ack::success(ack.packet_id))); // [MQTT-4.3.3-4]
     }
@@ -118,6 +124,10 @@ impl Outbound {
 
     /// Sends what is queued while window and outbox have room.
     pub(super) fn handle_room(&mut self, window: u16, out: &mut impl Output) {
+        while self.send_again(window, out) {}
+        if !self.unsent.is_empty() {
+            return;
+        }
         while !self.queue.is_empty() && self.may_send(window, out) {
             let delivery = self.queue.pop().expect("the queue was just seen not to be empty");
             out.ledger().queued -= 1;
@@ -126,25 +136,25 @@ impl Outbound {
     }
 
     /// On resume: repeats, in the original order, all that was sent and not acknowledged
-    /// [MQTT-4.4.0-1], [MQTT-4.6.0-1].
-    pub(super) fn handle_resumed(&mut self, out: &mut impl Output) {
+    /// [MQTT-4.4.0-1], [MQTT-4.6.0-1]; what the window has no room for comes later
+    /// [MQTT-3.3.4-9].
+    pub(super) fn handle_resumed(&mut self, window: u16, out: &mut impl Output) {
         let mut order: Vec<(u64, usize)> =
             self.inflight.iter().map(|(key, inflight)| (inflight.sequence, key)).collect();
         order.sort_unstable();
+        let is_publish = |key: &usize| matches!(self.inflight[*key].state, State::Publish(_));
+        self.unsent = order.iter().map(|(_, key)| *key).filter(is_publish).collect();
         for (_, key) in order {
-            let packet_id = packet_id(key);
-            match &self.inflight[key].state {
-                State::Release => out.send(&Packet::Pubrel(Ack::success(packet_id))),
-                State::Publish(delivery) => {
-                    let mut outgoing = Outgoing::kept(&delivery.publication);
-                    out.deliver(&mut outgoing, &delivery.terms, Some(packet_id), true);
-                }
+            match self.inflight.get(key).map(|inflight| &inflight.state) {
+                Some(State::Release) => out.send(&Packet::Pubrel(Ack::success(packet_id(key)))),
+                _ => _ = self.send_again(window, out),
             }
         }
     }
 
     /// The session is over: everything that it still held is dropped and counted, and what a
-    /// shared subscription had chosen it for is returned in order, for another member.
+    /// shared subscription had chosen it for is returned in order, for another member; but not
+    /// what was sent at QoS 2 [MQTT-4.8.2-5].
     pub(super) fn handle_ended(mut self, out: &mut impl Output) -> Vec<Delivery> {
         let ledger = out.ledger();
         ledger.in_flight -= self.inflight.len() as u64;
@@ -155,8 +165,8 @@ impl Outbound {
         let mut sent: Vec<Inflight> = self.inflight.drain().collect();
         sent.sort_unstable_by_key(|inflight| inflight.sequence);
         let sent = sent.into_iter().filter_map(|inflight| match inflight.state {
-            State::Publish(delivery) => Some(delivery),
-            State::Release => None,
+            State::Publish(delivery) if delivery.terms.qos < QoS::ExactlyOnce => Some(delivery),
+            _ => None,
         });
         let queued = std::iter::from_fn(|| self.queue.pop());
         sent.chain(queued).filter(|delivery| delivery.terms.share().is_some()).collect()
@@ -182,7 +192,30 @@ impl Outbound {
 
     fn may_send(&self, window: u16, out: &mut impl Output) -> bool {
         let window = usize::from(window).min(PACKET_ID_COUNT);
-        self.inflight.len() < window && out.reach() == Reach::Open
+        self.inflight.len() - self.unsent.len() < window && out.reach() == Reach::Open
+    }
+
+    /// Repeats the next delivery that has to be; false if there is none or no room for it.
+    fn send_again(&mut self, window: u16, out: &mut impl Output) -> bool {
+        if self.unsent.is_empty() || !self.may_send(window, out) {
+            return false;
+        }
+        let key = self.unsent.pop_front().expect("it was just seen not to be empty");
+        let State::Publish(delivery) = &self.inflight[key].state else { return true };
+        let mut outgoing = Outgoing::kept(&delivery.publication);
+        if out.fits(&mut outgoing, &delivery.terms) {
+            out.deliver(&mut outgoing, &delivery.terms, Some(packet_id(key)), true);
+        } else {
+            self.inflight.remove(key);
+            out.ledger().in_flight -= 1;
+            out.ledger().drop_one(DropCause::TooLarge); // [MQTT-3.1.2-25]
+        }
+        true
+    }
+
+    fn forget(&mut self, key: usize) {
+        self.inflight.remove(key);
+        self.unsent.retain(|unsent| *unsent != key);
     }
 
     fn send_queued(&mut self, delivery: Delivery, out: &mut impl Output) {
