@@ -31,7 +31,12 @@ impl Shard {
             }
             phase => {
                 connection.phase = phase;
-                if method.is_none() || method != connection.method.as_deref() {
+                let reason = match connection.is_challenged {
+                    true => ReasonCode::ContinueAuthentication,
+                    false => ReasonCode::ReAuthenticate,
+                };
+                let is_same = method.is_some() && method == connection.method.as_deref();
+                if !is_same || auth.reason != reason {
                     return Err(ProtocolError::UnexpectedPacket); // [MQTT-4.12.1-1]
                 }
                 self.authenticate_again(id, method, data, out);
@@ -48,6 +53,7 @@ impl Shard {
         out: &mut impl Output,
     ) {
         let Some(connection) = self.connections.get_mut(id) else { return };
+        connection.is_challenged = matches!(verdict, Verdict::Challenge(_));
         match verdict {
             Verdict::Allow(data) => {
                 send_auth(id, &connection.method, ReasonCode::Success, &data, out);

@@ -51,6 +51,8 @@ pub(super) struct Connection {
     pub(super) will: Option<Box<LastWill>>,
     /// The method of enhanced authentication that the connection was opened with.
     pub(super) method: Option<Box<str>>,
+    /// It has begun to authenticate again, and was asked something.
+    pub(super) is_challenged: bool,
     pause: Option<Pause>,
     /// Whether a timer that sees whether it still reads is set.
     watched: bool,
@@ -114,6 +116,7 @@ impl Shard {
             keep_alive: KeepAlive::new(0, self.now),
             will: None,
             method: None,
+            is_challenged: false,
             pause: None,
             watched: false,
             held: Vec::new(),
@@ -293,6 +296,9 @@ impl Shard {
         out: &mut impl Output,
     ) -> Result<Step, ProtocolError> {
         let Some(connection) = self.connections.get_mut(id) else { return Ok(Step::Closed) };
+        if connection.pause.is_some() {
+            return Ok(Step::Refused); // The packet before has to be answered first.
+        }
         match connection.phase {
             Phase::AwaitConnect if frame.kind != PacketType::Connect => {
                 Err(ProtocolError::NotConnect) // [MQTT-3.1.0-1]
@@ -305,12 +311,12 @@ impl Shard {
                 self.handle_connect(id, &connect, out);
                 Ok(self.step_after(id))
             }
-            Phase::Authenticating(_) if connection.pause.is_some() => Ok(Step::Refused),
             Phase::Authenticating(_) => {
-                let Packet::Auth(auth) = Packet::decode(frame, connection.version)? else {
-                    return Err(ProtocolError::UnexpectedPacket);
-                };
-                self.handle_auth(id, &auth, out)?;
+                match Packet::decode(frame, connection.version)? {
+                    Packet::Auth(auth) => self.handle_auth(id, &auth, out)?,
+                    Packet::Disconnect(_) => self.close_silently(id, out), // [MQTT-3.1.2-30]
+                    _ => return Err(ProtocolError::UnexpectedPacket),
+                }
                 Ok(self.step_after(id))
             }
             Phase::Ready { slot } => {
