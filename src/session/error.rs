@@ -23,6 +23,8 @@ pub enum ProtocolError {
     SubscriptionIdentifier,
     /// More publishes under way than the broker's receive maximum [MQTT-3.3.4-7].
     ReceiveMaximum,
+    /// A PUBLISH with RETAIN to a broker that has said that it retains nothing [MQTT-3.2.2-14].
+    Retain,
     /// A payload that is said to be UTF-8 and is not.
     PayloadFormat,
     /// A session that was to end with its connection cannot be made to last longer.
@@ -44,6 +46,7 @@ impl From<&ProtocolError> for ReasonCode {
             ProtocolError::Malformed(error) => error.reason(),
             ProtocolError::TopicAlias => Self::TopicAliasInvalid,
             ProtocolError::ReceiveMaximum => Self::ReceiveMaximumExceeded,
+            ProtocolError::Retain => Self::RetainNotSupported,
             ProtocolError::PayloadFormat => Self::PayloadFormatInvalid,
             ProtocolError::NotConnect
             | ProtocolError::SecondConnect
@@ -67,6 +70,7 @@ impl fmt::Display for ProtocolError {
             Self::TopicAliasUnknown => "a topic alias that stands for no topic",
             Self::SubscriptionIdentifier => "a subscription identifier in a client's PUBLISH",
             Self::ReceiveMaximum => "more publishes under way than the receive maximum",
+            Self::Retain => "a message to be retained, where nothing is",
             Self::PayloadFormat => "a payload that is not UTF-8 as it says",
             Self::SessionExpiry => "a session expiry interval after one of zero",
             Self::UnexpectedPacket => "a packet that the authentication does not expect",

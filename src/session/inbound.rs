@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use ahash::AHashSet;
+use ahash::AHashMap;
 
 use crate::mqtt::{Ack, Packet, PacketId, Properties, QoS, ReasonCode};
 
@@ -36,8 +36,11 @@ pub(super) struct Inbound {
     first: u32,
     /// How many of `pending` are of QoS 1 and came on this connection.
     qos1_count: usize,
-    /// Packet identifiers of QoS 2 publishes whose PUBREL has not come.
-    received: AHashSet<PacketId>,
+    /// Packet identifiers of QoS 2 publishes whose PUBREL has not come, and whether their PUBLISH
+    /// came on this connection.
+    received: AHashMap<PacketId, bool>,
+    /// Publishes that came on this connection and whose handshake has not ended.
+    unsettled_count: usize,
 }
 
 #[derive(Debug)]
@@ -68,14 +71,16 @@ impl Inbound {
         self.pending.len()
     }
 
-    /// Publishes whose handshake has not ended: what the client's send quota has paid for.
+    /// Publishes of this connection whose handshake has not ended: what the client's send quota
+    /// has paid for, which begins anew with each connection [MQTT-4.9.0-1].
     pub(super) fn unsettled_count(&self) -> usize {
-        self.received.len() + self.qos1_count
+        self.unsettled_count
     }
 
-    /// Whether a QoS 2 publish with this identifier is between PUBLISH and PUBREL.
-    pub(super) fn has_received(&self, packet_id: PacketId) -> bool {
-        self.received.contains(&packet_id)
+    /// Whether a QoS 2 publish with this identifier came on this connection and is between
+    /// PUBLISH and PUBREL.
+    pub(super) fn is_unsettled(&self, packet_id: PacketId) -> bool {
+        self.received.get(&packet_id) == Some(&true)
     }
 
     /// Takes a PUBLISH in; a duplicate is answered at once if its first copy was accepted.
@@ -85,7 +90,14 @@ impl Inbound {
         packet_id: PacketId,
         out: &mut impl Output,
     ) -> Verdict {
-        if qos == QoS::ExactlyOnce && !self.received.insert(packet_id) {
+        let earlier = match qos {
+            QoS::ExactlyOnce => self.received.insert(packet_id, true),
+            _ => None,
+        };
+        if qos == QoS::ExactlyOnce {
+            self.unsettled_count += usize::from(earlier != Some(true));
+        }
+        if earlier.is_some() {
             self.answer_duplicate(packet_id, out);
             return Verdict::Duplicate;
         }
@@ -96,6 +108,7 @@ impl Inbound {
     fn add(&mut self, qos: QoS, packet_id: PacketId) -> Sequence {
         let sequence = self.first.wrapping_add(self.pending.len() as u32);
         self.qos1_count += usize::from(qos == QoS::AtLeastOnce);
+        self.unsettled_count += usize::from(qos == QoS::AtLeastOnce);
         self.pending.push_back(Pending {
             packet_id,
             qos,
@@ -135,7 +148,7 @@ impl Inbound {
     /// The client releases a QoS 2 packet identifier; answered even if it is unknown, because
     /// the PUBCOMP of an earlier connection may have been lost.
     pub(super) fn handle_pubrel(&mut self, packet_id: PacketId, out: &mut impl Output) {
-        let reason = match self.received.remove(&packet_id) {
+        let reason = match self.release(packet_id) {
             true => ReasonCode::Success,
             false => ReasonCode::PacketIdentifierNotFound,
         };
@@ -161,7 +174,16 @@ impl Inbound {
         for pending in &mut self.pending {
             pending.owed = false;
         }
-        self.qos1_count = 0; // The client's quota starts anew with its next connection.
+        self.qos1_count = 0;
+        self.received.values_mut().for_each(|is_unsettled| *is_unsettled = false);
+        self.unsettled_count = 0;
+    }
+
+    /// Ends a QoS 2 handshake; false if there was none.
+    fn release(&mut self, packet_id: PacketId) -> bool {
+        let released = self.received.remove(&packet_id);
+        self.unsettled_count -= usize::from(released == Some(true));
+        released.is_some()
     }
 
     fn find(&mut self, sequence: Sequence) -> Option<&mut Pending> {
@@ -175,7 +197,7 @@ impl Inbound {
         };
         match qos {
             QoS::ExactlyOnce => self.qos1_count > 0 && pending(QoS::AtLeastOnce),
-            _ => self.received.contains(&packet_id),
+            _ => self.received.contains_key(&packet_id),
         }
     }
 
@@ -192,9 +214,11 @@ impl Inbound {
         while self.pending.front().is_some_and(Pending::done) {
             let pending = self.pending.pop_front().expect("the front was just seen");
             self.first = self.first.wrapping_add(1);
-            self.qos1_count -= usize::from(pending.qos == QoS::AtLeastOnce && pending.owed);
-            if pending.qos == QoS::ExactlyOnce && pending.reason.is_error() {
-                self.received.remove(&pending.packet_id); // [MQTT-4.3.3-9]
+            if pending.qos == QoS::AtLeastOnce {
+                self.qos1_count -= usize::from(pending.owed);
+                self.unsettled_count -= usize::from(pending.owed);
+            } else if pending.reason.is_error() {
+                self.release(pending.packet_id); // [MQTT-4.3.3-9]
             }
             if pending.owed {
                 send_ack(pending.qos, pending.packet_id, pending.reason, out);

@@ -76,6 +76,8 @@ pub struct Agreement {
     pub alias_count_max: Option<u16>,
     /// Publishes of QoS 1 and 2 that the client may have under way; no such rule before 5.0.
     pub receive_count_max: Option<u16>,
+    /// Whether the client may publish with RETAIN; always before 5.0, where it is not told.
+    pub may_retain: bool,
 }
 
 /// A client's state that outlives its connection.
@@ -85,6 +87,7 @@ pub struct Session {
     expiry_interval_s: u32,
     window: u16,
     receive_count_max: Option<u16>,
+    may_retain: bool,
     inbound: Option<Box<Inbound>>,
     outbound: Option<Box<Outbound>>,
     aliases: Option<Box<InboundAliases>>,
@@ -99,6 +102,7 @@ impl Session {
             expiry_interval_s: 0,
             window: 0,
             receive_count_max: None,
+            may_retain: true,
             inbound: None,
             outbound: None,
             aliases: None,
@@ -287,6 +291,7 @@ impl Session {
         self.expiry_interval_s = agreement.expiry_interval_s;
         self.window = agreement.window;
         self.receive_count_max = agreement.receive_count_max;
+        self.may_retain = agreement.may_retain;
         self.aliases =
             agreement.alias_count_max.map(|count_max| Box::new(InboundAliases::new(count_max)));
     }
@@ -296,6 +301,9 @@ impl Session {
         publish: Publish<'p>,
         out: &mut impl Output,
     ) -> Result<Ask<'p>, ProtocolError> {
+        if publish.retain && !self.may_retain {
+            return Err(ProtocolError::Retain); // [MQTT-3.2.2-14]
+        }
         let incoming = self.take_in(publish, out.now())?;
         let Some(packet_id) = publish.packet_id else {
             judge_payload(&publish).map_err(|_| ProtocolError::PayloadFormat)?;
@@ -342,8 +350,8 @@ impl Session {
     fn judge_quota(&mut self, publish: &Publish<'_>) -> Result<(), ProtocolError> {
         let Some(count_max) = self.receive_count_max else { return Ok(()) };
         let inbound = self.inbound();
-        let known = publish.packet_id.is_some_and(|id| inbound.has_received(id));
-        if !known && inbound.unsettled_count() >= count_max.into() {
+        let is_known = publish.packet_id.is_some_and(|id| inbound.is_unsettled(id));
+        if !is_known && inbound.unsettled_count() >= count_max.into() {
             return Err(ProtocolError::ReceiveMaximum);
         }
         Ok(())

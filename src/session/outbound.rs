@@ -6,7 +6,7 @@
 //!                                Publish --PUBREC with an error-----------------> gone
 //! ```
 //! A reconnect sends every `Publish` again with DUP and every `Release` again as PUBREL, in the
-//! order of `sequence`.
+//! order of `sequence`, as far as the window of the new connection allows.
 
 use std::collections::VecDeque;
 
@@ -46,6 +46,12 @@ struct Inflight {
 enum State {
     Publish(Delivery),
     Release,
+}
+
+impl Inflight {
+    fn is_release(&self) -> bool {
+        matches!(self.state, State::Release)
+    }
 }
 
 impl Outbound {
@@ -123,8 +129,13 @@ impl Outbound {
 
     /// Repeats what was sent before, then sends what is queued, while window and outbox have room.
     pub(super) fn handle_room(&mut self, window: u16, out: &mut impl Output) {
-        while !self.unrepeated.is_empty() && self.may_send(window, out) {
-            let (sequence, key) = self.unrepeated.pop_front().expect("it was not empty");
+        while let Some(&(sequence, key)) = self.unrepeated.front() {
+            // A PUBREL is no new message for the client's window.
+            let is_release = matches!(self.inflight.get(key), Some(i) if i.is_release());
+            if !(is_release && out.reach() != Reach::Offline || self.may_send(window, out)) {
+                return;
+            }
+            self.unrepeated.pop_front();
             self.repeat(sequence, key, out);
         }
         while !self.queue.is_empty() && self.may_send(window, out) {
@@ -144,7 +155,8 @@ impl Outbound {
     }
 
     /// The session is over: everything that it still held is dropped and counted, and what a
-    /// shared subscription had chosen it for is returned in order, for another member.
+    /// shared subscription had chosen it for is returned in order, for another member; but not
+    /// what was sent at QoS 2 [MQTT-4.8.2-5].
     pub(super) fn handle_ended(mut self, out: &mut impl Output) -> Vec<Delivery> {
         let ledger = out.ledger();
         ledger.in_flight -= self.inflight.len() as u64;

@@ -89,6 +89,7 @@ const AGREEMENT: Agreement = Agreement {
     window: WINDOW,
     alias_count_max: None,
     receive_count_max: None,
+    may_retain: true,
 };
 
 fn session() -> Session {

@@ -31,13 +31,12 @@ impl Shard {
             }
             phase => {
                 connection.phase = phase;
-                let is_known = method.is_some() && method == connection.method.as_deref();
-                let is_due = match auth.reason {
-                    ReasonCode::ReAuthenticate => true,
-                    ReasonCode::ContinueAuthentication => connection.is_challenged,
-                    _ => false,
+                let reason = match connection.is_challenged {
+                    true => ReasonCode::ContinueAuthentication,
+                    false => ReasonCode::ReAuthenticate,
                 };
-                if !is_known || !is_due {
+                let is_same = method.is_some() && method == connection.method.as_deref();
+                if !is_same || auth.reason != reason {
                     return Err(ProtocolError::UnexpectedPacket); // [MQTT-4.12.1-1]
                 }
                 self.authenticate_again(id, method, data, out);

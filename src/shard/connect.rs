@@ -60,6 +60,10 @@ impl Shard {
             // [MQTT-3.1.3-8]
             return self.refuse(id, ReasonCode::ClientIdentifierNotValid, out);
         };
+        let wants_retained = connect.will.as_ref().is_some_and(|will| will.retain);
+        if wants_retained && !opening.agreement.may_retain {
+            return self.refuse(id, ReasonCode::RetainNotSupported, out); // [MQTT-3.2.2-13]
+        }
         let data = connect.properties.authentication_data();
         self.authenticate(id, Box::new(opening), data, out);
     }
@@ -116,8 +120,8 @@ impl Shard {
         self.unpause(id, Pause::Authentication);
     }
 
-    /// DISCONNECT: the client leaves on purpose. Its will is void unless its reason is not that
-    /// all is well.
+    /// DISCONNECT: the client leaves on purpose. Its will is void [MQTT-3.14.4-3] unless it gives
+    /// a reason of any other kind [MQTT-3.1.2-8].
     pub(super) fn handle_disconnect(
         &mut self,
         id: ConnectionId,
@@ -129,8 +133,8 @@ impl Shard {
             let interval_s = interval_s.min(self.limits.session_expiry_s_max);
             self.registry.get_mut(slot).session.handle_expiry_interval(interval_s)?;
         }
-        if disconnect.reason == ReasonCode::Success {
-            self.void_will(id); // [MQTT-3.14.4-3]
+        if disconnect.reason == ReasonCode::NORMAL_DISCONNECTION {
+            self.void_will(id);
         }
         self.close_silently(id, out);
         Ok(())
@@ -246,6 +250,7 @@ impl Shard {
             window: receive_count_max.min(limits.inflight_count_max),
             alias_count_max: is_v5.then_some(limits.topic_alias_count_max),
             receive_count_max: is_v5.then_some(limits.receive_count_max),
+            may_retain: !is_v5 || limits.retained_count_max > 0,
         };
         Some(Opening {
             client_id,
@@ -514,6 +519,9 @@ fn connack_terms<'a>(
         Property::MaximumPacketSize(limits.packet_bytes_max as u32),
         Property::TopicAliasMaximum(limits.topic_alias_count_max),
     ];
+    if !agreement.may_retain {
+        terms.push(Property::RetainAvailable(0));
+    }
     if agreement.expiry_interval_s != opening.requested_expiry_s {
         terms.push(Property::SessionExpiryIntervalS(agreement.expiry_interval_s));
     }

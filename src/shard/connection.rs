@@ -51,7 +51,7 @@ pub(super) struct Connection {
     pub(super) will: Option<Box<LastWill>>,
     /// The method of enhanced authentication that the connection was opened with.
     pub(super) method: Option<Box<str>>,
-    /// A client that authenticates again was asked something by it.
+    /// It has begun to authenticate again, and was asked something.
     pub(super) is_challenged: bool,
     pause: Option<Pause>,
     /// Whether a timer that sees whether it still reads is set.
@@ -296,6 +296,9 @@ impl Shard {
         out: &mut impl Output,
     ) -> Result<Step, ProtocolError> {
         let Some(connection) = self.connections.get_mut(id) else { return Ok(Step::Closed) };
+        if connection.pause.is_some() {
+            return Ok(Step::Refused); // The packet before has to be answered first.
+        }
         match connection.phase {
             Phase::AwaitConnect if frame.kind != PacketType::Connect => {
                 Err(ProtocolError::NotConnect) // [MQTT-3.1.0-1]
@@ -308,7 +311,6 @@ impl Shard {
                 self.handle_connect(id, &connect, out);
                 Ok(self.step_after(id))
             }
-            Phase::Authenticating(_) if connection.pause.is_some() => Ok(Step::Refused),
             Phase::Authenticating(_) => {
                 match Packet::decode(frame, connection.version)? {
                     Packet::Auth(auth) => self.handle_auth(id, &auth, out)?,

@@ -48,9 +48,8 @@ impl Shard {
     ) -> bool {
         let topic = outgoing.view().topic.as_str();
         let targets = self.targets(topic);
-        let publisher = origin
-            .filter(|origin| origin.home == self.id)
-            .and_then(|origin| self.registry.resolve(origin.session));
+        let at_home = origin.filter(|origin| origin.home == self.id);
+        let publisher = at_home.and_then(|origin| self.registry.resolve(origin.session));
         self.layouts.clear();
         for target in targets.iter() {
             if target.is_particular && publisher == Some(target.slot) {

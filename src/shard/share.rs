@@ -25,6 +25,9 @@ impl Shard {
             None => members.push((slot, subscribed)),
         }
         let load = self.present_load(slot);
+        if self.registry.get(slot).share_count > 1 {
+            self.handle_load(slot, out); // The owners of the other groups are told, too.
+        }
         self.registry.get_mut(slot).load = load;
         let session = self.registry.name(slot);
         if self.owns(group) {
