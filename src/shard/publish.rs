@@ -71,10 +71,11 @@ impl Shard {
         receipt: Option<Receipt>,
         out: &mut impl Output,
     ) {
-        if outgoing.view().retain && !self.retain(outgoing, out) {
-            if let Some(receipt) = receipt.filter(|receipt| receipt.is_told) {
-                return self.count(receipt, 0, ReasonCode::QuotaExceeded, out);
-            }
+        if outgoing.view().retain
+            && !self.retain(outgoing, out)
+            && let Some(receipt) = receipt.filter(|receipt| receipt.is_told)
+        {
+            return self.count(receipt, 0, ReasonCode::QuotaExceeded, out);
         }
         let mut homes = self.route_to_homes(outgoing, origin, receipt, out);
         for chosen in self.groups.choose(outgoing.view().topic.as_str()) {
