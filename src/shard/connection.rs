@@ -205,7 +205,8 @@ impl Shard {
     pub(super) fn handle_silence(&mut self, id: ConnectionId, out: &mut impl Output) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.pause.is_some() {
-            connection.keep_alive.handle_bytes(self.now); // It was not heard because it was not read.
+            // It was not heard because it was not read.
+            connection.keep_alive.handle_bytes(self.now);
         }
         let Some(deadline) = connection.keep_alive.deadline() else { return };
         if deadline > self.now {
@@ -390,7 +391,8 @@ impl Shard {
             return Some(Pause::Receipts);
         }
         if publish.topic.is_empty() {
-            return self.links.first_to_wait_for().map(Pause::Link); // Whatever its alias stands for.
+            // Whatever its alias stands for.
+            return self.links.first_to_wait_for().map(Pause::Link);
         }
         let owner = self.partition.owner(publish.topic.as_str());
         if owner == self.id {

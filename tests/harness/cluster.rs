@@ -208,8 +208,11 @@ impl Cluster {
             }
             let connection = io.id;
             if !io.waiting.is_empty() {
-                let count =
-                    if cut & 1 == 0 { io.waiting.len() } else { cut % io.waiting.len() + 1 };
+                let count = if cut.is_multiple_of(2) {
+                    io.waiting.len()
+                } else {
+                    cut % io.waiting.len() + 1
+                };
                 let bytes: Vec<u8> = io.waiting.drain(..count).collect();
                 self.handle(index, Input::Bytes { connection, bytes: &bytes });
                 moved = true;

@@ -23,6 +23,10 @@ pub(crate) trait Link {
 
     /// Ends the connection without an MQTT DISCONNECT.
     fn end(&mut self, how: End);
+
+    /// Gives the other side time to notice that the connection has ended: what is published before
+    /// it does is sent to it, and comes again with DUP.
+    fn wait_after_end() {}
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -159,6 +163,7 @@ impl<L: Link> Peer<L> {
     pub(crate) fn end(&mut self, how: End) {
         self.link().end(how);
         self.link = None;
+        L::wait_after_end();
     }
 
     fn receive(&mut self, patience: Duration) -> Received {

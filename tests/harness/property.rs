@@ -155,8 +155,8 @@ pub(crate) fn decode(packet: &mut Packet, bytes: &mut &[u8]) -> Result<(), Strin
     let mut seen: Vec<u8> = Vec::new();
     while !rest.is_empty() {
         let id = take(&mut rest, 1)?[0];
-        let row =
-            ROWS.iter().find(|row| row.id == id).ok_or_else(|| format!("no property {id:#x}"))?;
+        let row = ROWS.iter().find(|row| row.id == id);
+        let row = row.ok_or_else(|| format!("no property {id:#x}"))?;
         let name = packet.kind.name;
         if !row.from_server.contains(&name) {
             return Err(format!("{name} with {} from a server", row.key));
