@@ -119,7 +119,7 @@ fn an_offline_queue_is_bounded() {
     let broker = Broker::start(&["--cores", "2", "--queue-count-max", "50"]);
     let mut offline = Client::connect(broker.address, "CONNECT off clean=0");
     offline.subscribe("t:1");
-    offline.abort();
+    offline.disconnect();
     let mut publisher = Client::connect(broker.address, "CONNECT p");
     for number in 1..=3 * LIMIT {
         publisher.send(&format!("PUBLISH t q1 id={number} \"{number}\""));
