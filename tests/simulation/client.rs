@@ -18,6 +18,8 @@ pub(crate) struct Delivery {
     pub(crate) qos: u8,
     /// It came before: by a repetition of the broker, or because the publisher repeated itself.
     pub(crate) repeated: bool,
+    /// It came with RETAIN.
+    pub(crate) retained: bool,
 }
 
 /// A publish that is not complete, in the order of sending.
@@ -116,7 +118,14 @@ impl Client {
         }
     }
 
-    pub(crate) fn publish(&mut self, cluster: &mut Cluster, topic: &str, qos: u8, retain: bool) {
+    /// The payload is the number of the publish and `padding` bytes.
+    pub(crate) fn publish(
+        &mut self,
+        cluster: &mut Cluster,
+        (topic, qos): (&str, u8),
+        retain: bool,
+        padding: usize,
+    ) {
         if !self.accepted || self.outstanding.len() >= OUTSTANDING_MAX {
             return;
         }
@@ -125,15 +134,16 @@ impl Client {
         self.next_number += 1;
         self.published.push((topic.clone(), qos, number));
         let flag = if retain { "retain" } else { "" };
+        let payload = format!("\"{number} \"\"x\"*{padding}");
         if qos == 0 {
-            return self.send(cluster, &format!("PUBLISH {topic} q0 {flag} \"{number}\""));
+            return self.send(cluster, &format!("PUBLISH {topic} q0 {flag} {payload}"));
         }
         if retain {
             self.retained.insert(topic.clone(), number);
         }
         let id = self.next_id;
         self.next_id = self.next_id % 50_000 + 1;
-        let text = format!("PUBLISH {topic} q{qos} {flag} id={id} \"{number}\"");
+        let text = format!("PUBLISH {topic} q{qos} {flag} id={id} {payload}");
         self.send(cluster, &text);
         self.outstanding.push_back(Outstanding { id, text, qos, received: false });
     }
@@ -236,9 +246,12 @@ impl Client {
             return;
         }
         let topic = packet.text("topic");
-        let number = packet.text("payload").parse().expect("payloads are numbers");
+        let payload = packet.text("payload");
+        let number = payload.split(' ').next().and_then(|number| number.parse().ok());
+        let number = number.expect("payloads begin with a number");
+        let retained = packet.number("retain") == Some(1);
         let repeated = !self.seen.insert((topic.clone(), number));
-        self.deliveries.push(Delivery { topic, number, qos, repeated });
+        self.deliveries.push(Delivery { topic, number, qos, repeated, retained });
     }
 
     fn handle_pubrec(&mut self, cluster: &mut Cluster, id: u32) {

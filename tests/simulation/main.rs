@@ -24,6 +24,9 @@ const ROUNDS_MAX: usize = 10_000;
 const PUBLISHERS: usize = 4;
 const SUBSCRIBERS: usize = 6;
 
+/// Payloads that bring shards to the limit of what they may have under way to each other.
+const LARGE_BYTES: usize = 400_000;
+
 /// Topics of one publisher each, with the QoS that is used on them.
 const TOPICS: [(&str, u8); 6] =
     [("a/0", 0), ("a/1", 1), ("a/2", 2), ("b/1/deep", 1), ("b/2/deep", 2), ("c", 2)];
@@ -88,9 +91,10 @@ impl Simulation {
         let client = &mut self.clients[index];
         match action {
             0..30 if index < PUBLISHERS => {
-                let (topic, qos) = TOPICS[self.random.below(TOPICS.len())];
+                let topic = TOPICS[self.random.below(TOPICS.len())];
                 let retain = self.random.below(4) == 0;
-                client.publish(&mut self.cluster, topic, qos, retain);
+                let padding = if self.random.below(16) == 0 { LARGE_BYTES } else { 0 };
+                client.publish(&mut self.cluster, topic, retain, padding);
             }
             30..36 => client.lose_connection(&mut self.cluster),
             36..38 => client.disconnect(&mut self.cluster),
@@ -157,6 +161,7 @@ impl Simulation {
         late.subscribe(&mut self.cluster);
         while late.take_in(&mut self.cluster, usize::MAX) || !late.is_at_rest() {}
         let above_qos_0 = late.deliveries.iter().filter(|delivery| !delivery.topic.ends_with("/0"));
+        assert!(late.deliveries.iter().all(|delivery| delivery.retained), "RETAIN is missing");
         let mut got: Vec<_> = above_qos_0.map(|d| (d.topic.clone(), d.number)).collect();
         expected.sort();
         got.sort();
@@ -188,6 +193,7 @@ fn judge_copies(subscriber: &Client, topic: &str, qos: u8, number: u64, copies: 
     };
     let effective = qos.min(granted);
     assert!(copies.iter().all(|copy| copy.qos == effective), "{what}: wrong QoS: {copies:?}");
+    assert!(copies.iter().all(|copy| !copy.retained), "{what}: RETAIN to an old subscription");
     match (qos, effective) {
         (2, 2) => assert_eq!(copies.len(), 1, "{what}: not exactly once"),
         (1.., 1) => assert!(!copies.is_empty(), "{what}: lost"),
