@@ -93,7 +93,7 @@ impl Client {
         let outstanding: Vec<_> =
             self.outstanding.iter().map(|one| (one.id, one.qos, one.received)).collect();
         format!(
-            "{}: connection {:?}, accepted {}, outstanding {outstanding:?}, held {:?}, answers {:?}",
+            "{}: connection {:?} accepted {}, outstanding {outstanding:?}, held {:?}, answers {:?}",
             self.name, self.connection, self.accepted, self.held, self.answers
         )
     }
