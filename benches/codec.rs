@@ -1,16 +1,19 @@
 //! What decoding and encoding a small PUBLISH costs: `cargo bench --no-default-features --bench
 //! codec`. Prints the median over the rounds of the mean time of one operation, in nanoseconds,
-//! and the fastest round, which tells how much else the machine was doing.
+//! and the fastest round, which tells how much else the machine was doing. At the end: reading a
+//! stream of packets beside the codec of rumqttc, in turn.
 
 use std::hint::black_box;
 use std::time::Instant;
 
+use bytes::BytesMut;
 use ringmq::mqtt::{
     Ack, Packet, PacketId, Properties, Property, Publish, QoS, TopicName, Version, split,
 };
 
 const ROUNDS: usize = 31;
 const OPERATIONS_PER_ROUND: u32 = 200_000;
+const STREAM_PACKETS: usize = 20_000;
 const PAYLOAD: [u8; 64] = [0x55; 64];
 const TOPIC: &str = "plant/7/line/12/temperature";
 const PACKET_BYTES_MAX: usize = 1 << 20;
@@ -32,6 +35,55 @@ fn main() {
         report(&format!("encode PUBLISH {name}"), encode(&publish, version));
     }
     report("decode PUBACK 5.0", decode_puback());
+    beside_rumqttc(Version::V311, "3.1.1");
+    beside_rumqttc(Version::V5, "5.0");
+}
+
+/// Reads the same stream with both codecs, round by round.
+fn beside_rumqttc(version: Version, name: &str) {
+    let mut stream = Vec::new();
+    for _ in 0..STREAM_PACKETS {
+        publish(QoS::AtMostOnce, Properties::EMPTY).encode(version, &mut stream);
+    }
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        ours.push(time_per_packet(|| read_ours(black_box(&stream), version)));
+        let mut buffer = BytesMut::from(&stream[..]);
+        theirs.push(time_per_packet(|| read_theirs(&mut buffer, version)));
+    }
+    ours.sort_by(f64::total_cmp);
+    theirs.sort_by(f64::total_cmp);
+    let ratio = theirs[ROUNDS / 2] / ours[ROUNDS / 2];
+    report(&format!("stream of PUBLISH {name} QoS 0, ringmq"), ours);
+    report(&format!("stream of PUBLISH {name} QoS 0, rumqttc"), theirs);
+    println!("{:40} {ratio:.1} times ringmq's median", "");
+}
+
+fn read_ours(stream: &[u8], version: Version) {
+    let mut rest = stream;
+    while let Some((frame, used)) = split(rest, PACKET_BYTES_MAX).expect("well formed") {
+        black_box(Packet::decode(frame, version)).expect("the packet is valid");
+        rest = &rest[used..];
+    }
+}
+
+fn read_theirs(stream: &mut BytesMut, version: Version) {
+    while !stream.is_empty() {
+        if version.is_v5() {
+            let max = Some(PACKET_BYTES_MAX as u32);
+            let packet = rumqttc::v5::mqttbytes::v5::Packet::read(stream, max);
+            black_box(packet).expect("the packet is valid");
+        } else {
+            let packet = rumqttc::mqttbytes::v4::Packet::read(stream, PACKET_BYTES_MAX);
+            black_box(packet).expect("the packet is valid");
+        }
+    }
+}
+
+fn time_per_packet(read: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    read();
+    start.elapsed().as_secs_f64() * 1e9 / STREAM_PACKETS as f64
 }
 
 fn publish(qos: QoS, properties: Properties<'_>) -> Publish<'_> {

@@ -7,6 +7,9 @@ use crate::client::Violation;
 
 /// A client after its handshake. Pure: bytes to be sent are appended to `out`, times come in.
 pub(crate) trait Actor {
+    /// The handshake has ended, and the broker takes this many messages of QoS 1 and 2 at a time.
+    fn handle_opened(&mut self, _receive_count_max: u16) {}
+
     /// Takes one packet from the broker.
     ///
     /// # Errors

@@ -8,7 +8,9 @@
 
 use std::fmt;
 
-use ringmq::mqtt::{Ack, DecodeError, Packet, PacketId, PacketType, Publish, QoS, Version};
+use ringmq::mqtt::{
+    Ack, DecodeError, Packet, PacketId, PacketType, Publish, QoS, ReasonCode, Version,
+};
 
 /// What a broker did that MQTT does not allow, or that makes the measurement meaningless.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -22,6 +24,8 @@ pub(crate) enum Violation {
         wanted: QoS,
     },
     Unexpected(PacketType),
+    /// A packet of 5.0 that says what went wrong.
+    Failed(PacketType, ReasonCode),
     UnknownPacketId {
         kind: PacketType,
         packet_id: u16,
@@ -52,6 +56,9 @@ impl fmt::Display for Violation {
                 write!(f, "the broker granted QoS {granted} instead of {}", *wanted as u8)
             }
             Self::Unexpected(kind) => write!(f, "the broker sent {kind:?}, which was not due"),
+            Self::Failed(kind, reason) => {
+                write!(f, "the broker sent {kind:?} with reason {reason:?} ({:#x})", *reason as u8)
+            }
             Self::UnknownPacketId { kind, packet_id } => {
                 write!(f, "the broker sent {kind:?} for packet id {packet_id}, which was not due")
             }
@@ -94,16 +101,23 @@ pub(crate) struct Sender {
     slots: Vec<(Stage, InFlight)>,
     /// Packet ids used before and free again.
     free: Vec<PacketId>,
+    /// How many messages the broker takes at a time.
+    in_flight_max: u16,
 }
 
 impl Sender {
     pub(crate) fn new(qos: QoS, version: Version) -> Self {
-        Self { qos, version, slots: Vec::new(), free: Vec::new() }
+        Self { qos, version, slots: Vec::new(), free: Vec::new(), in_flight_max: u16::MAX }
     }
 
-    /// Whether one more message can be in flight: there is a packet id for it.
+    /// The broker takes this many messages at a time.
+    pub(crate) fn limit(&mut self, in_flight_max: u16) {
+        self.in_flight_max = in_flight_max;
+    }
+
+    /// Whether one more message can be in flight: the broker takes it, and there is a packet id.
     pub(crate) fn has_room(&self) -> bool {
-        !self.free.is_empty() || self.slots.len() < usize::from(u16::MAX)
+        self.slots.len() - self.free.len() < usize::from(self.in_flight_max)
     }
 
     /// The packet id for a message: none at QoS 0. Only when [`Self::has_room`].
@@ -135,6 +149,14 @@ impl Sender {
         out: &mut Vec<u8>,
     ) -> Result<Option<InFlight>, Violation> {
         match packet {
+            Packet::Puback(ack) | Packet::Pubrec(ack) | Packet::Pubcomp(ack)
+                if ack.reason.is_error() =>
+            {
+                Err(Violation::Failed(packet.kind(), ack.reason))
+            }
+            Packet::Disconnect(disconnect) => {
+                Err(Violation::Failed(packet.kind(), disconnect.reason))
+            }
             Packet::Puback(ack) if self.qos == QoS::AtLeastOnce => {
                 self.finish(Stage::Published, packet, ack.packet_id)
             }
@@ -266,6 +288,30 @@ mod tests {
             properties: Properties::EMPTY,
             payload: b"",
         }
+    }
+
+    #[test]
+    fn no_more_is_in_flight_than_the_broker_takes() {
+        let mut sender = Sender::new(QoS::ExactlyOnce, Version::V5);
+        sender.limit(2);
+        let message = InFlight { index: 0, intended_ns: 0 };
+        let first = sender.begin(message).expect("QoS 2 has packet ids");
+        sender.begin(message);
+        assert!(!sender.has_room());
+        let mut out = Vec::new();
+        sender.handle_ack(&Packet::Pubrec(Ack::success(first)), &mut out).expect("it is due");
+        assert!(!sender.has_room(), "the quota comes back with PUBCOMP");
+        sender.handle_ack(&Packet::Pubcomp(Ack::success(first)), &mut out).expect("it is due");
+        assert!(sender.has_room());
+    }
+
+    #[test]
+    fn an_acknowledgement_with_an_error_is_one() {
+        let mut sender = Sender::new(QoS::AtLeastOnce, Version::V5);
+        let id = sender.begin(InFlight { index: 0, intended_ns: 0 }).expect("it has packet ids");
+        let ack = Ack { reason: ReasonCode::QuotaExceeded, ..Ack::success(id) };
+        let error = sender.handle_ack(&Packet::Puback(ack), &mut Vec::new()).expect_err("it is");
+        assert!(error.to_string().contains("0x97"), "{error}");
     }
 
     #[test]

@@ -157,6 +157,8 @@ pub(crate) struct Opened {
     stream: TcpStream,
     /// What came behind the last packet of the handshake.
     rest: Vec<u8>,
+    /// How many messages of QoS 1 and 2 the broker takes at a time.
+    receive_count_max: u16,
 }
 
 /// Connects, says CONNECT and SUBSCRIBE and waits for the answers.
@@ -183,7 +185,8 @@ async fn shake_hands(plan: &Plan, address: SocketAddr, client: Client) -> Result
         let used = handle_handshake(&mut handshake, plan.version, &input, &mut out)?;
         input.drain(..used);
         if handshake.is_ready() {
-            return Ok(Opened { stream, rest: input });
+            let receive_count_max = handshake.receive_count_max();
+            return Ok(Opened { stream, rest: input, receive_count_max });
         }
         if out.is_empty() {
             read_more(&mut stream, &mut input).await?;
@@ -252,8 +255,9 @@ enum Turn {
 }
 
 impl<A: Actor> Connection<A> {
-    pub(crate) fn new(opened: Opened, actor: A, handle: Rc<Handle>) -> Self {
-        let Opened { stream, rest } = opened;
+    pub(crate) fn new(opened: Opened, mut actor: A, handle: Rc<Handle>) -> Self {
+        let Opened { stream, rest, receive_count_max } = opened;
+        actor.handle_opened(receive_count_max);
         Self { stream, actor, handle, half: rest, unsent: Vec::new(), left: false }
     }
 

@@ -5,7 +5,7 @@
 //! ```
 
 use ringmq::mqtt::{
-    Connect, Packet, PacketId, Properties, QoS, ReasonCode, Subscribe, Subscription,
+    Connect, Packet, PacketId, PacketType, Properties, QoS, ReasonCode, Subscribe, Subscription,
     SubscriptionOptions, Subscriptions, TopicFilter, Version,
 };
 
@@ -20,6 +20,7 @@ pub(crate) struct Handshake {
     version: Version,
     qos: QoS,
     filters: Vec<String>,
+    receive_count_max: u16,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,7 +48,18 @@ impl Handshake {
         };
         connect.encode(out);
         let filters = plan.filters(client);
-        Self { state: State::Connecting, version: plan.version, qos: plan.qos, filters }
+        Self {
+            state: State::Connecting,
+            version: plan.version,
+            qos: plan.qos,
+            filters,
+            receive_count_max: u16::MAX,
+        }
+    }
+
+    /// How many messages of QoS 1 and 2 the broker takes at a time: what its CONNACK says in 5.0.
+    pub(crate) fn receive_count_max(&self) -> u16 {
+        self.receive_count_max
     }
 
     pub(crate) fn is_ready(&self) -> bool {
@@ -63,6 +75,7 @@ impl Handshake {
     ) -> Result<(), Violation> {
         match (self.state, packet) {
             (State::Connecting, Packet::Connack(connack)) => {
+                self.receive_count_max = connack.properties.receive_maximum().unwrap_or(u16::MAX);
                 self.handle_connack(connack.reason, out)
             }
             (State::Subscribing(missing), Packet::Suback(suback)) => {
@@ -81,7 +94,10 @@ impl Handshake {
 
     fn handle_connack(&mut self, reason: ReasonCode, out: &mut Vec<u8>) -> Result<(), Violation> {
         if reason.is_error() {
-            return Err(Violation::Refused(reason.v311_connect_return_code()));
+            return Err(match self.version {
+                Version::V5 => Violation::Failed(PacketType::Connack, reason),
+                _ => Violation::Refused(reason.v311_connect_return_code()),
+            });
         }
         let mut count = 0;
         for (batch, number) in self.filters.chunks(FILTERS_PER_SUBSCRIBE).zip(1..) {
@@ -113,7 +129,7 @@ impl Handshake {
         let asked = self.filters.chunks(FILTERS_PER_SUBSCRIBE).nth(batch).map_or(0, <[_]>::len);
         if asked != granted.len() {
             return Err(Violation::UnknownPacketId {
-                kind: ringmq::mqtt::PacketType::Suback,
+                kind: PacketType::Suback,
                 packet_id: packet_id.get(),
             });
         }

@@ -83,6 +83,10 @@ impl Publisher {
 }
 
 impl Actor for Publisher {
+    fn handle_opened(&mut self, receive_count_max: u16) {
+        self.sender.limit(receive_count_max);
+    }
+
     fn handle(
         &mut self,
         now_ns: i64,

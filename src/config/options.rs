@@ -212,6 +212,11 @@ limits! {
     inflight_count_max: u16 = 256, Count(1, U16_MAX);
     /// QoS 1 and 2 publishes of one client that the broker has not yet acknowledged.
     receive_count_max: u16 = 1024, Count(1, U16_MAX);
+    /// Topic aliases that a 5.0 client may use on a connection; 0 for none.
+    topic_alias_count_max: u16 = 64, Count(0, U16_MAX);
+    /// Longest keep-alive that a 5.0 client may have, in seconds; it is told this one if it asks
+    /// for a longer one or for none. 0 leaves the choice to the client.
+    keep_alive_s_max: u16 = 0, Seconds(0, U16_MAX);
     /// Longest that a session may outlive its connection, in seconds.
     /// 4294967295 is for ever.
     session_expiry_s_max: u32 = u32::MAX, Seconds(0, U32_MAX);

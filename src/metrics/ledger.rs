@@ -31,6 +31,7 @@ drop_causes! {
     Offline "offline" = "A QoS 0 delivery met a session without a connection.";
     SessionEnded "session_ended" = "The session ended while deliveries were waiting for it.";
     TooLarge "too_large" = "The packet would exceed the client's Maximum Packet Size.";
+    RefusedByClient "refused_by_client" = "The client answered with an error.";
     Expired "expired" = "The Message Expiry Interval passed while the delivery waited.";
 }
 

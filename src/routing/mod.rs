@@ -1,7 +1,8 @@
 //! Who wants what. Everything here is plain data of one shard.
 //!
 //! [`Partition`] says which shard owns a session or a topic. At the owner of a topic,
-//! [`Interest`] says which homes want it and [`Retained`] what was last retained; at a home,
+//! [`Interest`] says which homes want it, [`Groups`] which members of shared subscriptions are
+//! next, and [`Retained`] what was last retained; at a home,
 //! [`Subscriptions`] says which of its sessions want it. The first and the last share one map of
 //! filters: exact ones in a hash table, those with wildcards in a trie.
 //!
@@ -16,6 +17,7 @@ mod level;
 mod naive;
 mod partition;
 mod retained;
+mod shared;
 mod subscribers;
 mod subscriptions;
 mod trie;
@@ -23,4 +25,5 @@ mod trie;
 pub use interest::Interest;
 pub use partition::{HomeSet, Partition, Placement, ShardId};
 pub use retained::Retained;
+pub use shared::{Chosen, Groups, Load, shared_filter};
 pub use subscriptions::{Inserted, Removed, Subscriptions};

@@ -10,6 +10,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use glommio::TaskQueueHandle;
+
 use crate::metrics::Counters;
 use crate::session::Time;
 use crate::shard::{ConnectionId, Input, Shard};
@@ -34,7 +36,9 @@ pub(super) struct Core {
     sent_bytes: u64,
     wakes: u64,
     /// The broker stops: what is closed now is still written out.
-    stopping: bool,
+    pub(super) stopping: bool,
+    /// Where the tasks of established connections run.
+    pub(super) queue: TaskQueueHandle,
 }
 
 /// What the task that reads a connection does next.
@@ -61,6 +65,7 @@ impl Core {
             sent_bytes: 0,
             wakes: 0,
             stopping: false,
+            queue: glommio::executor().current_task_queue(),
         }
     }
 
@@ -160,7 +165,10 @@ impl Core {
                 self.written(id);
                 Poll::Ready(())
             }
-            Ok(false) => Poll::Pending,
+            Ok(false) => {
+                self.drained(id);
+                Poll::Pending
+            }
             Err(_) => {
                 self.lost(id);
                 Poll::Ready(())
@@ -179,17 +187,18 @@ impl Core {
     fn write(&mut self, id: ConnectionId) -> bool {
         let Some(io) = self.effects.connections.get_mut(id) else { return false };
         let closing = io.closing;
-        if io.blocked && !closing {
-            return false;
+        if io.blocked && (!closing || self.stopping) {
+            return false; // A task of its own writes to it.
         }
         let mut cx = Context::from_waker(Waker::noop());
         match io.write(&mut cx, &mut self.sent_bytes) {
             Ok(false) if !closing || self.stopping => {
-                let before = std::mem::replace(&mut io.blocked, true);
+                io.blocked = true;
                 if !closing {
                     self.handle(Input::Blocked { connection: id });
+                    self.drained(id);
                 }
-                return !before;
+                return true;
             }
             Ok(true) => self.written(id),
             // A connection that is closed does not wait for a peer that does not read.
@@ -202,7 +211,15 @@ impl Core {
         let Some(io) = self.effects.connections.get_mut(id) else { return };
         if io.closing {
             self.effects.connections.remove(id, &mut self.scratch);
-        } else if io.outbox.take_drained() {
+        } else {
+            self.drained(id);
+        }
+    }
+
+    /// Tells the shard if little enough is left, and it asked.
+    fn drained(&mut self, id: ConnectionId) {
+        let Some(io) = self.effects.connections.get_mut(id) else { return };
+        if !io.closing && io.outbox.take_drained() {
             self.handle(Input::Drained { connection: id });
         }
     }

@@ -85,16 +85,20 @@ pub(super) async fn run(plan: Plan) -> Counters {
 
 /// Takes a connection over that belongs to this executor's shard.
 pub(super) fn adopt(core: &Shared, stream: Box<dyn Transport>, bytes: &[u8], permit: Permit) {
+    if core.borrow().stopping {
+        return;
+    }
     let id = core.borrow_mut().effects.connections.insert(stream, permit);
     core.borrow_mut().handle(Input::Opened { connection: id });
     core.borrow_mut().handle(Input::Bytes { connection: id, bytes });
-    let core = Rc::clone(core);
+    let (core, queue) = (Rc::clone(core), core.borrow().queue);
     let read = async move {
         while poll_fn(|cx| core.borrow_mut().poll_read(id, cx)).await == Go::On {
             breathe().await;
         }
     };
-    glommio::spawn_local(read).detach();
+    // Not where it was accepted: that queue has few shares.
+    spawn_into(queue, read).detach();
 }
 
 /// Lets every other task have its turn, and the executor look at its ring. A task that only woke

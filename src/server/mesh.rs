@@ -148,25 +148,27 @@ impl Mesh {
         touched.iter().filter(|to| self.bells[to.index()].ring()).count() as u64
     }
 
-    /// Takes up to `limit` findings and hands each to `take`; true if there may be more.
+    /// Takes about `limit` findings and hands each to `take`; true if there may be more.
     ///
     /// `waker` is woken when something comes that was not found.
     pub(super) fn look(&self, waker: &Waker, limit: usize, mut take: impl FnMut(Found)) -> bool {
         let bell = &self.bells[self.id.index()];
         bell.reset(waker);
-        let mut left = limit;
-        for handoff in self.handoffs_in.try_iter() {
+        // Each lane has its share, so that one that is never empty starves no other.
+        let share = (limit / self.incoming.len()).max(1);
+        let mut more = false;
+        for count in 1..=share {
+            let Ok(handoff) = self.handoffs_in.try_recv() else { break };
             take(Found::Handoff(handoff));
-            left = left.saturating_sub(1);
+            more |= count == share;
         }
         for (index, lane) in self.incoming.iter().enumerate() {
             let Some(lane) = lane else { continue };
             let from = ShardId::from_index(index);
-            while left > 0
-                && let Ok(message) = lane.end.try_recv()
-            {
-                left -= 1;
+            for count in 1..=share {
+                let Ok(message) = lane.end.try_recv() else { break };
                 take(Found::Message(from, message));
+                more |= count == share;
             }
             if lane.starved.load(Ordering::SeqCst) && lane.starved.swap(false, Ordering::SeqCst) {
                 self.bells[index].room.fetch_or(1 << self.id.index(), Ordering::AcqRel);
@@ -178,7 +180,7 @@ impl Mesh {
             take(Found::Room(ShardId::from_index(room.trailing_zeros() as usize)));
             room &= room - 1;
         }
-        left == 0
+        more
     }
 }
 

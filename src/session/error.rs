@@ -15,6 +15,23 @@ pub enum ProtocolError {
     SecondConnect,
     /// A packet that only a server may send.
     ServerOnly,
+    /// A topic alias of 0 or above what the broker allows [MQTT-3.3.2-8], [MQTT-3.3.2-9].
+    TopicAlias,
+    /// No topic, and an alias that no topic was given.
+    TopicAliasUnknown,
+    /// A client's PUBLISH with a subscription identifier [MQTT-3.3.4-6].
+    SubscriptionIdentifier,
+    /// More publishes under way than the broker's receive maximum [MQTT-3.3.4-7].
+    ReceiveMaximum,
+    /// A PUBLISH with RETAIN to a broker that has said that it retains nothing [MQTT-3.2.2-14].
+    Retain,
+    /// A payload that is said to be UTF-8 and is not.
+    PayloadFormat,
+    /// A session that was to end with its connection cannot be made to last longer.
+    SessionExpiry,
+    /// Anything but AUTH while an authentication is going on, or AUTH of another method or of
+    /// none [MQTT-4.12.0-5], [MQTT-4.12.0-6].
+    UnexpectedPacket,
 }
 
 impl From<DecodeError> for ProtocolError {
@@ -27,21 +44,38 @@ impl From<&ProtocolError> for ReasonCode {
     fn from(error: &ProtocolError) -> Self {
         match error {
             ProtocolError::Malformed(error) => error.reason(),
+            ProtocolError::TopicAlias => Self::TopicAliasInvalid,
+            ProtocolError::ReceiveMaximum => Self::ReceiveMaximumExceeded,
+            ProtocolError::Retain => Self::RetainNotSupported,
+            ProtocolError::PayloadFormat => Self::PayloadFormatInvalid,
             ProtocolError::NotConnect
             | ProtocolError::SecondConnect
-            | ProtocolError::ServerOnly => Self::ProtocolError,
+            | ProtocolError::ServerOnly
+            | ProtocolError::TopicAliasUnknown
+            | ProtocolError::SubscriptionIdentifier
+            | ProtocolError::SessionExpiry
+            | ProtocolError::UnexpectedPacket => Self::ProtocolError,
         }
     }
 }
 
 impl fmt::Display for ProtocolError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Malformed(error) => write!(out, "malformed packet: {error}"),
-            Self::NotConnect => out.write_str("the first packet was not CONNECT"),
-            Self::SecondConnect => out.write_str("a second CONNECT"),
-            Self::ServerOnly => out.write_str("a packet that only a server may send"),
-        }
+        let text = match self {
+            Self::Malformed(error) => return write!(out, "malformed packet: {error}"),
+            Self::NotConnect => "the first packet was not CONNECT",
+            Self::SecondConnect => "a second CONNECT",
+            Self::ServerOnly => "a packet that only a server may send",
+            Self::TopicAlias => "a topic alias out of range",
+            Self::TopicAliasUnknown => "a topic alias that stands for no topic",
+            Self::SubscriptionIdentifier => "a subscription identifier in a client's PUBLISH",
+            Self::ReceiveMaximum => "more publishes under way than the receive maximum",
+            Self::Retain => "a message to be retained, where nothing is",
+            Self::PayloadFormat => "a payload that is not UTF-8 as it says",
+            Self::SessionExpiry => "a session expiry interval after one of zero",
+            Self::UnexpectedPacket => "a packet that the authentication does not expect",
+        };
+        out.write_str(text)
     }
 }
 

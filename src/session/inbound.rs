@@ -3,13 +3,14 @@
 //! ```text
 //! QoS 1   PUBLISH -> pending -(accepted by every matched home)-> PUBACK
 //! QoS 2   PUBLISH -> pending + received -(accepted)-> PUBREC -> received -(PUBREL)-> PUBCOMP
+//!                                       -(refused)--> PUBREC with an error -> gone
 //! ```
 
 use std::collections::VecDeque;
 
-use ahash::AHashSet;
+use ahash::AHashMap;
 
-use crate::mqtt::{Ack, Packet, PacketId, QoS};
+use crate::mqtt::{Ack, Packet, PacketId, Properties, QoS, ReasonCode};
 
 use super::Output;
 
@@ -20,8 +21,8 @@ pub struct Sequence(u32);
 /// What to do with a publish that came in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
-    /// Route it; when all who matched have accepted it, say so with this number (none at QoS 0).
-    Route(Option<Sequence>),
+    /// Route it; when all who matched have accepted it, say so with this number.
+    Route(Sequence),
     /// A duplicate of a QoS 2 publish that was routed before: not routed again [MQTT-4.3.3-2].
     Duplicate,
 }
@@ -33,8 +34,13 @@ pub(super) struct Inbound {
     /// [MQTT-4.6.0-2], [MQTT-4.6.0-3]; the front has the number `first`.
     pending: VecDeque<Pending>,
     first: u32,
-    /// Packet identifiers of QoS 2 publishes whose PUBREL has not come.
-    received: AHashSet<PacketId>,
+    /// How many of `pending` are of QoS 1 and came on this connection.
+    qos1_count: usize,
+    /// Packet identifiers of QoS 2 publishes whose PUBREL has not come, and whether their PUBLISH
+    /// came on this connection.
+    received: AHashMap<PacketId, bool>,
+    /// Publishes that came on this connection and whose handshake has not ended.
+    unsettled_count: usize,
 }
 
 #[derive(Debug)]
@@ -44,6 +50,8 @@ struct Pending {
     /// Homes that matched and have not accepted; below zero while an acceptance has overtaken
     /// the count.
     outstanding: i32,
+    /// What it is acknowledged with.
+    reason: ReasonCode,
     /// The owner has said how many homes matched.
     counted: bool,
     /// The connection that it came on, or came again on, is still there to be answered.
@@ -63,29 +71,67 @@ impl Inbound {
         self.pending.len()
     }
 
+    /// Publishes of this connection whose handshake has not ended: what the client's send quota
+    /// has paid for, which begins anew with each connection [MQTT-4.9.0-1].
+    pub(super) fn unsettled_count(&self) -> usize {
+        self.unsettled_count
+    }
+
+    /// Whether a QoS 2 publish with this identifier came on this connection and is between
+    /// PUBLISH and PUBREL.
+    pub(super) fn is_unsettled(&self, packet_id: PacketId) -> bool {
+        self.received.get(&packet_id) == Some(&true)
+    }
+
     /// Takes a PUBLISH in; a duplicate is answered at once if its first copy was accepted.
     pub(super) fn handle_publish(
         &mut self,
         qos: QoS,
-        packet_id: Option<PacketId>,
+        packet_id: PacketId,
         out: &mut impl Output,
     ) -> Verdict {
-        let Some(packet_id) = packet_id else { return Verdict::Route(None) };
-        if qos == QoS::ExactlyOnce && !self.received.insert(packet_id) {
+        let earlier = match qos {
+            QoS::ExactlyOnce => self.received.insert(packet_id, true),
+            _ => None,
+        };
+        if qos == QoS::ExactlyOnce {
+            self.unsettled_count += usize::from(earlier != Some(true));
+        }
+        if earlier.is_some() {
             self.answer_duplicate(packet_id, out);
             return Verdict::Duplicate;
         }
-        let sequence = self.first.wrapping_add(self.pending.len() as u32);
-        let pending = Pending { packet_id, qos, outstanding: 0, counted: false, owed: true };
-        self.pending.push_back(pending);
-        Verdict::Route(Some(Sequence(sequence)))
+        Verdict::Route(self.add(qos, packet_id))
     }
 
-    /// The owner counted how many homes were matched.
-    pub(super) fn handle_counted(&mut self, sequence: Sequence, homes: u32, out: &mut impl Output) {
+    /// Adds a publish that is owed its acknowledgement after all those before it.
+    fn add(&mut self, qos: QoS, packet_id: PacketId) -> Sequence {
+        let sequence = self.first.wrapping_add(self.pending.len() as u32);
+        self.qos1_count += usize::from(qos == QoS::AtLeastOnce);
+        self.unsettled_count += usize::from(qos == QoS::AtLeastOnce);
+        self.pending.push_back(Pending {
+            packet_id,
+            qos,
+            outstanding: 0,
+            reason: ReasonCode::Success,
+            counted: false,
+            owed: true,
+        });
+        Sequence(sequence)
+    }
+
+    /// The owner counted how many homes were matched, or refused the publish for `reason`.
+    pub(super) fn handle_counted(
+        &mut self,
+        sequence: Sequence,
+        homes: u32,
+        reason: ReasonCode,
+        out: &mut impl Output,
+    ) {
         if let Some(pending) = self.find(sequence) {
             debug_assert!(!pending.counted, "an owner counts once");
             pending.counted = true;
+            pending.reason = reason;
             pending.outstanding += i32::try_from(homes).expect("at most 64 homes");
             self.acknowledge(out);
         }
@@ -102,8 +148,24 @@ impl Inbound {
     /// The client releases a QoS 2 packet identifier; answered even if it is unknown, because
     /// the PUBCOMP of an earlier connection may have been lost.
     pub(super) fn handle_pubrel(&mut self, packet_id: PacketId, out: &mut impl Output) {
-        self.received.remove(&packet_id);
-        out.send(&Packet::Pubcomp(Ack::success(packet_id)));
+        let reason = match self.release(packet_id) {
+            true => ReasonCode::Success,
+            false => ReasonCode::PacketIdentifierNotFound,
+        };
+        out.send(&Packet::Pubcomp(ack(packet_id, reason))); // [MQTT-4.3.3-11]
+    }
+
+    /// A publish that is not routed, and why: that ends its handshake. Its acknowledgement waits
+    /// for its turn like any other [MQTT-4.6.0-2].
+    pub(super) fn refuse(
+        &mut self,
+        qos: QoS,
+        packet_id: PacketId,
+        reason: ReasonCode,
+        out: &mut impl Output,
+    ) {
+        let sequence = self.add(qos, packet_id);
+        self.handle_counted(sequence, 0, reason, out);
     }
 
     /// The connection is gone: what was asked on it is not answered on the next one, where the
@@ -112,10 +174,31 @@ impl Inbound {
         for pending in &mut self.pending {
             pending.owed = false;
         }
+        self.qos1_count = 0;
+        self.received.values_mut().for_each(|is_unsettled| *is_unsettled = false);
+        self.unsettled_count = 0;
+    }
+
+    /// Ends a QoS 2 handshake; false if there was none.
+    fn release(&mut self, packet_id: PacketId) -> bool {
+        let released = self.received.remove(&packet_id);
+        self.unsettled_count -= usize::from(released == Some(true));
+        released.is_some()
     }
 
     fn find(&mut self, sequence: Sequence) -> Option<&mut Pending> {
         self.pending.get_mut(sequence.0.wrapping_sub(self.first) as usize)
+    }
+
+    /// An identifier names one publish at a time.
+    pub(super) fn is_used_otherwise(&self, qos: QoS, packet_id: PacketId) -> bool {
+        let pending = |other: QoS| {
+            self.pending.iter().any(|p| p.packet_id == packet_id && p.qos == other && p.owed)
+        };
+        match qos {
+            QoS::ExactlyOnce => self.qos1_count > 0 && pending(QoS::AtLeastOnce),
+            _ => self.received.contains_key(&packet_id),
+        }
     }
 
     fn answer_duplicate(&mut self, packet_id: PacketId, out: &mut impl Output) {
@@ -131,14 +214,28 @@ impl Inbound {
         while self.pending.front().is_some_and(Pending::done) {
             let pending = self.pending.pop_front().expect("the front was just seen");
             self.first = self.first.wrapping_add(1);
-            if !pending.owed {
-                continue;
+            if pending.qos == QoS::AtLeastOnce {
+                self.qos1_count -= usize::from(pending.owed);
+                self.unsettled_count -= usize::from(pending.owed);
+            } else if pending.reason.is_error() {
+                self.release(pending.packet_id); // [MQTT-4.3.3-9]
             }
-            let ack = Ack::success(pending.packet_id);
-            match pending.qos {
-                QoS::ExactlyOnce => out.send(&Packet::Pubrec(ack)), // [MQTT-4.3.3-2]
-                _ => out.send(&Packet::Puback(ack)),                // [MQTT-4.3.2-2]
+            if pending.owed {
+                send_ack(pending.qos, pending.packet_id, pending.reason, out);
             }
         }
     }
+}
+
+/// PUBREC at QoS 2 [MQTT-4.3.3-8], PUBACK at QoS 1 [MQTT-4.3.2-4].
+fn send_ack(qos: QoS, packet_id: PacketId, reason: ReasonCode, out: &mut impl Output) {
+    match qos {
+        QoS::ExactlyOnce => out.send(&Packet::Pubrec(ack(packet_id, reason))),
+        _ => out.send(&Packet::Puback(ack(packet_id, reason))),
+    }
+}
+
+/// Before 5.0 the reason is not written.
+fn ack(packet_id: PacketId, reason: ReasonCode) -> Ack<'static> {
+    Ack { packet_id, reason, properties: Properties::EMPTY }
 }

@@ -5,6 +5,7 @@
 //! other sessions (a publish to route, filters to place) is returned as an [`Ask`], so that the
 //! shard can answer it while no session is borrowed.
 
+mod alias;
 mod error;
 mod inbound;
 mod keep_alive;
@@ -17,19 +18,26 @@ mod time;
 #[cfg(test)]
 mod tests;
 
+pub use alias::{Naming, OutboundAliases};
 pub use error::ProtocolError;
 pub use inbound::Sequence;
 pub use keep_alive::KeepAlive;
 pub use output::{Output, Reach};
-pub use publication::{Delivery, Outgoing, Publication};
+pub use publication::{Delivery, Extras, Outgoing, Publication, Terms};
 pub use time::Time;
 
+use alias::InboundAliases;
 use inbound::{Inbound, Verdict};
 use outbound::Outbound;
 
 use crate::config::Limits;
 use crate::metrics::DropCause;
-use crate::mqtt::{Packet, Publish, QoS, Subscribe, Unsubscribe};
+use crate::mqtt::{
+    Auth, Disconnect, Packet, Publish, QoS, ReasonCode, Subscribe, TopicName, Unsubscribe,
+};
+
+/// A session that stays until a client ends it.
+pub const NEVER: u32 = u32::MAX;
 
 /// What a packet asks of the shard.
 #[derive(Debug)]
@@ -37,31 +45,70 @@ pub enum Ask<'p> {
     /// Nothing: the packet was a matter between client and session.
     Nothing,
     /// Route this publish; acknowledge it under this number (none at QoS 0).
-    Publish(Publish<'p>, Option<Sequence>),
+    Publish(Incoming<'p>, Option<Sequence>),
     /// Place these filters and answer with SUBACK.
     Subscribe(Subscribe<'p>),
     /// Remove these filters and answer with UNSUBACK.
     Unsubscribe(Unsubscribe<'p>),
-    /// The client leaves and its will is void [MQTT-3.14.4-3].
-    Disconnect,
+    /// The client leaves.
+    Disconnect(Disconnect<'p>),
+    /// The client goes on with its authentication.
+    Authenticate(Auth<'p>),
+}
+
+/// A publish as it came in.
+#[derive(Debug)]
+pub enum Incoming<'p> {
+    /// All of it goes on to subscribers as it is.
+    Borrowed(Publish<'p>),
+    /// Some of it was for this broker only.
+    Kept(Publication),
+}
+
+/// What a CONNECT agrees on for the session and its connection.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Agreement {
+    /// Seconds that the session outlives its connection; [`NEVER`] for one that never expires.
+    pub expiry_interval_s: u32,
+    /// Deliveries of QoS 1 and 2 that may be unacknowledged at a time.
+    pub window: u16,
+    /// The highest topic alias that the client may use; none before 5.0.
+    pub alias_count_max: Option<u16>,
+    /// Publishes of QoS 1 and 2 that the client may have under way; no such rule before 5.0.
+    pub receive_count_max: Option<u16>,
+    /// Whether the client may publish with RETAIN; always before 5.0, where it is not told.
+    pub may_retain: bool,
 }
 
 /// A client's state that outlives its connection.
 #[derive(Debug)]
 pub struct Session {
     client_id: Box<str>,
-    /// Deliveries of QoS 1 and 2 that may be unacknowledged at a time.
+    expiry_interval_s: u32,
     window: u16,
-    persistent: bool,
+    receive_count_max: Option<u16>,
+    may_retain: bool,
     inbound: Option<Box<Inbound>>,
     outbound: Option<Box<Outbound>>,
+    aliases: Option<Box<InboundAliases>>,
 }
 
 impl Session {
-    /// A session without any state; `window` is the limit of unacknowledged deliveries.
+    /// A session without any state.
     #[must_use]
-    pub fn new(client_id: &str, persistent: bool, window: u16) -> Self {
-        Self { client_id: client_id.into(), window, persistent, inbound: None, outbound: None }
+    pub fn new(client_id: &str, agreement: &Agreement) -> Self {
+        let mut session = Self {
+            client_id: client_id.into(),
+            expiry_interval_s: 0,
+            window: 0,
+            receive_count_max: None,
+            may_retain: true,
+            inbound: None,
+            outbound: None,
+            aliases: None,
+        };
+        session.agree(agreement);
+        session
     }
 
     /// The client identifier.
@@ -73,13 +120,25 @@ impl Session {
     /// Whether the session is kept when its connection ends.
     #[must_use]
     pub fn is_persistent(&self) -> bool {
-        self.persistent
+        self.expiry_interval_s > 0
+    }
+
+    /// Seconds that the session outlives its connection; [`NEVER`] for one that never expires.
+    #[must_use]
+    pub fn expiry_interval_s(&self) -> u32 {
+        self.expiry_interval_s
     }
 
     /// Publishes of the client that it has not been given an acknowledgement for.
     #[must_use]
     pub fn pending_count(&self) -> usize {
         self.inbound.as_ref().map_or(0, |inbound| inbound.pending_count())
+    }
+
+    /// Publishes of the client on this connection whose handshake has not ended.
+    #[must_use]
+    pub fn unsettled_count(&self) -> usize {
+        self.inbound.as_ref().map_or(0, |inbound| inbound.unsettled_count())
     }
 
     /// Deliveries that wait in the queue.
@@ -94,18 +153,30 @@ impl Session {
         self.outbound.as_ref().map_or(0, |outbound| outbound.inflight_count())
     }
 
-    /// The client is back: `persistent` and `window` are those of the new connection.
-    pub fn handle_resumed(&mut self, persistent: bool, window: u16, out: &mut impl Output) {
-        self.persistent = persistent;
-        self.window = window;
+    /// DISCONNECT may change how long the session is kept, but not from nothing [MQTT-3.14.2-2].
+    ///
+    /// # Errors
+    /// The session was to end with its connection.
+    pub fn handle_expiry_interval(&mut self, interval_s: u32) -> Result<(), ProtocolError> {
+        if self.expiry_interval_s == 0 && interval_s > 0 {
+            return Err(ProtocolError::SessionExpiry);
+        }
+        self.expiry_interval_s = interval_s;
+        Ok(())
+    }
+
+    /// The client is back.
+    pub fn handle_resumed(&mut self, agreement: &Agreement, out: &mut impl Output) {
+        self.agree(agreement);
         if let Some(outbound) = &mut self.outbound {
-            outbound.handle_resumed(out);
-            outbound.handle_room(window, out);
+            outbound.handle_resumed();
+            outbound.handle_room(self.window, out);
         }
     }
 
     /// The connection is gone; the session stays.
     pub fn handle_disconnected(&mut self) {
+        self.aliases = None;
         if let Some(inbound) = &mut self.inbound {
             inbound.handle_disconnected();
         }
@@ -114,75 +185,91 @@ impl Session {
         }
     }
 
-    /// The session itself is over.
-    pub fn handle_ended(&mut self, out: &mut impl Output) {
-        if let Some(outbound) = &mut self.outbound {
-            outbound.handle_ended(out);
-        }
+    /// The session itself is over. What a shared subscription had chosen it for, and what it has
+    /// not got, is returned for another member.
+    pub fn handle_ended(&mut self, out: &mut impl Output) -> Vec<Delivery> {
+        self.outbound.take().map_or_else(Vec::new, |outbound| outbound.handle_ended(out))
     }
 
     /// One packet from the client, any but its CONNECT.
     ///
     /// # Errors
-    /// What the client did wrong; the connection must be closed [MQTT-4.8.0-1].
+    /// What the client did wrong; the connection must be closed [MQTT-4.13.1-1].
     pub fn handle_packet<'p>(
         &mut self,
         packet: Packet<'p>,
         out: &mut impl Output,
     ) -> Result<Ask<'p>, ProtocolError> {
         match packet {
-            Packet::Publish(publish) => return Ok(self.handle_publish(publish, out)),
-            Packet::Puback(ack) => self.outbound().handle_puback(ack.packet_id, out),
-            Packet::Pubrec(ack) => self.outbound().handle_pubrec(ack.packet_id, out),
+            Packet::Publish(publish) => return self.handle_publish(publish, out),
+            Packet::Puback(ack) => self.outbound().handle_puback(ack, out),
+            Packet::Pubrec(ack) => self.outbound().handle_pubrec(ack, out),
             Packet::Pubrel(ack) => self.inbound().handle_pubrel(ack.packet_id, out),
             Packet::Pubcomp(ack) => self.outbound().handle_pubcomp(ack.packet_id, out),
             Packet::Subscribe(subscribe) => return Ok(Ask::Subscribe(subscribe)),
             Packet::Unsubscribe(unsubscribe) => return Ok(Ask::Unsubscribe(unsubscribe)),
             Packet::Pingreq => out.send(&Packet::Pingresp), // [MQTT-3.12.4-1]
-            Packet::Disconnect(_) => return Ok(Ask::Disconnect),
+            Packet::Disconnect(disconnect) => return Ok(Ask::Disconnect(disconnect)),
+            Packet::Auth(auth) => return Ok(Ask::Authenticate(auth)),
             Packet::Connect(_) => return Err(ProtocolError::SecondConnect),
-            Packet::Connack(_)
-            | Packet::Suback(_)
-            | Packet::Unsuback(_)
-            | Packet::Pingresp
-            | Packet::Auth(_) => return Err(ProtocolError::ServerOnly),
+            Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {
+                return Err(ProtocolError::ServerOnly);
+            }
         }
         self.handle_room(out);
         Ok(Ask::Nothing)
     }
 
-    /// One publish for this client, at the QoS that was worked out for it.
+    /// One publish for this client, on the terms that were worked out for it.
     pub fn handle_delivery(
         &mut self,
         outgoing: &mut Outgoing<'_>,
-        qos: QoS,
-        retain: bool,
+        terms: &Terms,
         limits: &Limits,
         out: &mut impl Output,
     ) {
         out.ledger().matched += 1;
+        if outgoing.expiry().is_some_and(|expiry| expiry <= out.now()) {
+            return out.ledger().drop_one(DropCause::Expired); // [MQTT-3.3.2-5]
+        }
+        if !out.fits(outgoing, terms) {
+            return out.ledger().drop_one(DropCause::TooLarge); // [MQTT-3.1.2-24]
+        }
         let window = self.window;
-        match (qos, out.reach()) {
+        match (terms.qos, out.reach()) {
+            // Behind those that waited while the client was away.
+            (QoS::AtMostOnce, Reach::Open | Reach::Full)
+                if limits.queue_qos0_offline && self.queued_count() > 0 =>
+            {
+                let delivery = Delivery { publication: outgoing.keep(), terms: terms.clone() };
+                self.outbound().enqueue(delivery, limits, out);
+            }
             (QoS::AtMostOnce, Reach::Open) => {
                 out.ledger().delivered += 1;
-                out.deliver(outgoing, qos, retain, None, false);
+                out.deliver(outgoing, terms, None, false);
             }
             (QoS::AtMostOnce, Reach::Full) => out.ledger().drop_one(DropCause::OutboxFull),
             (QoS::AtMostOnce, Reach::Offline) if !limits.queue_qos0_offline => {
                 out.ledger().drop_one(DropCause::Offline);
             }
             (QoS::AtMostOnce, Reach::Offline) => {
-                let delivery = Delivery { publication: outgoing.keep(), qos, retain };
+                let delivery = Delivery { publication: outgoing.keep(), terms: terms.clone() };
                 self.outbound().enqueue(delivery, limits, out);
             }
-            _ => self.outbound().handle_delivery(outgoing, qos, retain, window, limits, out),
+            _ => self.outbound().handle_delivery(outgoing, terms, window, limits, out),
         }
     }
 
-    /// The owner of a publish's topic counted the homes that matched it.
-    pub fn handle_counted(&mut self, sequence: Sequence, homes: u32, out: &mut impl Output) {
+    /// The owner of a publish's topic counted the homes that matched it, or refused it.
+    pub fn handle_counted(
+        &mut self,
+        sequence: Sequence,
+        homes: u32,
+        reason: ReasonCode,
+        out: &mut impl Output,
+    ) {
         if let Some(inbound) = &mut self.inbound {
-            inbound.handle_counted(sequence, homes, out);
+            inbound.handle_counted(sequence, homes, reason, out);
         }
     }
 
@@ -200,14 +287,74 @@ impl Session {
         }
     }
 
-    fn handle_publish<'p>(&mut self, publish: Publish<'p>, out: &mut impl Output) -> Ask<'p> {
-        if publish.packet_id.is_none() {
-            return Ask::Publish(publish, None);
+    fn agree(&mut self, agreement: &Agreement) {
+        self.expiry_interval_s = agreement.expiry_interval_s;
+        self.window = agreement.window;
+        self.receive_count_max = agreement.receive_count_max;
+        self.may_retain = agreement.may_retain;
+        self.aliases =
+            agreement.alias_count_max.map(|count_max| Box::new(InboundAliases::new(count_max)));
+    }
+
+    fn handle_publish<'p>(
+        &mut self,
+        publish: Publish<'p>,
+        out: &mut impl Output,
+    ) -> Result<Ask<'p>, ProtocolError> {
+        if publish.retain && !self.may_retain {
+            return Err(ProtocolError::Retain); // [MQTT-3.2.2-14]
         }
-        match self.inbound().handle_publish(publish.qos, publish.packet_id, out) {
-            Verdict::Route(sequence) => Ask::Publish(publish, sequence),
+        let incoming = self.take_in(publish, out.now())?;
+        let Some(packet_id) = publish.packet_id else {
+            judge_payload(&publish).map_err(|_| ProtocolError::PayloadFormat)?;
+            return Ok(Ask::Publish(incoming, None));
+        };
+        self.judge_quota(&publish)?;
+        let is_v5 = self.receive_count_max.is_some();
+        let inbound = self.inbound();
+        let error = judge_payload(&publish).err().or_else(|| {
+            let is_used = is_v5 && inbound.is_used_otherwise(publish.qos, packet_id);
+            is_used.then_some(ReasonCode::PacketIdentifierInUse)
+        });
+        if let Some(reason) = error {
+            inbound.refuse(publish.qos, packet_id, reason, out);
+            return Ok(Ask::Nothing);
+        }
+        Ok(match inbound.handle_publish(publish.qos, packet_id, out) {
+            Verdict::Route(sequence) => Ask::Publish(incoming, Some(sequence)),
             Verdict::Duplicate => Ask::Nothing,
+        })
+    }
+
+    /// Takes out of a publish what is meant for this broker only.
+    fn take_in<'p>(
+        &mut self,
+        publish: Publish<'p>,
+        now: Time,
+    ) -> Result<Incoming<'p>, ProtocolError> {
+        if publication::is_plain(publish.properties) {
+            return Ok(Incoming::Borrowed(publish));
         }
+        if publish.properties.subscription_identifiers().next().is_some() {
+            return Err(ProtocolError::SubscriptionIdentifier); // [MQTT-3.3.4-6]
+        }
+        let topic = match &mut self.aliases {
+            Some(aliases) => aliases.resolve(&publish)?,
+            None => publish.topic,
+        };
+        debug_assert!(topic != TopicName::ALIASED, "an alias stands for a topic");
+        Ok(Incoming::Kept(Publication::new(&Publish { topic, ..publish }, now)))
+    }
+
+    /// The client must not have more under way than it was told [MQTT-3.3.4-7].
+    fn judge_quota(&mut self, publish: &Publish<'_>) -> Result<(), ProtocolError> {
+        let Some(count_max) = self.receive_count_max else { return Ok(()) };
+        let inbound = self.inbound();
+        let is_known = publish.packet_id.is_some_and(|id| inbound.is_unsettled(id));
+        if !is_known && inbound.unsettled_count() >= count_max.into() {
+            return Err(ProtocolError::ReceiveMaximum);
+        }
+        Ok(())
     }
 
     fn inbound(&mut self) -> &mut Inbound {
@@ -217,4 +364,13 @@ impl Session {
     fn outbound(&mut self) -> &mut Outbound {
         self.outbound.get_or_insert_default()
     }
+}
+
+/// A payload that is said to be UTF-8 is looked at.
+fn judge_payload(publish: &Publish<'_>) -> Result<(), ReasonCode> {
+    let is_text = publish.properties.payload_format_indicator() == Some(1);
+    if is_text && std::str::from_utf8(publish.payload).is_err() {
+        return Err(ReasonCode::PayloadFormatInvalid);
+    }
+    Ok(())
 }

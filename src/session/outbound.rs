@@ -3,18 +3,21 @@
 //! ```text
 //! queued -(room in the window)-> Publish --PUBACK (QoS 1)--------------------> gone
 //!                                Publish --PUBREC (QoS 2)--> Release --PUBCOMP--> gone
+//!                                Publish --PUBREC with an error-----------------> gone
 //! ```
 //! A reconnect sends every `Publish` again with DUP and every `Release` again as PUBREL, in the
-//! order of `sequence`.
+//! order of `sequence`, as far as the window of the new connection allows.
+
+use std::collections::VecDeque;
 
 use slab::Slab;
 
 use crate::config::Limits;
 use crate::metrics::DropCause;
-use crate::mqtt::{Ack, Packet, PacketId, QoS};
+use crate::mqtt::{Ack, Packet, PacketId, Properties, QoS, ReasonCode};
 
 use super::queue::Queue;
-use super::{Delivery, Outgoing, Output, Reach};
+use super::{Delivery, Outgoing, Output, Reach, Terms};
 
 /// Packet identifiers go from 1 to 65,535 [MQTT-2.3.1-1].
 const PACKET_ID_COUNT: usize = u16::MAX as usize;
@@ -27,6 +30,9 @@ pub(super) struct Outbound {
     inflight: Slab<Inflight>,
     queue: Queue,
     next_sequence: u64,
+    /// Of `inflight`, what was sent on an earlier connection and not again on this one: sequence
+    /// and key, in the original order.
+    unrepeated: VecDeque<(u64, usize)>,
 }
 
 #[derive(Debug)]
@@ -42,22 +48,27 @@ enum State {
     Release,
 }
 
+impl Inflight {
+    fn is_release(&self) -> bool {
+        matches!(self.state, State::Release)
+    }
+}
+
 impl Outbound {
     /// Sends a delivery of QoS 1 or 2 if the window has room, queues or drops it if not.
     pub(super) fn handle_delivery(
         &mut self,
         outgoing: &mut Outgoing<'_>,
-        qos: QoS,
-        retain: bool,
+        terms: &Terms,
         window: u16,
         limits: &Limits,
         out: &mut impl Output,
     ) {
-        let delivery = Delivery { publication: outgoing.keep(), qos, retain };
-        if self.queue.is_empty() && self.may_send(window, out) {
+        let delivery = Delivery { publication: outgoing.keep(), terms: terms.clone() };
+        if self.queue.is_empty() && self.unrepeated.is_empty() && self.may_send(window, out) {
             let packet_id = self.track(delivery);
             out.ledger().in_flight += 1;
-            out.deliver(outgoing, qos, retain, Some(packet_id), false);
+            out.deliver(outgoing, terms, Some(packet_id), false);
         } else {
             self.enqueue(delivery, limits, out);
         }
@@ -72,39 +83,61 @@ impl Outbound {
     }
 
     /// Ends a QoS 1 delivery; an identifier that is not in use is ignored.
-    pub(super) fn handle_puback(&mut self, packet_id: PacketId, out: &mut impl Output) {
-        let state = self.state(packet_id);
-        if matches!(state, Some(State::Publish(d)) if d.qos == QoS::AtLeastOnce) {
-            self.inflight.remove(key(packet_id));
-            settle(out);
+    pub(super) fn handle_puback(&mut self, ack: Ack<'_>, out: &mut impl Output) {
+        let state = self.state(ack.packet_id);
+        if matches!(state, Some(State::Publish(d)) if d.terms.qos == QoS::AtLeastOnce) {
+            self.inflight.remove(key(ack.packet_id));
+            settle(ack.reason, out);
         }
     }
 
     /// The client has the QoS 2 publish: from here on only its identifier is kept.
     ///
-    /// Answered with PUBREL whatever is known of the identifier, so that the client's side ends.
-    pub(super) fn handle_pubrec(&mut self, packet_id: PacketId, out: &mut impl Output) {
+    /// Answered with PUBREL whatever is known of the identifier, so that the client's side ends;
+    /// not answered if it says that the client has refused the publish.
+    pub(super) fn handle_pubrec(&mut self, ack: Ack<'_>, out: &mut impl Output) {
         let sequence = self.next_sequence;
-        if let Some(inflight) = self.inflight.get_mut(key(packet_id))
-            && matches!(&inflight.state, State::Publish(d) if d.qos == QoS::ExactlyOnce)
-        {
+        let Some(inflight) = self.inflight.get_mut(key(ack.packet_id)) else {
+            if !ack.reason.is_error() {
+                let (packet_id, reason) = (ack.packet_id, ReasonCode::PacketIdentifierNotFound);
+                let answer = Ack { packet_id, reason, properties: Properties::EMPTY };
+                out.send(&Packet::Pubrel(answer));
+            }
+            return;
+        };
+        let is_published =
+            matches!(&inflight.state, State::Publish(d) if d.terms.qos == QoS::ExactlyOnce);
+        if is_published && ack.reason.is_error() {
+            self.inflight.remove(key(ack.packet_id)); // [MQTT-4.3.3-4]
+            return settle(ack.reason, out);
+        }
+        if is_published {
             // PUBREL are repeated in the order of the PUBREC [MQTT-4.6.0-4].
             *inflight = Inflight { sequence, state: State::Release };
             self.next_sequence += 1;
         }
-        out.send(&Packet::Pubrel(Ack::success(packet_id))); // [MQTT-4.3.3-1]
+        out.send(&Packet::Pubrel(Ack::success(ack.packet_id))); // [MQTT-4.3.3-4]
     }
 
     /// Ends a QoS 2 delivery; an identifier that is not in use is ignored.
     pub(super) fn handle_pubcomp(&mut self, packet_id: PacketId, out: &mut impl Output) {
         if matches!(self.state(packet_id), Some(State::Release)) {
             self.inflight.remove(key(packet_id));
-            settle(out);
+            settle(ReasonCode::Success, out);
         }
     }
 
-    /// Sends what is queued while window and outbox have room.
+    /// Repeats what was sent before, then sends what is queued, while window and outbox have room.
     pub(super) fn handle_room(&mut self, window: u16, out: &mut impl Output) {
+        while let Some(&(sequence, key)) = self.unrepeated.front() {
+            // A PUBREL is no new message for the client's window.
+            let is_release = matches!(self.inflight.get(key), Some(i) if i.is_release());
+            if !(is_release && out.reach() != Reach::Offline || self.may_send(window, out)) {
+                return;
+            }
+            self.unrepeated.pop_front();
+            self.repeat(sequence, key, out);
+        }
         while !self.queue.is_empty() && self.may_send(window, out) {
             let delivery = self.queue.pop().expect("the queue was just seen not to be empty");
             out.ledger().queued -= 1;
@@ -112,34 +145,34 @@ impl Outbound {
         }
     }
 
-    /// On resume: repeats, in the original order, all that was sent and not acknowledged
+    /// On resume: all that was sent and not acknowledged is to be repeated, in the original order
     /// [MQTT-4.4.0-1], [MQTT-4.6.0-1].
-    pub(super) fn handle_resumed(&mut self, out: &mut impl Output) {
+    pub(super) fn handle_resumed(&mut self) {
         let mut order: Vec<(u64, usize)> =
             self.inflight.iter().map(|(key, inflight)| (inflight.sequence, key)).collect();
         order.sort_unstable();
-        for (_, key) in order {
-            let packet_id = packet_id(key);
-            match &self.inflight[key].state {
-                State::Release => out.send(&Packet::Pubrel(Ack::success(packet_id))),
-                State::Publish(delivery) => {
-                    let (qos, retain) = (delivery.qos, delivery.retain);
-                    let mut outgoing = Outgoing::kept(&delivery.publication);
-                    out.deliver(&mut outgoing, qos, retain, Some(packet_id), true);
-                }
-            }
-        }
+        self.unrepeated = order.into();
     }
 
-    /// The session is over: everything that it still held is dropped and counted.
-    pub(super) fn handle_ended(&mut self, out: &mut impl Output) {
+    /// The session is over: everything that it still held is dropped and counted, and what a
+    /// shared subscription had chosen it for is returned in order, for another member; but not
+    /// what was sent at QoS 2 [MQTT-4.8.2-5].
+    pub(super) fn handle_ended(mut self, out: &mut impl Output) -> Vec<Delivery> {
         let ledger = out.ledger();
         ledger.in_flight -= self.inflight.len() as u64;
         ledger.queued -= self.queue.len() as u64;
         for _ in 0..self.inflight.len() + self.queue.len() {
             ledger.drop_one(DropCause::SessionEnded);
         }
-        *self = Self::default();
+        let mut sent: Vec<Inflight> = self.inflight.drain().collect();
+        sent.sort_unstable_by_key(|inflight| inflight.sequence);
+        let sent = sent.into_iter().filter_map(|inflight| match inflight.state {
+            // What may have come at QoS 2 goes to nobody else [MQTT-4.8.2-5].
+            State::Publish(delivery) if delivery.terms.qos == QoS::AtLeastOnce => Some(delivery),
+            _ => None,
+        });
+        let queued = std::iter::from_fn(|| self.queue.pop());
+        sent.chain(queued).filter(|delivery| delivery.terms.share().is_some()).collect()
     }
 
     /// Deliveries that wait for room.
@@ -160,23 +193,48 @@ impl Outbound {
         self.queue.is_empty() && self.inflight.is_empty()
     }
 
+    /// What an earlier connection has sent counts once it is repeated; but its packet identifiers
+    /// are taken.
     fn may_send(&self, window: u16, out: &mut impl Output) -> bool {
-        let window = usize::from(window).min(PACKET_ID_COUNT);
-        self.inflight.len() < window && out.reach() == Reach::Open
+        let is_free = !self.unrepeated.is_empty() || self.inflight.len() < PACKET_ID_COUNT;
+        let sent = self.inflight.len().saturating_sub(self.unrepeated.len());
+        is_free && sent < usize::from(window) && out.reach() == Reach::Open
+    }
+
+    fn repeat(&mut self, sequence: u64, key: usize, out: &mut impl Output) {
+        let Some(inflight) = self.inflight.get(key) else { return };
+        if inflight.sequence != sequence {
+            return; // The client has answered it on this connection all the same.
+        }
+        let State::Publish(delivery) = &inflight.state else {
+            return out.send(&Packet::Pubrel(Ack::success(packet_id(key))));
+        };
+        let mut outgoing = Outgoing::kept(&delivery.publication);
+        if out.fits(&mut outgoing, &delivery.terms) {
+            return out.deliver(&mut outgoing, &delivery.terms, Some(packet_id(key)), true);
+        }
+        self.inflight.remove(key); // [MQTT-3.1.2-25]
+        out.ledger().in_flight -= 1;
+        out.ledger().drop_one(DropCause::TooLarge);
     }
 
     fn send_queued(&mut self, delivery: Delivery, out: &mut impl Output) {
-        let (qos, retain) = (delivery.qos, delivery.retain);
-        let publication = delivery.publication.clone();
+        let Delivery { publication, terms } = delivery.clone();
         let mut outgoing = Outgoing::kept(&publication);
-        if qos == QoS::AtMostOnce {
+        if outgoing.expiry().is_some_and(|expiry| expiry <= out.now()) {
+            return out.ledger().drop_one(DropCause::Expired); // [MQTT-3.3.2-5]
+        }
+        if !out.fits(&mut outgoing, &terms) {
+            return out.ledger().drop_one(DropCause::TooLarge); // [MQTT-3.1.2-24]
+        }
+        if terms.qos == QoS::AtMostOnce {
             out.ledger().delivered += 1;
-            out.deliver(&mut outgoing, qos, retain, None, false);
+            out.deliver(&mut outgoing, &terms, None, false);
             return;
         }
         let packet_id = self.track(delivery);
         out.ledger().in_flight += 1;
-        out.deliver(&mut outgoing, qos, retain, Some(packet_id), false);
+        out.deliver(&mut outgoing, &terms, Some(packet_id), false);
     }
 
     fn track(&mut self, delivery: Delivery) -> PacketId {
@@ -190,9 +248,13 @@ impl Outbound {
     }
 }
 
-fn settle(out: &mut impl Output) {
+fn settle(reason: ReasonCode, out: &mut impl Output) {
     out.ledger().in_flight -= 1;
-    out.ledger().delivered += 1;
+    if reason.is_error() {
+        out.ledger().drop_one(DropCause::RefusedByClient);
+    } else {
+        out.ledger().delivered += 1;
+    }
 }
 
 fn key(packet_id: PacketId) -> usize {

@@ -1,9 +1,9 @@
 //! The only way anything leaves a session.
 
 use crate::metrics::Ledger;
-use crate::mqtt::{Packet, PacketId, QoS};
+use crate::mqtt::{Packet, PacketId};
 
-use super::Outgoing;
+use super::{Outgoing, Terms, Time};
 
 /// Whether the session's client can take a delivery right now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -28,12 +28,17 @@ pub trait Output {
     /// Sends any packet but a PUBLISH to the session's connection.
     fn send(&mut self, packet: &Packet<'_>);
 
-    /// Sends a PUBLISH: what `outgoing` holds, at this QoS, with this retain flag.
+    /// The time of what is being handled.
+    fn now(&self) -> Time;
+
+    /// Whether the client takes a PUBLISH of this size [MQTT-3.1.2-24].
+    fn fits(&mut self, outgoing: &mut Outgoing<'_>, terms: &Terms) -> bool;
+
+    /// Sends a PUBLISH: what `outgoing` holds, on these terms.
     fn deliver(
         &mut self,
         outgoing: &mut Outgoing<'_>,
-        qos: QoS,
-        retain: bool,
+        terms: &Terms,
         packet_id: Option<PacketId>,
         dup: bool,
     );

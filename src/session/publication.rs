@@ -3,12 +3,19 @@
 
 use bytes::Bytes;
 
-use crate::mqtt::{PacketId, Properties, Publish, QoS, TopicName};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::mqtt::{Properties, Property, Publish, QoS, TopicName};
+
+use super::Time;
 
 /// A publish kept beyond the packet that brought it.
 ///
 /// Topic, properties and payload lie in one shared buffer, so a clone costs a reference count
-/// and every queue that holds the publish shares its payload.
+/// and every queue that holds the publish shares its payload. Of the properties only those are
+/// kept that every subscriber gets as they came.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Publication {
     /// Topic, then properties, then payload.
@@ -17,26 +24,45 @@ pub struct Publication {
     topic_len: u16,
     qos: QoS,
     retain: bool,
+    /// When it is of no use to anybody any more; the end of time if that was not said.
+    expiry: Time,
 }
 
 impl Publication {
-    /// Copies what `publish` borrows.
+    /// Copies what `publish` borrows, which came at `now`.
     #[must_use]
-    pub fn new(publish: &Publish<'_>) -> Self {
+    pub fn new(publish: &Publish<'_>, now: Time) -> Self {
         let topic = publish.topic.as_str().as_bytes();
-        let properties = publish.properties.raw();
-        let length = topic.len() + properties.len() + publish.payload.len();
+        let length = topic.len() + publish.properties.raw().len() + publish.payload.len();
         let mut bytes = Vec::with_capacity(length);
         bytes.extend_from_slice(topic);
-        bytes.extend_from_slice(properties);
+        if is_plain(publish.properties) {
+            bytes.extend_from_slice(publish.properties.raw());
+        } else {
+            publish.properties.iter().filter(is_forwarded).for_each(|one| one.encode(&mut bytes));
+        }
+        let properties_len = bytes.len() - topic.len();
         bytes.extend_from_slice(publish.payload);
         Self {
             bytes: bytes.into(),
-            properties_len: u32::try_from(properties.len()).expect("a packet is below 2^28 bytes"),
+            properties_len: u32::try_from(properties_len).expect("a packet is below 2^28 bytes"),
             topic_len: u16::try_from(topic.len()).expect("a topic name is below 2^16 bytes"),
             qos: publish.qos,
             retain: publish.retain,
+            expiry: expiry(publish.properties, now),
         }
+    }
+
+    /// The same publish, as if it came at `now` with this message expiry interval.
+    #[must_use]
+    pub fn restamped(&self, expiry_interval_s: Option<u32>, now: Time) -> Self {
+        Self { expiry: deadline(expiry_interval_s, now), ..self.clone() }
+    }
+
+    /// When it must no longer be sent [MQTT-3.3.2-5].
+    #[must_use]
+    pub fn expiry(&self) -> Option<Time> {
+        (self.expiry < Time::END).then_some(self.expiry)
     }
 
     /// The topic that it was published to.
@@ -102,23 +128,51 @@ impl Publication {
     }
 }
 
+/// Whether every subscriber gets these properties as they came.
+#[must_use]
+pub(super) fn is_plain(properties: Properties<'_>) -> bool {
+    properties.is_empty() || properties.iter().all(|property| is_forwarded(&property))
+}
+
+/// A topic alias and a subscription identifier belong to one connection, and what is left of the
+/// expiry interval to one moment.
+fn is_forwarded(property: &Property<'_>) -> bool {
+    !matches!(
+        property,
+        Property::TopicAlias(_)
+            | Property::SubscriptionIdentifier(_)
+            | Property::MessageExpiryIntervalS(_)
+    )
+}
+
+fn expiry(properties: Properties<'_>, now: Time) -> Time {
+    deadline(properties.message_expiry_interval_s(), now)
+}
+
+fn deadline(interval_s: Option<u32>, now: Time) -> Time {
+    interval_s.map_or(Time::END, |interval| now + Duration::from_secs(interval.into()))
+}
+
 /// A publish on its way to subscribers: copied only if one of them has to keep it.
 pub struct Outgoing<'a> {
     publish: Publish<'a>,
     kept: Option<Publication>,
+    expiry: Option<Time>,
 }
 
 impl<'a> Outgoing<'a> {
-    /// From the packet as it was read.
+    /// From the packet as it was read; its properties must be plain.
     #[must_use]
     pub fn borrowed(publish: Publish<'a>) -> Self {
-        Self { publish, kept: None }
+        debug_assert!(is_plain(publish.properties), "others are kept without what is not sent on");
+        Self { publish, kept: None, expiry: None }
     }
 
     /// From a publish that is kept already.
     #[must_use]
     pub fn kept(publication: &'a Publication) -> Self {
-        Self { publish: publication.view(), kept: Some(publication.clone()) }
+        let expiry = publication.expiry();
+        Self { publish: publication.view(), kept: Some(publication.clone()), expiry }
     }
 
     /// The publish as it can be encoded.
@@ -130,8 +184,56 @@ impl<'a> Outgoing<'a> {
     /// The publish as it can be kept; the first call copies, later ones share.
     pub fn keep(&mut self) -> Publication {
         let publish = &self.publish;
-        self.kept.get_or_insert_with(|| Publication::new(publish)).clone()
+        self.kept.get_or_insert_with(|| Publication::new(publish, Time::START)).clone()
     }
+
+    /// When it must no longer be sent.
+    #[must_use]
+    pub fn expiry(&self) -> Option<Time> {
+        self.expiry
+    }
+}
+
+/// How one session gets a publish.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Terms {
+    /// The lower of the QoS of publish and subscription [MQTT-3.8.4-8].
+    pub qos: QoS,
+    /// The retain flag as this subscriber sees it.
+    pub retain: bool,
+    /// What only few deliveries have.
+    pub extras: Option<Rc<Extras>>,
+}
+
+impl Terms {
+    /// Without extras.
+    #[must_use]
+    pub fn plain(qos: QoS, retain: bool) -> Self {
+        Self { qos, retain, extras: None }
+    }
+
+    /// The identifiers of all subscriptions that matched [MQTT-3.3.4-3].
+    #[must_use]
+    pub fn subscription_ids(&self) -> &[u32] {
+        self.extras.as_ref().map_or(&[], |extras| &extras.subscription_ids)
+    }
+}
+
+impl Terms {
+    /// The shared subscription that chose this session, if one did.
+    #[must_use]
+    pub fn share(&self) -> Option<&Arc<str>> {
+        self.extras.as_ref()?.share.as_ref()
+    }
+}
+
+/// See [`Terms::extras`].
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Extras {
+    /// See [`Terms::subscription_ids`].
+    pub subscription_ids: Vec<u32>,
+    /// The shared subscription, as `$share/group/filter`, that chose this session.
+    pub share: Option<Arc<str>>,
 }
 
 /// One publish to one session that has to keep it: queued, or sent and not acknowledged.
@@ -139,16 +241,6 @@ impl<'a> Outgoing<'a> {
 pub struct Delivery {
     /// What was published.
     pub publication: Publication,
-    /// The QoS of this delivery: the lower of publish and subscription [MQTT-3.8.4-6].
-    pub qos: QoS,
-    /// The retain flag as this subscriber sees it [MQTT-3.3.1-8], [MQTT-3.3.1-9].
-    pub retain: bool,
-}
-
-impl Delivery {
-    /// The PUBLISH packet of this delivery.
-    #[must_use]
-    pub fn packet(&self, packet_id: Option<PacketId>, dup: bool) -> Publish<'_> {
-        Publish { dup, qos: self.qos, retain: self.retain, packet_id, ..self.publication.view() }
-    }
+    /// How it is sent.
+    pub terms: Terms,
 }

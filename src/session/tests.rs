@@ -3,18 +3,26 @@
 use super::*;
 use crate::config::Limits;
 use crate::metrics::Ledger;
-use crate::mqtt::{Ack, PacketId, Properties, QoS, TopicName, Version};
+use crate::mqtt::{Ack, PacketId, Properties, Property, QoS, TopicName, Version};
 
 /// Stands for the client: what it was sent, and whether it can be reached.
 struct Recorder {
+    now: Time,
     reach: Reach,
+    payload_bytes_max: usize,
     sent: Vec<String>,
     ledger: Ledger,
 }
 
 impl Default for Recorder {
     fn default() -> Self {
-        Self { reach: Reach::Open, sent: Vec::new(), ledger: Ledger::default() }
+        Self {
+            now: Time::START,
+            reach: Reach::Open,
+            payload_bytes_max: usize::MAX,
+            sent: Vec::new(),
+            ledger: Ledger::default(),
+        }
     }
 }
 
@@ -26,13 +34,22 @@ impl Recorder {
 }
 
 impl Output for Recorder {
+    fn now(&self) -> Time {
+        self.now
+    }
+
     fn reach(&mut self) -> Reach {
         self.reach
     }
 
+    fn fits(&mut self, outgoing: &mut Outgoing<'_>, _: &Terms) -> bool {
+        outgoing.view().payload.len() <= self.payload_bytes_max
+    }
+
     fn send(&mut self, packet: &Packet<'_>) {
         let mut bytes = Vec::new();
-        packet.encode(Version::V311, &mut bytes);
+        packet.encode(Version::V5, &mut bytes);
+        let reason = bytes.get(4).map_or(String::new(), |reason| format!(" {reason:#x}"));
         let name = match packet {
             Packet::Puback(_) => "PUBACK",
             Packet::Pubrec(_) => "PUBREC",
@@ -41,22 +58,22 @@ impl Output for Recorder {
             Packet::Pingresp => return self.sent.push("PINGRESP".to_owned()),
             other => panic!("a session does not send {other:?}"),
         };
-        self.sent.push(format!("{name} {}", u16::from_be_bytes([bytes[2], bytes[3]])));
+        let id = u16::from_be_bytes([bytes[2], bytes[3]]);
+        self.sent.push(format!("{name} {id}{reason}"));
     }
 
     fn deliver(
         &mut self,
         outgoing: &mut Outgoing<'_>,
-        qos: QoS,
-        retain: bool,
+        terms: &Terms,
         packet_id: Option<PacketId>,
         dup: bool,
     ) {
         let payload = std::str::from_utf8(outgoing.view().payload).unwrap();
         let id = packet_id.map_or(0, PacketId::get);
-        let flags =
-            format!("{}{}", if dup { " dup" } else { "" }, if retain { " ret" } else { "" });
-        self.sent.push(format!("PUBLISH {id} q{} {payload}{flags}", qos as u8));
+        let dup = if dup { " dup" } else { "" };
+        let retain = if terms.retain { " ret" } else { "" };
+        self.sent.push(format!("PUBLISH {id} q{} {payload}{dup}{retain}", terms.qos as u8));
     }
 
     fn ledger(&mut self) -> &mut Ledger {
@@ -66,8 +83,17 @@ impl Output for Recorder {
 
 const WINDOW: u16 = 3;
 
+/// What a 3.1.1 client with a session that stays agrees on.
+const AGREEMENT: Agreement = Agreement {
+    expiry_interval_s: NEVER,
+    window: WINDOW,
+    alias_count_max: None,
+    receive_count_max: None,
+    may_retain: true,
+};
+
 fn session() -> Session {
-    Session::new("client", true, WINDOW)
+    Session::new("client", &AGREEMENT)
 }
 
 fn publish(payload: &str, qos: QoS, packet_id: u16) -> Publish<'_> {
@@ -88,7 +114,7 @@ fn give(session: &mut Session, out: &mut Recorder, payload: &str, qos: QoS) {
 
 fn give_within(s: &mut Session, out: &mut Recorder, payload: &str, qos: QoS, limits: &Limits) {
     let mut outgoing = Outgoing::borrowed(publish(payload, QoS::AtMostOnce, 0));
-    s.handle_delivery(&mut outgoing, qos, false, limits, out);
+    s.handle_delivery(&mut outgoing, &Terms::plain(qos, false), limits, out);
 }
 
 fn ack(id: u16) -> Ack<'static> {
@@ -136,7 +162,7 @@ fn repeats_in_the_original_order_with_dup() {
     give(&mut session, &mut out, "e", QoS::AtLeastOnce);
     assert_eq!(out.take(), [""; 0]);
     out.reach = Reach::Open;
-    session.handle_resumed(true, WINDOW, &mut out);
+    session.handle_resumed(&AGREEMENT, &mut out);
     // d has the free identifier 1 and is still the last.
     assert_eq!(out.take(), ["PUBLISH 2 q1 b dup", "PUBLISH 3 q1 c dup", "PUBLISH 1 q1 d dup"]);
     feed(&mut session, &mut out, Packet::Puback(ack(3)));
@@ -153,7 +179,7 @@ fn qos_2_keeps_only_the_identifier_after_pubrec() {
     feed(&mut session, &mut out, Packet::Pubrec(ack(1)));
     assert_eq!(out.take(), ["PUBREL 2", "PUBREL 1"]);
     session.handle_disconnected();
-    session.handle_resumed(true, WINDOW, &mut out);
+    session.handle_resumed(&AGREEMENT, &mut out);
     // In the order of the PUBREC [MQTT-4.6.0-4].
     assert_eq!(out.take(), ["PUBREL 2", "PUBREL 1"]);
     feed(&mut session, &mut out, Packet::Pubcomp(ack(1)));
@@ -192,7 +218,7 @@ fn an_identifier_in_use_is_not_used_again() {
 
 #[test]
 fn when_all_identifiers_are_in_use_deliveries_wait() {
-    let mut session = Session::new("client", true, u16::MAX);
+    let mut session = Session::new("client", &Agreement { window: u16::MAX, ..AGREEMENT });
     let mut out = Recorder::default();
     for _ in 0..=u16::MAX {
         give(&mut session, &mut out, "x", QoS::AtLeastOnce);
@@ -217,7 +243,7 @@ fn acknowledges_when_every_matched_home_has_accepted() {
     let (mut session, mut out) = (session(), Recorder::default());
     let sequence = send_in(&mut session, &mut out, QoS::AtLeastOnce, 7).unwrap();
     session.handle_accepted(sequence, &mut out);
-    session.handle_counted(sequence, 2, &mut out);
+    session.handle_counted(sequence, 2, ReasonCode::Success, &mut out);
     assert_eq!(out.take(), [""; 0]);
     session.handle_accepted(sequence, &mut out);
     assert_eq!(out.take(), ["PUBACK 7"]);
@@ -231,10 +257,10 @@ fn acknowledges_in_the_order_of_the_publishes() {
     let first = send_in(&mut session, &mut out, QoS::AtLeastOnce, 1).unwrap();
     let second = send_in(&mut session, &mut out, QoS::ExactlyOnce, 2).unwrap();
     let third = send_in(&mut session, &mut out, QoS::AtLeastOnce, 3).unwrap();
-    session.handle_counted(third, 0, &mut out);
-    session.handle_counted(second, 0, &mut out);
+    session.handle_counted(third, 0, ReasonCode::Success, &mut out);
+    session.handle_counted(second, 0, ReasonCode::Success, &mut out);
     assert_eq!(out.take(), [""; 0]);
-    session.handle_counted(first, 0, &mut out);
+    session.handle_counted(first, 0, ReasonCode::Success, &mut out);
     assert_eq!(out.take(), ["PUBACK 1", "PUBREC 2", "PUBACK 3"]);
 }
 
@@ -245,13 +271,13 @@ fn a_duplicate_of_qos_2_is_answered_and_not_routed() {
     let sequence = send_in(&mut session, &mut out, QoS::ExactlyOnce, 5).unwrap();
     assert_eq!(send_in(&mut session, &mut out, QoS::ExactlyOnce, 5), None);
     assert_eq!(out.take(), [""; 0]);
-    session.handle_counted(sequence, 0, &mut out);
+    session.handle_counted(sequence, 0, ReasonCode::Success, &mut out);
     assert_eq!(out.take(), ["PUBREC 5"]);
     assert_eq!(send_in(&mut session, &mut out, QoS::ExactlyOnce, 5), None);
     assert_eq!(out.take(), ["PUBREC 5"]);
     feed(&mut session, &mut out, Packet::Pubrel(ack(5)));
     feed(&mut session, &mut out, Packet::Pubrel(ack(5)));
-    assert_eq!(out.take(), ["PUBCOMP 5", "PUBCOMP 5"]);
+    assert_eq!(out.take(), ["PUBCOMP 5", "PUBCOMP 5 0x92"]);
     assert!(send_in(&mut session, &mut out, QoS::ExactlyOnce, 5).is_some());
 }
 
@@ -262,11 +288,11 @@ fn what_was_asked_on_an_old_connection_is_not_answered_on_the_new_one() {
     let qos2 = send_in(&mut session, &mut out, QoS::ExactlyOnce, 2).unwrap();
     let again = send_in(&mut session, &mut out, QoS::ExactlyOnce, 3).unwrap();
     session.handle_disconnected();
-    session.handle_resumed(true, WINDOW, &mut out);
+    session.handle_resumed(&AGREEMENT, &mut out);
     // Identifier 3 comes again on the new connection, 2 does not.
     assert_eq!(send_in(&mut session, &mut out, QoS::ExactlyOnce, 3), None);
     for sequence in [qos1, qos2, again] {
-        session.handle_counted(sequence, 0, &mut out);
+        session.handle_counted(sequence, 0, ReasonCode::Success, &mut out);
     }
     assert_eq!(out.take(), ["PUBREC 3"]);
     // 2 was accepted before: routed once, answered now [MQTT-4.3.3-2].
@@ -283,7 +309,7 @@ fn over_a_limit_the_newest_is_dropped_and_counted() {
         give_within(&mut session, &mut out, payload, QoS::AtLeastOnce, &limits);
     }
     out.reach = Reach::Open;
-    session.handle_resumed(true, WINDOW, &mut out);
+    session.handle_resumed(&AGREEMENT, &mut out);
     assert_eq!(out.take(), ["PUBLISH 1 q1 a", "PUBLISH 2 q1 b"]);
     assert_eq!(out.ledger.dropped[DropCause::QueueFull as usize], 1);
     let long = "x".repeat(1001);
@@ -312,7 +338,7 @@ fn qos_0_is_queued_while_offline_if_so_configured() {
     out.reach = Reach::Offline;
     give_within(&mut session, &mut out, "a", QoS::AtMostOnce, &limits);
     out.reach = Reach::Open;
-    session.handle_resumed(true, WINDOW, &mut out);
+    session.handle_resumed(&AGREEMENT, &mut out);
     assert_eq!(out.take(), ["PUBLISH 0 q0 a"]);
     assert_eq!(out.ledger.delivered, 1);
 }
@@ -344,4 +370,193 @@ fn packets_that_no_client_sends_are_errors() {
     let (mut session, mut out) = (session(), Recorder::default());
     let result = session.handle_packet(Packet::Pingresp, &mut out);
     assert_eq!(result.unwrap_err(), ProtocolError::ServerOnly);
+}
+
+#[test]
+fn expired_deliveries_are_not_sent_from_the_queue() {
+    // [MQTT-3.3.2-5]
+    let (mut session, mut out) = (session(), Recorder::default());
+    out.reach = Reach::Offline;
+    for (payload, interval) in [("a", 1), ("b", 60)] {
+        let mut bytes = Vec::new();
+        let interval = Property::MessageExpiryIntervalS(interval);
+        let properties = Properties::write([interval], &mut bytes);
+        let publish = Publish { properties, ..publish(payload, QoS::AtMostOnce, 0) };
+        let publication = Publication::new(&publish, out.now);
+        let terms = Terms::plain(QoS::AtLeastOnce, false);
+        let mut outgoing = Outgoing::kept(&publication);
+        session.handle_delivery(&mut outgoing, &terms, &Limits::default(), &mut out);
+    }
+    out.now = Time::from_ms(1000);
+    out.reach = Reach::Open;
+    session.handle_resumed(&AGREEMENT, &mut out);
+    assert_eq!(out.take(), ["PUBLISH 1 q1 b"]);
+    assert_eq!(out.ledger.dropped[DropCause::Expired as usize], 1);
+}
+
+#[test]
+fn what_is_too_large_for_the_client_is_dropped_and_counted() {
+    // [MQTT-3.1.2-25]
+    let (mut session, mut out) = (session(), Recorder::default());
+    out.payload_bytes_max = 3;
+    give(&mut session, &mut out, "long", QoS::AtLeastOnce);
+    give(&mut session, &mut out, "fit", QoS::AtLeastOnce);
+    assert_eq!(out.take(), ["PUBLISH 1 q1 fit"]);
+    assert_eq!(out.ledger.dropped[DropCause::TooLarge as usize], 1);
+}
+
+#[test]
+fn an_error_from_the_client_ends_a_delivery() {
+    // [MQTT-4.3.3-4]
+    let (mut session, mut out) = (session(), Recorder::default());
+    give(&mut session, &mut out, "a", QoS::AtLeastOnce);
+    give(&mut session, &mut out, "b", QoS::ExactlyOnce);
+    out.sent.clear();
+    let refused = |id| Ack { reason: ReasonCode::QuotaExceeded, ..ack(id) };
+    feed(&mut session, &mut out, Packet::Puback(refused(1)));
+    feed(&mut session, &mut out, Packet::Pubrec(refused(2)));
+    assert_eq!(out.take(), [""; 0]);
+    assert_eq!(session.inflight_count(), 0);
+    assert_eq!(out.ledger.dropped[DropCause::RefusedByClient as usize], 2);
+}
+
+#[test]
+fn an_unknown_identifier_is_named_so() {
+    let (mut session, mut out) = (session(), Recorder::default());
+    feed(&mut session, &mut out, Packet::Pubrec(ack(7)));
+    feed(&mut session, &mut out, Packet::Pubrel(ack(8)));
+    assert_eq!(out.take(), ["PUBREL 7 0x92", "PUBCOMP 8 0x92"]);
+}
+
+#[test]
+fn a_refused_publish_of_qos_2_leaves_its_identifier_free() {
+    // [MQTT-4.3.3-9]
+    let (mut session, mut out) = (session(), Recorder::default());
+    let sequence = send_in(&mut session, &mut out, QoS::ExactlyOnce, 5).unwrap();
+    session.handle_counted(sequence, 0, ReasonCode::QuotaExceeded, &mut out);
+    assert_eq!(out.take(), ["PUBREC 5 0x97"]);
+    assert!(send_in(&mut session, &mut out, QoS::ExactlyOnce, 5).is_some());
+}
+
+#[test]
+fn one_identifier_names_one_publish() {
+    let agreement = Agreement { receive_count_max: Some(10), ..AGREEMENT };
+    let (mut session, mut out) = (Session::new("client", &agreement), Recorder::default());
+    let first = send_in(&mut session, &mut out, QoS::ExactlyOnce, 5).unwrap();
+    assert_eq!(send_in(&mut session, &mut out, QoS::AtLeastOnce, 5), None);
+    // A refusal waits for its turn, too [MQTT-4.6.0-2].
+    assert_eq!(out.take(), [""; 0]);
+    session.handle_counted(first, 0, ReasonCode::Success, &mut out);
+    assert_eq!(out.take(), ["PUBREC 5", "PUBACK 5 0x91"]);
+    assert!(send_in(&mut session, &mut out, QoS::AtLeastOnce, 6).is_some());
+    assert_eq!(send_in(&mut session, &mut out, QoS::ExactlyOnce, 6), None);
+}
+
+#[test]
+fn before_5_0_an_identifier_in_use_is_no_reason_to_lose_a_publish() {
+    // A client that has lost its state and cannot be told so.
+    let (mut session, mut out) = (session(), Recorder::default());
+    let first = send_in(&mut session, &mut out, QoS::ExactlyOnce, 5).unwrap();
+    session.handle_counted(first, 0, ReasonCode::Success, &mut out);
+    let second = send_in(&mut session, &mut out, QoS::AtLeastOnce, 5).unwrap();
+    session.handle_counted(second, 0, ReasonCode::Success, &mut out);
+    assert_eq!(out.take(), ["PUBREC 5", "PUBACK 5"]);
+}
+
+#[test]
+fn repeats_no_more_than_the_new_connection_takes() {
+    // [MQTT-3.3.4-9], [MQTT-3.1.2-25]
+    let (mut session, mut out) = (session(), Recorder::default());
+    for payload in ["a", "long", "c"] {
+        give(&mut session, &mut out, payload, QoS::AtLeastOnce);
+    }
+    out.sent.clear();
+    session.handle_disconnected();
+    out.payload_bytes_max = 3;
+    session.handle_resumed(&Agreement { window: 1, ..AGREEMENT }, &mut out);
+    give(&mut session, &mut out, "d", QoS::AtLeastOnce);
+    assert_eq!(out.take(), ["PUBLISH 1 q1 a dup"]);
+    feed(&mut session, &mut out, Packet::Puback(ack(1)));
+    assert_eq!(out.take(), ["PUBLISH 3 q1 c dup"]);
+    feed(&mut session, &mut out, Packet::Puback(ack(3)));
+    assert_eq!(out.take().len(), 1, "d comes last");
+    assert_eq!(out.ledger.dropped[DropCause::TooLarge as usize], 1);
+}
+
+#[test]
+fn a_quota_starts_anew_with_a_connection() {
+    let agreement = Agreement { receive_count_max: Some(1), ..AGREEMENT };
+    let (mut session, mut out) = (Session::new("client", &agreement), Recorder::default());
+    send_in(&mut session, &mut out, QoS::AtLeastOnce, 1).unwrap();
+    session.handle_disconnected();
+    session.handle_resumed(&agreement, &mut out);
+    assert!(send_in(&mut session, &mut out, QoS::AtLeastOnce, 1).is_some());
+}
+
+#[test]
+fn more_than_the_receive_maximum_is_an_error() {
+    // [MQTT-3.3.4-7]; at QoS 2 the quota is given back by PUBCOMP only.
+    let agreement = Agreement { receive_count_max: Some(2), ..AGREEMENT };
+    let (mut session, mut out) = (Session::new("client", &agreement), Recorder::default());
+    let first = send_in(&mut session, &mut out, QoS::ExactlyOnce, 1).unwrap();
+    session.handle_counted(first, 0, ReasonCode::Success, &mut out);
+    send_in(&mut session, &mut out, QoS::AtLeastOnce, 2).unwrap();
+    assert_eq!(send_in(&mut session, &mut out, QoS::ExactlyOnce, 1), None);
+    let third = Packet::Publish(publish("in", QoS::AtLeastOnce, 3));
+    let error = session.handle_packet(third, &mut out).unwrap_err();
+    assert_eq!(error, ProtocolError::ReceiveMaximum);
+    feed(&mut session, &mut out, Packet::Pubrel(ack(1)));
+    assert!(send_in(&mut session, &mut out, QoS::AtLeastOnce, 3).is_some());
+}
+
+#[test]
+fn aliases_stand_for_topics_until_the_connection_ends() {
+    let agreement = Agreement { alias_count_max: Some(2), ..AGREEMENT };
+    let (mut session, mut out) = (Session::new("client", &agreement), Recorder::default());
+    let mut send = |session: &mut Session, topic: Option<&str>, alias: u16| {
+        let mut bytes = Vec::new();
+        let properties = Properties::write([Property::TopicAlias(alias)], &mut bytes);
+        let topic = topic.map_or(TopicName::ALIASED, |topic| TopicName::parse(topic).unwrap());
+        let publish = Publish { topic, properties, ..publish("x", QoS::AtMostOnce, 0) };
+        match session.handle_packet(Packet::Publish(publish), &mut out)? {
+            Ask::Publish(Incoming::Kept(publication), None) => Ok(publication.topic().to_owned()),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(send(&mut session, None, 1), Err(ProtocolError::TopicAliasUnknown));
+    assert_eq!(send(&mut session, Some("a"), 1).as_deref(), Ok("a"));
+    assert_eq!(send(&mut session, None, 1).as_deref(), Ok("a"));
+    assert_eq!(send(&mut session, Some("b"), 1).as_deref(), Ok("b"));
+    assert_eq!(send(&mut session, None, 1).as_deref(), Ok("b"));
+    assert_eq!(send(&mut session, Some("c"), 3), Err(ProtocolError::TopicAlias));
+    session.handle_disconnected();
+    session.handle_resumed(&agreement, &mut Recorder::default());
+    assert_eq!(send(&mut session, None, 1), Err(ProtocolError::TopicAliasUnknown));
+}
+
+#[test]
+fn a_payload_that_is_not_what_it_says_is_refused() {
+    let (mut session, mut out) = (session(), Recorder::default());
+    let mut bytes = Vec::new();
+    let properties = Properties::write([Property::PayloadFormatIndicator(1)], &mut bytes);
+    let wrong = |qos, id| Publish { properties, payload: &[0xFF], ..publish("", qos, id) };
+    feed(&mut session, &mut out, Packet::Publish(wrong(QoS::AtLeastOnce, 1)));
+    feed(&mut session, &mut out, Packet::Publish(wrong(QoS::ExactlyOnce, 2)));
+    assert_eq!(out.take(), ["PUBACK 1 0x99", "PUBREC 2 0x99"]);
+    let packet = Packet::Publish(wrong(QoS::AtMostOnce, 0));
+    assert_eq!(session.handle_packet(packet, &mut out).unwrap_err(), ProtocolError::PayloadFormat);
+}
+
+#[test]
+fn a_session_that_ends_gives_back_what_was_shared() {
+    let (mut session, mut out) = (session(), Recorder::default());
+    for (payload, share) in [("a", None), ("b", Some("$share/g/t".into()))] {
+        let mut outgoing = Outgoing::borrowed(publish(payload, QoS::AtMostOnce, 0));
+        let extras = std::rc::Rc::new(Extras { share, ..Extras::default() });
+        let terms = Terms { extras: Some(extras), ..Terms::plain(QoS::AtLeastOnce, false) };
+        session.handle_delivery(&mut outgoing, &terms, &Limits::default(), &mut out);
+    }
+    let orphans = session.handle_ended(&mut out);
+    assert_eq!(orphans.len(), 1);
+    assert_eq!(orphans[0].publication.payload(), b"b");
 }

@@ -11,6 +11,9 @@ impl Time {
     /// The instant at which everything began.
     pub const START: Self = Self(0);
 
+    /// Later than everything.
+    pub const END: Self = Self(u64::MAX);
+
     /// The instant `ms` milliseconds after the start.
     #[must_use]
     pub const fn from_ms(ms: u64) -> Self {

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use crate::mqtt::PacketId;
 use crate::storage::{Record, Token};
 
+use super::publish::reason_for;
 use super::{Output, Receipt, SessionRef, Shard};
 
 /// A promise to a client that is made once the state behind it is safe.
@@ -57,7 +58,9 @@ impl Shard {
         while let Some(then) = self.commits.take(token) {
             match then {
                 Then::Accepted(receipt) => self.accept(receipt, out),
-                Then::Counted(receipt, homes) => self.count(receipt, homes, out),
+                Then::Counted(receipt, homes) => {
+                    self.count(receipt, homes, reason_for(homes), out);
+                }
                 Then::Subscribed(session, packet_id, reasons) => {
                     self.acknowledge_subscribe(session, packet_id, &reasons, out);
                 }

@@ -5,84 +5,139 @@ use std::time::Duration;
 use tracing::debug;
 
 use crate::auth::{AuthRequest, Verdict};
-use crate::mqtt::{Connack, Connect, Packet, Properties, Publish, ReasonCode, Version, Will};
-use crate::session::{KeepAlive, Outgoing, ProtocolError, Publication, Session, Time};
+use crate::mqtt::{
+    Connack, Connect, Disconnect, Packet, Properties, Property, Publish, ReasonCode, Version, Will,
+};
+use crate::session::{
+    Agreement, KeepAlive, NEVER, Outgoing, ProtocolError, Publication, Session, Time,
+};
 use crate::storage::Record;
 
+use super::authenticate::send_auth;
 use super::connection::{Connection, Pause, Phase};
+use super::wire::{Peer, UNLIMITED, encode_within};
 use super::{ConnectionId, Output, SessionRef, Shard, Timer};
 
 /// What a CONNECT asked for, while it is being judged.
 #[derive(Debug)]
 pub(super) struct Opening {
     client_id: Box<str>,
+    /// The client gave none.
+    assigned: bool,
     clean_start: bool,
     keep_alive_s: u16,
+    requested_expiry_s: u32,
+    agreement: Agreement,
+    alias_count_max: u16,
+    /// The method of enhanced authentication, if the client named one.
+    pub(super) method: Option<Box<str>>,
+    username: Option<Box<str>>,
+    password: Option<Box<[u8]>>,
+}
+
+/// What is published when a client goes without saying so.
+#[derive(Debug)]
+pub(super) struct LastWill {
+    publication: Publication,
+    expiry_interval_s: Option<u32>,
+    delay_s: u32,
 }
 
 impl Shard {
     /// A CONNECT that is well-formed: answers it, or asks whether the client may connect.
     pub(super) fn handle_connect(
         &mut self,
-        now: Time,
         id: ConnectionId,
         connect: &Connect<'_>,
         out: &mut impl Output,
     ) {
+        let will = connect.will.as_ref().map(|will| Box::new(LastWill::new(will)));
         let connection = self.connections.get_mut(id).expect("its packet is being handled");
         connection.version = connect.version;
-        if connect.version == Version::V5 {
-            return self.refuse(now, id, ReasonCode::UnsupportedProtocolVersion, out);
-        }
-        connection.will = connect.will.as_ref().map(|will| Box::new(keep_will(will)));
-        let Some(client_id) = self.client_id(connect) else {
+        connection.will = will;
+        connection.packet_bytes_max = connect.properties.maximum_packet_size().unwrap_or(UNLIMITED);
+        let Some(opening) = self.opening(connect) else {
             // [MQTT-3.1.3-8]
-            return self.refuse(now, id, ReasonCode::ClientIdentifierNotValid, out);
+            return self.refuse(id, ReasonCode::ClientIdentifierNotValid, out);
         };
+        let wants_retained = connect.will.as_ref().is_some_and(|will| will.retain);
+        if wants_retained && !opening.agreement.may_retain {
+            return self.refuse(id, ReasonCode::RetainNotSupported, out); // [MQTT-3.2.2-13]
+        }
+        let data = connect.properties.authentication_data();
+        self.authenticate(id, Box::new(opening), data, out);
+    }
+
+    /// Asks whether the client may connect; `data` is what its method says this time.
+    pub(super) fn authenticate(
+        &mut self,
+        id: ConnectionId,
+        opening: Box<Opening>,
+        data: Option<&[u8]>,
+        out: &mut impl Output,
+    ) {
         let request = AuthRequest {
-            client_id: &client_id,
-            username: connect.username,
-            password: connect.password,
+            client_id: &opening.client_id,
+            username: opening.username.as_deref(),
+            password: opening.password.as_deref(),
+            method: opening.method.as_deref(),
+            data,
         };
         let verdict = out.authenticate(id, &request);
-        let (clean_start, keep_alive_s) = (connect.clean_start, connect.keep_alive_s);
-        let opening = Box::new(Opening { client_id, clean_start, keep_alive_s });
         let connection = self.connections.get_mut(id).expect("nothing closed it");
         connection.phase = Phase::Authenticating(opening);
         match verdict {
             Verdict::Pending => self.pause(id, Pause::Authentication, out),
-            verdict => self.handle_authenticated(now, id, verdict, out),
+            verdict => self.handle_authenticated(id, verdict, out),
         }
     }
 
     pub(super) fn handle_authenticated(
         &mut self,
-        now: Time,
         id: ConnectionId,
         verdict: Verdict,
         out: &mut impl Output,
     ) {
         let Some(connection) = self.connections.get_mut(id) else { return };
+        if let Phase::Ready { .. } = connection.phase {
+            return self.handle_reauthenticated(id, verdict, out);
+        }
         let phase = std::mem::replace(&mut connection.phase, Phase::AwaitConnect);
         let Phase::Authenticating(opening) = phase else {
             connection.phase = phase;
             return;
         };
         match verdict {
-            Verdict::Allow => self.open_session(now, id, &opening, out),
-            Verdict::BadCredentials => {
-                self.refuse(now, id, ReasonCode::BadUserNameOrPassword, out);
+            Verdict::Allow(data) => self.open_session(id, &opening, &data, out),
+            Verdict::Challenge(data) => {
+                let reason = ReasonCode::ContinueAuthentication;
+                send_auth(id, &opening.method, reason, &data, out);
+                connection.phase = Phase::Authenticating(opening);
             }
-            Verdict::NotAuthorized => self.refuse(now, id, ReasonCode::NotAuthorized, out),
+            Verdict::Refuse(reason) => self.refuse(id, reason, out),
             Verdict::Pending => connection.phase = Phase::Authenticating(opening),
         }
         self.unpause(id, Pause::Authentication);
     }
 
-    /// DISCONNECT: the client leaves on purpose, so its will is void [MQTT-3.14.4-3].
-    pub(super) fn handle_disconnect(&mut self, now: Time, id: ConnectionId, out: &mut impl Output) {
-        self.void_will(id);
-        self.close(now, id, ReasonCode::Success, out);
+    /// DISCONNECT: the client leaves on purpose. Its will is void [MQTT-3.14.4-3] unless it gives
+    /// a reason of any other kind [MQTT-3.1.2-8].
+    pub(super) fn handle_disconnect(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        disconnect: &Disconnect<'_>,
+        out: &mut impl Output,
+    ) -> Result<(), ProtocolError> {
+        if let Some(interval_s) = disconnect.properties.session_expiry_interval_s() {
+            let interval_s = interval_s.min(self.limits.session_expiry_s_max);
+            self.registry.get_mut(slot).session.handle_expiry_interval(interval_s)?;
+        }
+        if disconnect.reason == ReasonCode::NORMAL_DISCONNECTION {
+            self.void_will(id);
+        }
+        self.close_silently(id, out);
+        Ok(())
     }
 
     /// The end of this connection publishes no will.
@@ -93,15 +148,14 @@ impl Shard {
     }
 
     /// The peer closed the connection, or it broke.
-    pub(super) fn handle_closed(&mut self, now: Time, id: ConnectionId, out: &mut impl Output) {
+    pub(super) fn handle_closed(&mut self, id: ConnectionId, out: &mut impl Output) {
         if let Some(connection) = self.connections.take(id) {
-            self.leave(now, connection, out);
+            self.leave(connection, out);
         }
     }
 
     pub(super) fn handle_protocol_error(
         &mut self,
-        now: Time,
         id: ConnectionId,
         error: &ProtocolError,
         out: &mut impl Output,
@@ -109,48 +163,120 @@ impl Shard {
         debug!(%id, "closed: {error}");
         self.counters.protocol_errors += 1;
         let Some(connection) = self.connections.get_mut(id) else { return };
-        match error {
-            ProtocolError::Malformed(error)
-                if matches!(connection.phase, Phase::AwaitConnect)
-                    && error.v311_connect_return_code().is_some() =>
-            {
-                self.refuse(now, id, error.reason(), out); // [MQTT-3.1.2-2]
-            }
-            error => self.close(now, id, ReasonCode::from(error), out), // [MQTT-4.8.0-1]
+        let reason = ReasonCode::from(error);
+        let has_code = match error {
+            ProtocolError::Malformed(error) => error.v311_connect_return_code().is_some(),
+            _ => false,
+        };
+        match connection.phase {
+            Phase::Ready { .. } => self.close(id, reason, out), // [MQTT-4.13.1-1]
+            _ if has_code || connection.version.is_v5() => self.refuse(id, reason, out),
+            _ => self.close_silently(id, out), // [MQTT-4.8.0-1] of 3.1.1
         }
     }
 
-    /// Ends a connection from this side; a will that is still there is published.
-    pub(super) fn close(
-        &mut self,
-        now: Time,
-        id: ConnectionId,
-        reason: ReasonCode,
-        out: &mut impl Output,
-    ) {
+    /// Ends a connection from this side and says why, where the client's version can be told; a
+    /// will that is still there is published.
+    pub(super) fn close(&mut self, id: ConnectionId, reason: ReasonCode, out: &mut impl Output) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let (version, packet_bytes_max) = (connection.version, connection.packet_bytes_max);
+        if version.is_v5() && matches!(connection.phase, Phase::Ready { .. }) {
+            let packet = Packet::Disconnect(Disconnect::because(reason));
+            out.outbox(id).push_with(|buffer| {
+                encode_within(&packet, version, packet_bytes_max, buffer);
+            });
+        }
         if let Some(connection) = self.connections.take(id) {
             out.close(id, reason);
-            self.leave(now, connection, out);
+            self.leave(connection, out);
         }
     }
 
-    pub(super) fn handle_expiry(&mut self, now: Time, name: SessionRef, out: &mut impl Output) {
+    pub(super) fn close_silently(&mut self, id: ConnectionId, out: &mut impl Output) {
+        if let Some(connection) = self.connections.take(id) {
+            out.close(id, ReasonCode::Success);
+            self.leave(connection, out);
+        }
+    }
+
+    pub(super) fn handle_expiry(&mut self, name: SessionRef, out: &mut impl Output) {
         let Some(slot) = self.registry.resolve(name) else { return };
+        self.registry.get_mut(slot).expiry_timer = None;
         match self.registry.get(slot).expiry {
-            Some(expiry) if expiry <= now => self.end_session(slot, out),
-            Some(expiry) => self.timers.insert(expiry, Timer::Expiry(name)),
+            Some(expiry) if expiry <= self.now => self.end_session(slot, out),
+            Some(expiry) => self.watch_expiry(slot, expiry),
             None => {}
         }
     }
 
-    /// CONNACK that says no, then close [MQTT-3.2.2-5]. The will of a client that was never
+    /// The delay of a will may have passed, without its client having come back.
+    pub(super) fn handle_will_delay(&mut self, name: SessionRef, out: &mut impl Output) {
+        let Some(slot) = self.registry.resolve(name) else { return };
+        let resident = self.registry.get_mut(slot);
+        resident.will_timer = None;
+        if let Some((_, will)) = resident.will.take_if(|(due, _)| *due <= self.now) {
+            self.publish_will(&will, out);
+        } else if let Some((due, _)) = &resident.will {
+            let due = *due;
+            self.watch_will(slot, due);
+        }
+    }
+
+    /// CONNACK that says no, then close [MQTT-3.2.2-7]. The will of a client that was never
     /// connected is not published.
-    fn refuse(&mut self, now: Time, id: ConnectionId, reason: ReasonCode, out: &mut impl Output) {
+    fn refuse(&mut self, id: ConnectionId, reason: ReasonCode, out: &mut impl Output) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.will = None;
-        let version = connection.version;
-        send_connack(id, version, false, reason, out);
-        self.close(now, id, reason, out);
+        let connack = Connack { session_present: false, reason, properties: Properties::EMPTY };
+        let (version, packet_bytes_max) = (connection.version, connection.packet_bytes_max);
+        send_connack(id, &connack, version, packet_bytes_max, out);
+        self.close_silently(id, out);
+    }
+
+    /// What the session will be like; none if the client has to give an identifier.
+    fn opening(&mut self, connect: &Connect<'_>) -> Option<Opening> {
+        let limits = self.limits;
+        let properties = connect.properties;
+        let is_v5 = connect.version.is_v5();
+        let client_id = self.client_id(connect)?;
+        let requested_expiry_s = match (is_v5, connect.clean_start) {
+            (true, _) => properties.session_expiry_interval_s().unwrap_or(0),
+            (false, true) => 0,
+            (false, false) => NEVER,
+        };
+        let receive_count_max = properties.receive_maximum().unwrap_or(u16::MAX);
+        let agreement = Agreement {
+            expiry_interval_s: requested_expiry_s.min(limits.session_expiry_s_max),
+            window: receive_count_max.min(limits.inflight_count_max),
+            alias_count_max: is_v5.then_some(limits.topic_alias_count_max),
+            receive_count_max: is_v5.then_some(limits.receive_count_max),
+            may_retain: !is_v5 || limits.retained_count_max > 0,
+        };
+        Some(Opening {
+            client_id,
+            assigned: connect.client_id.is_empty(),
+            clean_start: connect.clean_start,
+            keep_alive_s: self.keep_alive_s(connect),
+            requested_expiry_s,
+            agreement,
+            alias_count_max: properties
+                .topic_alias_maximum()
+                .unwrap_or(0)
+                .min(limits.topic_alias_count_max),
+            method: properties.authentication_method().map(Into::into),
+            username: connect.username.map(Into::into),
+            password: connect.password.map(Into::into),
+        })
+    }
+
+    /// A 5.0 client can be told to keep alive faster than it wants.
+    fn keep_alive_s(&self, connect: &Connect<'_>) -> u16 {
+        let max = self.limits.keep_alive_s_max;
+        let wanted = connect.keep_alive_s;
+        if connect.version.is_v5() && max > 0 && (wanted == 0 || wanted > max) {
+            return max;
+        }
+        wanted
     }
 
     /// The identifier that the session goes by; none if the client has to give one.
@@ -158,17 +284,18 @@ impl Shard {
         if !connect.client_id.is_empty() {
             return Some(connect.client_id.into());
         }
-        if !connect.clean_start || connect.version == Version::V31 {
-            return None; // [MQTT-3.1.3-7]; 3.1 does not know empty identifiers.
+        match connect.version {
+            Version::V31 => None, // 3.1 does not know empty identifiers.
+            Version::V311 if !connect.clean_start => None, // [MQTT-3.1.3-7] of 3.1.1
+            _ => Some(self.assign_client_id()),
         }
-        Some(self.assign_client_id())
     }
 
     /// Makes up an identifier that nobody uses and whose home is this shard [MQTT-3.1.3-6].
     fn assign_client_id(&mut self) -> Box<str> {
         loop {
             self.assigned_count += 1;
-            let client_id = format!("auto-{}-{}", self.id.index(), self.assigned_count);
+            let client_id = format!("auto-{:016x}", self.registry.secret(self.assigned_count));
             let ours = self.partition.home(&client_id) == self.id;
             if ours && self.registry.find(&client_id).is_none() {
                 return client_id.into();
@@ -178,70 +305,91 @@ impl Shard {
 
     fn open_session(
         &mut self,
-        now: Time,
         id: ConnectionId,
         opening: &Opening,
+        data: &[u8],
         out: &mut impl Output,
     ) {
-        let present = self.take_over(now, opening, out);
-        let Some(slot) = present.or_else(|| self.new_session(id, opening, out)) else {
-            return self.refuse(now, id, ReasonCode::ServerUnavailable, out);
+        let present = self.take_over(opening, out);
+        let Some(slot) = present.or_else(|| self.new_session(opening)) else {
+            return self.refuse(id, ReasonCode::ServerUnavailable, out);
         };
         let connection = self.connections.get_mut(id).expect("it was not the old connection");
         connection.phase = Phase::Ready { slot };
-        connection.keep_alive = KeepAlive::new(opening.keep_alive_s, now);
+        connection.method.clone_from(&opening.method);
+        connection.keep_alive = KeepAlive::new(opening.keep_alive_s, self.now);
+        let (version, packet_bytes_max) = (connection.version, connection.packet_bytes_max);
         if let Some(deadline) = connection.keep_alive.deadline() {
-            self.timers.insert(deadline, Timer::Silence(id));
+            self.set_timer(deadline, Timer::Silence(id));
         }
-        let version = connection.version;
+        self.accept_connect(id, opening, present.is_some(), data, out);
         let resident = self.registry.get_mut(slot);
         resident.connection = Some(id);
-        resident.version = version;
+        resident.peer = Peer::new(version, packet_bytes_max, opening.alias_count_max);
         resident.expiry = None;
-        send_connack(id, version, present.is_some(), ReasonCode::Success, out);
-        let (persistent, window) = (!opening.clean_start, self.limits.inflight_count_max);
+        resident.will = None; // [MQTT-3.1.3-9]
         self.with_wire(slot, out, |session, wire| {
-            session.handle_resumed(persistent, window, wire);
+            session.handle_resumed(&opening.agreement, wire);
         });
+        self.record_session(slot, out);
+        self.handle_load(slot, out);
         self.replay_later(slot);
         debug!(%id, client_id = %opening.client_id, present = present.is_some(), "connected");
     }
 
-    /// Ends an older connection of the same client [MQTT-3.1.4-2]; the slot of the session that
-    /// goes on, if one does.
-    fn take_over(&mut self, now: Time, opening: &Opening, out: &mut impl Output) -> Option<u32> {
-        let slot = self.registry.find(&opening.client_id)?;
-        if let Some(old) = self.registry.get(slot).connection {
-            self.counters.takeovers += 1;
-            self.close(now, old, ReasonCode::SessionTakenOver, out);
-        }
-        let slot = self.registry.find(&opening.client_id)?;
-        if opening.clean_start {
-            self.end_session(slot, out); // [MQTT-3.1.2-6]
-            return None;
-        }
-        Some(slot) // [MQTT-3.1.2-4]
-    }
-
-    /// None when there are too many sessions.
-    fn new_session(
+    /// CONNACK that says yes, and in 5.0 on which terms.
+    fn accept_connect(
         &mut self,
         id: ConnectionId,
         opening: &Opening,
+        session_present: bool,
+        data: &[u8],
         out: &mut impl Output,
-    ) -> Option<u32> {
+    ) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let (version, packet_bytes_max) = (connection.version, connection.packet_bytes_max);
+        let mut buffer = Vec::new();
+        let mut properties = Properties::EMPTY;
+        if version.is_v5() {
+            let terms = connack_terms(opening, data, &self.limits);
+            properties = Properties::write(terms, &mut buffer);
+        }
+        let connack = Connack { session_present, reason: ReasonCode::Success, properties };
+        send_connack(id, &connack, version, packet_bytes_max, out);
+    }
+
+    /// Ends an older connection of the same client [MQTT-3.1.4-3]; the slot of the session that
+    /// goes on, if one does.
+    fn take_over(&mut self, opening: &Opening, out: &mut impl Output) -> Option<u32> {
+        let slot = self.registry.find(&opening.client_id)?;
+        if let Some(old) = self.registry.get(slot).connection {
+            self.counters.takeovers += 1;
+            self.close(old, ReasonCode::SessionTakenOver, out);
+        }
+        let slot = self.registry.find(&opening.client_id)?;
+        if opening.clean_start {
+            self.end_session(slot, out); // [MQTT-3.1.2-4]
+            return None;
+        }
+        Some(slot) // [MQTT-3.1.2-5]
+    }
+
+    /// None when there are too many sessions.
+    fn new_session(&mut self, opening: &Opening) -> Option<u32> {
         if self.registry.len() >= self.share(self.limits.session_count_max) {
             return None;
         }
-        let version = self.connections.get_mut(id)?.version;
-        let persistent = !opening.clean_start;
-        let window = self.limits.inflight_count_max;
-        if persistent {
-            let record = Record::SessionBegun { client_id: &opening.client_id };
+        Some(self.registry.insert(Session::new(&opening.client_id, &opening.agreement)))
+    }
+
+    /// Tells storage once that a session stays.
+    fn record_session(&mut self, slot: u32, out: &mut impl Output) {
+        let resident = self.registry.get_mut(slot);
+        if resident.session.is_persistent() && !resident.is_recorded {
+            resident.is_recorded = true;
+            let record = Record::SessionBegun { client_id: resident.session.client_id() };
             self.commits.persist(&record, out);
         }
-        let session = Session::new(&opening.client_id, persistent, window);
-        Some(self.registry.insert(session, version))
     }
 
     /// This shard's share of a limit that holds for the whole process.
@@ -250,67 +398,155 @@ impl Shard {
     }
 
     /// What follows from the end of a connection, whoever ended it.
-    fn leave(&mut self, now: Time, connection: Connection, out: &mut impl Output) {
+    fn leave(&mut self, connection: Connection, out: &mut impl Output) {
         self.counters.connections -= 1;
         self.counters.connections_closed += 1;
         let Phase::Ready { slot } = connection.phase else { return };
         let resident = self.registry.get_mut(slot);
         resident.connection = None;
+        resident.peer.aliases = None;
+        resident.peer.packet_bytes_max = UNLIMITED;
         resident.session.handle_disconnected();
-        if resident.session.is_persistent() {
-            self.set_expiry(now, slot);
-        } else {
+        if !resident.session.is_persistent() {
             self.end_session(slot, out);
+        } else {
+            self.handle_load(slot, out);
+            self.set_expiry(slot);
+            if let Some(will) = connection.will {
+                self.set_will(slot, will, out);
+            }
+            return;
         }
         if let Some(will) = connection.will {
-            self.counters.wills_published += 1; // [MQTT-3.1.2-8]
-            self.publish(&mut Outgoing::kept(&will), None, out);
+            self.publish_will(&will, out); // [MQTT-3.1.2-8]
         }
     }
 
-    fn set_expiry(&mut self, now: Time, slot: u32) {
-        let limit_s = self.limits.session_expiry_s_max;
-        if limit_s != u32::MAX {
-            let expiry = now + Duration::from_secs(limit_s.into());
+    /// Publishes a will when its delay has passed or its session ends [MQTT-3.1.3-9].
+    fn set_will(&mut self, slot: u32, will: Box<LastWill>, out: &mut impl Output) {
+        if will.delay_s == 0 {
+            return self.publish_will(&will, out);
+        }
+        let due = self.now + Duration::from_secs(will.delay_s.into());
+        self.registry.get_mut(slot).will = Some((due, will));
+        self.watch_will(slot, due);
+    }
+
+    /// Sets a timer unless one fires early enough.
+    fn watch_will(&mut self, slot: u32, due: Time) {
+        let resident = self.registry.get_mut(slot);
+        if resident.will_timer.is_none_or(|set| due < set) {
+            resident.will_timer = Some(due);
+            self.set_timer(due, Timer::Will(self.registry.name(slot)));
+        }
+    }
+
+    /// Sets a timer unless one fires early enough.
+    fn watch_expiry(&mut self, slot: u32, expiry: Time) {
+        let resident = self.registry.get_mut(slot);
+        if resident.expiry_timer.is_none_or(|set| expiry < set) {
+            resident.expiry_timer = Some(expiry);
+            self.set_timer(expiry, Timer::Expiry(self.registry.name(slot)));
+        }
+    }
+
+    fn publish_will(&mut self, will: &LastWill, out: &mut impl Output) {
+        self.counters.wills_published += 1;
+        let publication = will.publication.restamped(will.expiry_interval_s, self.now);
+        self.publish(&mut Outgoing::kept(&publication), None, None, out);
+    }
+
+    fn set_expiry(&mut self, slot: u32) {
+        let interval_s = self.registry.get(slot).session.expiry_interval_s();
+        if interval_s != NEVER {
+            let expiry = self.now + Duration::from_secs(interval_s.into());
             self.registry.get_mut(slot).expiry = Some(expiry);
-            self.timers.insert(expiry, Timer::Expiry(self.registry.name(slot)));
+            self.watch_expiry(slot, expiry);
         }
     }
 
-    fn end_session(&mut self, slot: u32, out: &mut impl Output) {
-        self.with_wire(slot, out, |session, wire| session.handle_ended(wire));
-        for filter in std::mem::take(&mut self.registry.get_mut(slot).filters) {
+    pub(super) fn end_session(&mut self, slot: u32, out: &mut impl Output) {
+        let orphans = self.with_wire(slot, out, |session, wire| session.handle_ended(wire));
+        self.forget_member(slot, out);
+        for filter in self.registry.get_mut(slot).filters.take() {
             self.remove_subscription(slot, &filter, out);
         }
         let resident = self.registry.remove(slot);
-        if resident.session.is_persistent() {
+        if resident.is_recorded {
             let record = Record::SessionEnded { client_id: resident.session.client_id() };
             self.commits.persist(&record, out);
+        }
+        for orphan in orphans {
+            self.reassign(&orphan, out);
+        }
+        if let Some((_, will)) = resident.will {
+            self.publish_will(&will, out); // [MQTT-3.1.3-9]
         }
     }
 }
 
-fn keep_will(will: &Will<'_>) -> Publication {
-    Publication::new(&Publish {
-        dup: false,
-        qos: will.qos,
-        retain: will.retain,
-        topic: will.topic,
-        packet_id: None,
-        properties: will.properties,
-        payload: will.payload,
-    })
+impl LastWill {
+    fn new(will: &Will<'_>) -> Self {
+        let mut kept = Vec::new();
+        let is_kept = |one: &Property<'_>| !matches!(one, Property::WillDelayIntervalS(_));
+        let properties = Properties::write(will.properties.iter().filter(is_kept), &mut kept);
+        let publish = Publish {
+            dup: false,
+            qos: will.qos,
+            retain: will.retain,
+            topic: will.topic,
+            packet_id: None,
+            properties,
+            payload: will.payload,
+        };
+        Self {
+            publication: Publication::new(&publish, Time::START),
+            expiry_interval_s: will.properties.message_expiry_interval_s(),
+            delay_s: will.properties.will_delay_interval_s().unwrap_or(0),
+        }
+    }
+}
+
+/// What a 5.0 client has to know, and nothing that it assumes anyway.
+fn connack_terms<'a>(
+    opening: &'a Opening,
+    data: &'a [u8],
+    limits: &crate::config::Limits,
+) -> Vec<Property<'a>> {
+    let agreement = &opening.agreement;
+    let mut terms = vec![
+        Property::ReceiveMaximum(limits.receive_count_max),
+        Property::MaximumPacketSize(limits.packet_bytes_max as u32),
+        Property::TopicAliasMaximum(limits.topic_alias_count_max),
+    ];
+    if !agreement.may_retain {
+        terms.push(Property::RetainAvailable(0));
+    }
+    if agreement.expiry_interval_s != opening.requested_expiry_s {
+        terms.push(Property::SessionExpiryIntervalS(agreement.expiry_interval_s));
+    }
+    if opening.assigned {
+        terms.push(Property::AssignedClientIdentifier(&opening.client_id)); // [MQTT-3.2.2-16]
+    }
+    if limits.keep_alive_s_max > 0 {
+        terms.push(Property::ServerKeepAliveS(opening.keep_alive_s)); // [MQTT-3.2.2-21]
+    }
+    if let Some(method) = &opening.method {
+        terms.push(Property::AuthenticationMethod(method)); // [MQTT-4.12.0-5]
+        if !data.is_empty() {
+            terms.push(Property::AuthenticationData(data));
+        }
+    }
+    terms
 }
 
 fn send_connack(
     id: ConnectionId,
+    connack: &Connack<'_>,
     version: Version,
-    session_present: bool,
-    reason: ReasonCode,
+    packet_bytes_max: u32,
     out: &mut impl Output,
 ) {
-    // A client of a version that is not spoken yet reads the answer of 3.1.1.
-    let version = if version.is_v5() { Version::V311 } else { version };
-    let connack = Connack { session_present, reason, properties: Properties::EMPTY };
-    out.outbox(id).push_with(|buffer| Packet::Connack(connack).encode(version, buffer));
+    let packet = Packet::Connack(*connack);
+    out.outbox(id).push_with(|buffer| encode_within(&packet, version, packet_bytes_max, buffer));
 }

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use tracing::debug;
 
-use crate::mqtt::{self, Frame, Packet, PacketType, Publish, QoS, ReasonCode, Version};
-use crate::routing::{Placement, ShardId};
-use crate::session::{Ask, KeepAlive, ProtocolError, Publication, Session, Time};
+use crate::mqtt::{self, Connect, Frame, Packet, PacketType, Publish, QoS, ReasonCode, Version};
+use crate::routing::{Placement, ShardId, shared_filter};
+use crate::session::{Ask, KeepAlive, ProtocolError, Session};
 
-use super::connect::Opening;
-use super::wire::Wire;
-use super::{ConnectionId, Output, Receipt, Shard, Timer};
+use super::connect::{LastWill, Opening};
+use super::wire::{UNLIMITED, Wire};
+use super::{ConnectionId, Output, Shard, Timer};
 
 /// Where a connection stands.
 ///
@@ -44,9 +44,15 @@ pub(super) enum Pause {
 pub(super) struct Connection {
     generation: u32,
     pub(super) version: Version,
+    /// The largest packet that the client takes.
+    pub(super) packet_bytes_max: u32,
     pub(super) phase: Phase,
     pub(super) keep_alive: KeepAlive,
-    pub(super) will: Option<Box<Publication>>,
+    pub(super) will: Option<Box<LastWill>>,
+    /// The method of enhanced authentication that the connection was opened with.
+    pub(super) method: Option<Box<str>>,
+    /// It has begun to authenticate again, and was asked something.
+    pub(super) is_challenged: bool,
     pause: Option<Pause>,
     /// Whether a timer that sees whether it still reads is set.
     watched: bool,
@@ -100,55 +106,52 @@ enum Step {
 }
 
 impl Shard {
-    pub(super) fn handle_opened(&mut self, now: Time, id: ConnectionId) {
+    pub(super) fn handle_opened(&mut self, id: ConnectionId) {
         let timeout_s = self.limits.connect_timeout_s;
         let connection = Connection {
             generation: id.generation,
             version: Version::V311,
+            packet_bytes_max: UNLIMITED,
             phase: Phase::AwaitConnect,
-            keep_alive: KeepAlive::new(0, now),
+            keep_alive: KeepAlive::new(0, self.now),
             will: None,
+            method: None,
+            is_challenged: false,
             pause: None,
             watched: false,
             held: Vec::new(),
         };
         self.connections.insert(id, connection);
         self.counters.connections += 1;
-        let deadline = now + Duration::from_secs(timeout_s.into());
-        self.timers.insert(deadline, Timer::Connect(id));
+        let deadline = self.now + Duration::from_secs(timeout_s.into());
+        self.set_timer(deadline, Timer::Connect(id));
     }
 
-    pub(super) fn handle_bytes(
-        &mut self,
-        now: Time,
-        id: ConnectionId,
-        bytes: &[u8],
-        out: &mut impl Output,
-    ) {
+    pub(super) fn handle_bytes(&mut self, id: ConnectionId, bytes: &[u8], out: &mut impl Output) {
         self.counters.bytes_received += bytes.len() as u64;
         let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.keep_alive.handle_bytes(now);
+        connection.keep_alive.handle_bytes(self.now);
         if connection.pause.is_some() {
             connection.held.extend_from_slice(bytes);
             return;
         }
         if connection.held.is_empty() {
-            let used = self.handle_packets(now, id, bytes, out);
+            let used = self.handle_packets(id, bytes, out);
             self.hold(id, &bytes[used..]);
         } else {
             connection.held.extend_from_slice(bytes);
-            self.handle_held(now, id, out);
+            self.handle_held(id, out);
         }
     }
 
     /// Reads a connection again that was paused.
-    pub(super) fn resume(&mut self, now: Time, id: ConnectionId, out: &mut impl Output) {
+    pub(super) fn resume(&mut self, id: ConnectionId, out: &mut impl Output) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.pause.take().is_none() {
             return;
         }
         out.pause(id, false);
-        self.handle_held(now, id, out);
+        self.handle_held(id, out);
     }
 
     /// Stops reading a connection; the bytes that are not handled yet stay with it.
@@ -158,7 +161,7 @@ impl Shard {
         out.pause(id, true);
         match pause {
             Pause::Link(peer) => self.links.wait(peer, id),
-            Pause::Outbox => out.outbox(id).want_drained(),
+            Pause::Outbox => out.outbox(id).want_drained(self.limits.outbox_bytes_max / 2),
             Pause::Receipts | Pause::Authentication => {}
         }
         if pause != Pause::Authentication {
@@ -173,10 +176,10 @@ impl Shard {
         }
     }
 
-    pub(super) fn handle_blocked(&mut self, now: Time, id: ConnectionId, out: &mut impl Output) {
+    pub(super) fn handle_blocked(&mut self, id: ConnectionId, out: &mut impl Output) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if !std::mem::replace(&mut connection.watched, true) {
-            self.watch(now, id, out);
+            self.watch(id, out);
         }
     }
 
@@ -184,76 +187,67 @@ impl Shard {
         self.unpause(id, Pause::Outbox);
         if let Some(slot) = self.slot(id) {
             self.with_wire(slot, out, |session, wire| session.handle_room(wire));
+            self.handle_load(slot, out);
             self.replay_later(slot);
         }
     }
 
     /// A connection that is still not a client's when its time is up is closed.
-    pub(super) fn handle_connect_timeout(
-        &mut self,
-        now: Time,
-        id: ConnectionId,
-        out: &mut impl Output,
-    ) {
+    pub(super) fn handle_connect_timeout(&mut self, id: ConnectionId, out: &mut impl Output) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if !matches!(connection.phase, Phase::Ready { .. }) {
             debug!(%id, "closed: no CONNECT in time");
-            self.close(now, id, ReasonCode::MaximumConnectTime, out);
+            self.close(id, ReasonCode::MaximumConnectTime, out);
         }
     }
 
     /// The client may have been silent for longer than its keep-alive allows.
-    pub(super) fn handle_silence(&mut self, now: Time, id: ConnectionId, out: &mut impl Output) {
+    pub(super) fn handle_silence(&mut self, id: ConnectionId, out: &mut impl Output) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         if connection.pause.is_some() {
-            connection.keep_alive.handle_bytes(now); // It was not heard because it was not read.
+            // It was not heard because it was not read.
+            connection.keep_alive.handle_bytes(self.now);
         }
         let Some(deadline) = connection.keep_alive.deadline() else { return };
-        if deadline > now {
-            return self.timers.insert(deadline, Timer::Silence(id));
+        if deadline > self.now {
+            return self.set_timer(deadline, Timer::Silence(id));
         }
         debug!(%id, "closed: silent for one and a half times its keep-alive");
         self.counters.keep_alive_timeouts += 1;
-        self.close(now, id, ReasonCode::KeepAliveTimeout, out); // [MQTT-3.1.2-24]
+        self.close(id, ReasonCode::KeepAliveTimeout, out); // [MQTT-3.1.2-24]
     }
 
     /// A client that has not read one byte for the whole time is closed.
-    pub(super) fn handle_stall(
-        &mut self,
-        now: Time,
-        id: ConnectionId,
-        written: u64,
-        out: &mut impl Output,
-    ) {
+    pub(super) fn handle_stall(&mut self, id: ConnectionId, written: u64, out: &mut impl Output) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let outbox = out.outbox(id);
         if outbox.is_empty() {
             connection.watched = false;
         } else if outbox.written() != written {
-            self.watch(now, id, out);
+            self.watch(id, out);
         } else {
             self.counters.slow_consumers_closed += 1;
             debug!(%id, "closed: the client does not read");
-            self.close(now, id, ReasonCode::QuotaExceeded, out);
+            self.close(id, ReasonCode::QuotaExceeded, out);
         }
     }
 
-    fn watch(&mut self, now: Time, id: ConnectionId, out: &mut impl Output) {
-        let deadline = now + Duration::from_secs(self.limits.slow_consumer_timeout_s.into());
-        self.timers.insert(deadline, Timer::Stall(id, out.outbox(id).written()));
+    fn watch(&mut self, id: ConnectionId, out: &mut impl Output) {
+        let deadline = self.now + Duration::from_secs(self.limits.slow_consumer_timeout_s.into());
+        self.set_timer(deadline, Timer::Stall(id, out.outbox(id).written()));
     }
 
-    fn slot(&mut self, id: ConnectionId) -> Option<u32> {
+    pub(super) fn slot(&mut self, id: ConnectionId) -> Option<u32> {
         match self.connections.get_mut(id)?.phase {
             Phase::Ready { slot } => Some(slot),
             _ => None,
         }
     }
 
-    fn handle_held(&mut self, now: Time, id: ConnectionId, out: &mut impl Output) {
+    fn handle_held(&mut self, id: ConnectionId, out: &mut impl Output) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let mut held = std::mem::take(&mut connection.held);
-        let used = self.handle_packets(now, id, &held, out);
+        let used = self.handle_packets(id, &held, out);
         held.drain(..used);
         let Some(connection) = self.connections.get_mut(id) else { return };
         if !held.is_empty() {
@@ -270,18 +264,12 @@ impl Shard {
     }
 
     /// Handles whole packets; how many bytes were used.
-    fn handle_packets(
-        &mut self,
-        now: Time,
-        id: ConnectionId,
-        bytes: &[u8],
-        out: &mut impl Output,
-    ) -> usize {
+    fn handle_packets(&mut self, id: ConnectionId, bytes: &[u8], out: &mut impl Output) -> usize {
         let mut used = 0;
         while used < bytes.len() {
             let step = match mqtt::split(&bytes[used..], self.limits.packet_bytes_max) {
                 Ok(None) => break,
-                Ok(Some((frame, length))) => match self.handle_frame(now, id, frame, out) {
+                Ok(Some((frame, length))) => match self.handle_frame(id, frame, out) {
                     Ok(Step::Taken) => {
                         used += length;
                         continue;
@@ -294,7 +282,7 @@ impl Shard {
                 Ok(Step::Refused) => break,
                 Ok(_) => return bytes.len(),
                 Err(error) => {
-                    self.handle_protocol_error(now, id, &error, out);
+                    self.handle_protocol_error(id, &error, out);
                     return bytes.len();
                 }
             }
@@ -304,27 +292,37 @@ impl Shard {
 
     fn handle_frame(
         &mut self,
-        now: Time,
         id: ConnectionId,
         frame: Frame<'_>,
         out: &mut impl Output,
     ) -> Result<Step, ProtocolError> {
         let Some(connection) = self.connections.get_mut(id) else { return Ok(Step::Closed) };
+        if connection.pause.is_some() {
+            return Ok(Step::Refused); // The packet before has to be answered first.
+        }
         match connection.phase {
             Phase::AwaitConnect if frame.kind != PacketType::Connect => {
                 Err(ProtocolError::NotConnect) // [MQTT-3.1.0-1]
             }
             Phase::AwaitConnect => {
+                connection.version = refusing_version(frame);
                 let Packet::Connect(connect) = Packet::decode(frame, Version::V311)? else {
                     return Err(ProtocolError::NotConnect);
                 };
-                self.handle_connect(now, id, &connect, out);
+                self.handle_connect(id, &connect, out);
                 Ok(self.step_after(id))
             }
-            Phase::Authenticating(_) => Ok(Step::Refused),
+            Phase::Authenticating(_) => {
+                match Packet::decode(frame, connection.version)? {
+                    Packet::Auth(auth) => self.handle_auth(id, &auth, out)?,
+                    Packet::Disconnect(_) => self.close_silently(id, out), // [MQTT-3.1.2-30]
+                    _ => return Err(ProtocolError::UnexpectedPacket),
+                }
+                Ok(self.step_after(id))
+            }
             Phase::Ready { slot } => {
                 let packet = Packet::decode(frame, connection.version)?;
-                self.handle_packet(now, id, slot, packet, out)
+                self.handle_packet(id, slot, packet, out)
             }
         }
     }
@@ -335,7 +333,6 @@ impl Shard {
 
     fn handle_packet(
         &mut self,
-        now: Time,
         id: ConnectionId,
         slot: u32,
         packet: Packet<'_>,
@@ -345,25 +342,24 @@ impl Shard {
             self.pause(id, pause, out);
             return Ok(Step::Refused);
         }
-        let settles = matches!(packet, Packet::Puback(_) | Packet::Pubcomp(_));
+        let settles = matches!(packet, Packet::Puback(_) | Packet::Pubcomp(_) | Packet::Pubrec(_));
         let ask = self.with_wire(slot, out, |session, wire| session.handle_packet(packet, wire))?;
         match ask {
-            Ask::Nothing if settles => self.replay_later(slot),
-            Ask::Nothing => {}
-            Ask::Publish(publish, sequence) => {
-                self.count_publish(&publish);
-                let session = self.registry.name(slot);
-                let receipt = sequence.map(|sequence| Receipt { home: self.id, session, sequence });
-                self.handle_publish(publish, receipt, out);
+            Ask::Nothing if settles => {
+                self.handle_load(slot, out);
+                self.replay_later(slot);
             }
+            Ask::Nothing => {}
+            Ask::Publish(incoming, sequence) => self.handle_publish(slot, incoming, sequence, out),
             Ask::Subscribe(subscribe) => self.handle_subscribe(slot, &subscribe, out),
             Ask::Unsubscribe(unsubscribe) => self.handle_unsubscribe(slot, &unsubscribe, out),
-            Ask::Disconnect => {
-                self.handle_disconnect(now, id, out);
+            Ask::Disconnect(disconnect) => {
+                self.handle_disconnect(id, slot, &disconnect, out)?;
                 return Ok(Step::Closed);
             }
+            Ask::Authenticate(auth) => self.handle_auth(id, &auth, out)?,
         }
-        Ok(Step::Taken)
+        Ok(self.step_after(id))
     }
 
     /// What has to change before this packet can be handled.
@@ -385,20 +381,24 @@ impl Shard {
     }
 
     fn pause_before_publish(&self, slot: u32, publish: &Publish<'_>) -> Option<Pause> {
-        let pending = self.registry.get(slot).session.pending_count();
-        if publish.qos > QoS::AtMostOnce && pending >= self.limits.receive_count_max.into() {
+        let resident = self.registry.get(slot);
+        let pending = resident.session.pending_count();
+        let max = usize::from(self.limits.receive_count_max);
+        // A 5.0 client was told the limit, and breaks the protocol when it goes beyond it: that is
+        // not put off.
+        let is_error = resident.peer.version.is_v5() && resident.session.unsettled_count() >= max;
+        if publish.qos > QoS::AtMostOnce && pending >= max && !is_error {
             return Some(Pause::Receipts);
         }
+        if publish.topic.is_empty() {
+            // Whatever its alias stands for.
+            return self.links.first_to_wait_for().map(Pause::Link);
+        }
         let owner = self.partition.owner(publish.topic.as_str());
-        (owner != self.id && self.links.must_wait(owner)).then_some(Pause::Link(owner))
-    }
-
-    fn count_publish(&mut self, publish: &Publish<'_>) {
-        *match publish.qos {
-            QoS::AtMostOnce => &mut self.counters.publishes_received_qos0,
-            QoS::AtLeastOnce => &mut self.counters.publishes_received_qos1,
-            QoS::ExactlyOnce => &mut self.counters.publishes_received_qos2,
-        } += 1;
+        if owner == self.id {
+            return self.links.behind().map(Pause::Link); // Deliveries to other homes wait there.
+        }
+        self.links.must_wait(owner).then_some(Pause::Link(owner))
     }
 
     /// Lends a session together with the way to its client.
@@ -412,20 +412,41 @@ impl Shard {
         let mut wire = Wire {
             outbox: resident.connection.map(|connection| out.outbox(connection)),
             outbox_bytes_max: self.limits.outbox_bytes_max,
-            version: resident.version,
+            peer: &mut resident.peer,
             counters: &mut self.counters,
-            layouts: None,
+            layouts: &mut self.layouts,
+            is_fan_out: false,
+            now: self.now,
         };
         use_them(&mut resident.session, &mut wire)
     }
 
-    /// The shards that have to know a filter: all but this one, or one, or none.
+    /// Whether this shard owns topics that a filter matches.
+    pub(super) fn owns(&self, filter: &str) -> bool {
+        match self.partition.placement(plain_filter(filter)) {
+            Placement::One(owner) => owner == self.id,
+            Placement::Every => true,
+        }
+    }
+
+    /// The other shards that own topics that a filter matches.
     pub(super) fn owners(&self, filter: &str) -> impl Iterator<Item = ShardId> + use<> {
-        let owners = match self.partition.placement(filter) {
+        let owners = match self.partition.placement(plain_filter(filter)) {
             Placement::One(owner) => owner.index()..owner.index() + 1,
             Placement::Every => 0..self.partition.shard_count(),
         };
         let own = self.id;
         owners.map(ShardId::from_index).filter(move |owner| *owner != own)
     }
+}
+
+/// What a filter matches, without the group that shares it.
+fn plain_filter(filter: &str) -> &str {
+    shared_filter(filter).unwrap_or(filter)
+}
+
+/// In which version's words a CONNECT is refused, should it not be valid: in those of 3.1.1 if its
+/// version is none that is known.
+fn refusing_version(frame: Frame<'_>) -> Version {
+    Connect::version_of(frame).unwrap_or(Version::V311)
 }

@@ -1,25 +1,33 @@
-//! At the home: who of this shard's sessions gets a publish, and at which QoS.
+//! At the home: who of this shard's sessions gets a publish, and on which terms.
 
+use std::cmp::Reverse;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use ahash::AHashMap;
 
 use crate::mqtt::QoS;
-use crate::session::Outgoing;
+use crate::session::{Extras, Outgoing, Terms};
 use crate::storage::Record;
 
+use super::message::Origin;
+use super::subscribe::Subscribed;
 use super::wire::Wire;
-use super::{Output, Shard, Targets};
+use super::{Output, SessionRef, Shard, Targets};
 
 /// How many topics are remembered with their subscribers.
 const ROUTE_COUNT_MAX: usize = 16 * 1024;
 
 /// One session that gets one copy of a publish, whatever number of its filters match.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Target {
     slot: u32,
-    /// The highest QoS of the filters that match [MQTT-3.3.5-1].
+    /// The highest QoS of the filters that match [MQTT-3.3.4-2].
     qos: QoS,
+    retain_as_published: bool,
+    /// One of the filters does not want what the session itself publishes.
+    is_particular: bool,
+    extras: Option<Rc<Extras>>,
 }
 
 /// Topics and who gets them, worked out at the first publish after a change of subscriptions.
@@ -32,30 +40,92 @@ pub(super) struct Routes {
 
 impl Shard {
     /// Gives a publish to every session here that wants it; false when none does.
-    pub(super) fn deliver(&mut self, outgoing: &mut Outgoing<'_>, out: &mut impl Output) -> bool {
-        let targets = self.targets(outgoing.view().topic.as_str());
+    pub(super) fn deliver(
+        &mut self,
+        outgoing: &mut Outgoing<'_>,
+        origin: Option<Origin>,
+        out: &mut impl Output,
+    ) -> bool {
+        let topic = outgoing.view().topic.as_str();
+        let targets = self.targets(topic);
+        let at_home = origin.filter(|origin| origin.home == self.id);
+        let publisher = at_home.and_then(|origin| self.registry.resolve(origin.session));
         self.layouts.clear();
         for target in targets.iter() {
-            self.deliver_to(*target, outgoing, out);
+            if target.is_particular && publisher == Some(target.slot) {
+                self.deliver_to_publisher(target.slot, outgoing, out);
+            } else {
+                self.deliver_to(target, outgoing, out);
+            }
         }
         !targets.is_empty()
     }
 
-    fn deliver_to(&mut self, target: Target, outgoing: &mut Outgoing<'_>, out: &mut impl Output) {
+    /// Gives a publish to the session that a shared subscription has chosen, or back if that has
+    /// ended.
+    pub(super) fn deliver_shared(
+        &mut self,
+        outgoing: &mut Outgoing<'_>,
+        session: SessionRef,
+        group: Arc<str>,
+        out: &mut impl Output,
+    ) {
+        self.layouts.clear();
+        let subscribed = self.registry.resolve(session).and_then(|slot| {
+            let terms = self.shares.get(&*group)?.iter().find(|(member, _)| *member == slot)?.1;
+            Some((slot, terms))
+        });
+        let Some((slot, subscribed)) = subscribed else {
+            return self.send_back(outgoing.keep(), group, out);
+        };
+        let mut target = Target::new(slot, &subscribed);
+        Rc::make_mut(target.extras.get_or_insert_default()).share = Some(group);
+        self.deliver_to(&target, outgoing, out);
+        self.handle_load(slot, out);
+    }
+
+    fn deliver_to(&mut self, target: &Target, outgoing: &mut Outgoing<'_>, out: &mut impl Output) {
         let resident = self.registry.get_mut(target.slot);
-        let qos = target.qos.min(outgoing.view().qos); // [MQTT-3.8.4-6]
+        let terms = Terms {
+            qos: target.qos.min(outgoing.view().qos), // [MQTT-3.8.4-8]
+            // Sent because of a subscription that was there before [MQTT-3.3.1-12],
+            // [MQTT-3.3.1-13].
+            retain: target.retain_as_published && outgoing.view().retain,
+            extras: target.extras.clone(),
+        };
         let mut wire = Wire {
             outbox: resident.connection.map(|connection| out.outbox(connection)),
             outbox_bytes_max: self.limits.outbox_bytes_max,
-            version: resident.version,
+            peer: &mut resident.peer,
             counters: &mut self.counters,
-            layouts: Some(&mut self.layouts),
+            layouts: &mut self.layouts,
+            is_fan_out: true,
+            now: self.now,
         };
-        // Not retained: sent because of a subscription that was there before [MQTT-3.3.1-9].
-        resident.session.handle_delivery(outgoing, qos, false, &self.limits, &mut wire);
-        if qos > QoS::AtMostOnce && resident.session.is_persistent() {
-            let (client_id, publish) = (resident.session.client_id(), outgoing.view());
+        resident.session.handle_delivery(outgoing, &terms, &self.limits, &mut wire);
+        if terms.qos > QoS::AtMostOnce && resident.session.is_persistent() {
+            let (client_id, publish, qos) =
+                (resident.session.client_id(), outgoing.view(), terms.qos);
             self.commits.persist(&Record::Held { client_id, publish, qos }, out);
+        }
+    }
+
+    /// The publisher itself subscribes, and one of its filters says no local [MQTT-3.8.3-3].
+    fn deliver_to_publisher(
+        &mut self,
+        slot: u32,
+        outgoing: &mut Outgoing<'_>,
+        out: &mut impl Output,
+    ) {
+        let mut found = Vec::new();
+        let topic = outgoing.view().topic.as_str();
+        self.subscriptions.for_each_match(topic, &mut |other, subscribed: &Subscribed| {
+            if other == slot && !subscribed.no_local {
+                found.push((slot, *subscribed));
+            }
+        });
+        for target in merge(found) {
+            self.deliver_to(&target, outgoing, out);
         }
     }
 
@@ -69,18 +139,51 @@ impl Shard {
         if let Some(targets) = self.routes.targets.get(topic) {
             return Rc::clone(targets);
         }
-        let targets = self.match_targets(topic);
+        let mut found = Vec::new();
+        self.subscriptions.for_each_match(topic, &mut |slot, subscribed: &Subscribed| {
+            found.push((slot, *subscribed));
+        });
+        let targets: Targets = merge(found).into();
         self.routes.targets.insert(topic.into(), Rc::clone(&targets));
         targets
     }
+}
 
-    fn match_targets(&self, topic: &str) -> Targets {
-        let mut targets = Vec::new();
-        self.subscriptions.for_each_match(topic, &mut |slot, subscribed| {
-            targets.push(Target { slot, qos: subscribed.qos });
-        });
-        targets.sort_unstable_by_key(|target| (target.slot, std::cmp::Reverse(target.qos)));
-        targets.dedup_by_key(|target| target.slot);
-        targets.into()
+impl Target {
+    fn new(slot: u32, subscribed: &Subscribed) -> Self {
+        let mut target = Self {
+            slot,
+            qos: subscribed.qos,
+            retain_as_published: subscribed.retain_as_published,
+            is_particular: subscribed.no_local,
+            extras: None,
+        };
+        target.identify(subscribed);
+        target
     }
+
+    /// One copy carries the identifiers of all subscriptions that match [MQTT-3.3.4-3].
+    fn identify(&mut self, subscribed: &Subscribed) {
+        if let Some(id) = subscribed.id {
+            let extras = Rc::make_mut(self.extras.get_or_insert_default());
+            extras.subscription_ids.push(id.get());
+        }
+    }
+}
+
+/// One target for each session, the highest QoS first among its filters.
+fn merge(mut found: Vec<(u32, Subscribed)>) -> Vec<Target> {
+    found.sort_unstable_by_key(|(slot, subscribed)| (*slot, Reverse(subscribed.qos)));
+    let mut targets: Vec<Target> = Vec::with_capacity(found.len());
+    for (slot, subscribed) in &found {
+        match targets.last_mut().filter(|target| target.slot == *slot) {
+            None => targets.push(Target::new(*slot, subscribed)),
+            Some(target) => {
+                target.retain_as_published |= subscribed.retain_as_published;
+                target.is_particular |= subscribed.no_local;
+                target.identify(subscribed);
+            }
+        }
+    }
+    targets
 }

@@ -1,5 +1,9 @@
 //! What shards say to each other: plain data on a bounded channel for each ordered pair.
 
+use std::sync::Arc;
+
+use crate::mqtt::ReasonCode;
+pub(super) use crate::routing::Load;
 use crate::routing::ShardId;
 use crate::session::{Publication, Sequence};
 
@@ -10,12 +14,20 @@ pub struct SessionRef {
     pub(super) generation: u32,
 }
 
+/// Who published: a session and its home.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Origin {
+    pub(super) home: ShardId,
+    pub(super) session: SessionRef,
+}
+
 /// A publish that waits to be acknowledged: where, for whom, and which one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Receipt {
-    pub(super) home: ShardId,
-    pub(super) session: SessionRef,
+    pub(super) origin: Origin,
     pub(super) sequence: Sequence,
+    /// The publisher can be told that its publish was refused (5.0).
+    pub(super) is_told: bool,
 }
 
 /// A SUBSCRIBE that waits until every owner knows its filters.
@@ -40,6 +52,8 @@ pub enum Message {
     Publish {
         /// What.
         publication: Publication,
+        /// From whom, unless it is a will.
+        origin: Option<Origin>,
         /// Who waits for it (nobody at QoS 0).
         receipt: Option<Receipt>,
     },
@@ -52,8 +66,28 @@ pub enum Message {
     Deliver {
         /// What.
         publication: Publication,
+        /// From whom, unless it is a will.
+        origin: Option<Origin>,
         /// Who waits for it (nobody at QoS 0).
         receipt: Option<Receipt>,
+    },
+    /// Owner to the home of the member of a shared subscription that was chosen.
+    DeliverShared {
+        /// What.
+        publication: Publication,
+        /// Who waits for it (nobody at QoS 0).
+        receipt: Option<Receipt>,
+        /// Who was chosen.
+        session: SessionRef,
+        /// For which `$share/group/filter`.
+        group: Arc<str>,
+    },
+    /// Home to owner: the member has gone for good without this; choose another.
+    Reassign {
+        /// What.
+        publication: Publication,
+        /// Of which `$share/group/filter`.
+        group: Arc<str>,
     },
     /// Owner to publisher's home: this many homes were matched.
     Counted {
@@ -61,16 +95,18 @@ pub enum Message {
         receipt: Receipt,
         /// How many will answer [`Message::Accepted`].
         homes: u32,
+        /// What the publish is acknowledged with.
+        reason: ReasonCode,
     },
     /// Subscriber's home to publisher's home: held for all of my sessions.
     Accepted {
         /// Which publish.
         receipt: Receipt,
     },
-    /// Subscriber's home to owner: send me what matches this filter; answer [`Message::Placed`].
+    /// Subscriber's home to owner: send me what matches these; answer [`Message::Placed`].
     Interest {
-        /// Without `$share` prefix.
-        filter: Box<str>,
+        /// None of them shared.
+        filters: Vec<Box<str>>,
         /// Who waits.
         ticket: Ticket,
     },
@@ -83,6 +119,31 @@ pub enum Message {
     NoInterest {
         /// Without `$share` prefix.
         filter: Box<str>,
+    },
+    /// Subscriber's home to owner: a member of a shared subscription; answer [`Message::Placed`].
+    Join {
+        /// `$share/group/filter`.
+        group: Box<str>,
+        /// Who.
+        session: SessionRef,
+        /// How loaded it is.
+        load: Load,
+        /// Who waits.
+        ticket: Ticket,
+    },
+    /// Subscriber's home to owner: no member any more.
+    Leave {
+        /// `$share/group/filter`.
+        group: Box<str>,
+        /// Who.
+        session: SessionRef,
+    },
+    /// Subscriber's home to every owner: the load of a member has changed.
+    Loaded {
+        /// Who.
+        session: SessionRef,
+        /// How loaded it is; none if it is gone for good.
+        load: Option<Load>,
     },
     /// Subscriber's home to owner: the next retained messages, please.
     Replay(ReplayRequest),

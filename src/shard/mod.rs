@@ -5,10 +5,12 @@
 //! [`Output`], and time is an argument: N shards run in one thread of a test as they run on N
 //! cores.
 
+mod authenticate;
 mod commit;
 mod connect;
 mod connection;
 mod deliver;
+mod filters;
 mod links;
 mod message;
 mod outbox;
@@ -16,6 +18,7 @@ mod output;
 mod publish;
 mod registry;
 mod replay;
+mod share;
 mod subscribe;
 mod timer;
 mod wire;
@@ -24,6 +27,7 @@ pub use message::{Message, Receipt, ReplayRequest, SessionRef, Ticket};
 pub use outbox::Outbox;
 pub use output::{ConnectionId, Full, Output};
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use ahash::{AHashMap, RandomState};
@@ -32,7 +36,7 @@ use crate::auth::Verdict;
 use crate::config::Limits;
 use crate::metrics::Counters;
 use crate::mqtt::ReasonCode;
-use crate::routing::{Interest, Partition, Retained, ShardId, Subscriptions};
+use crate::routing::{Chosen, Groups, Interest, Partition, Retained, ShardId, Subscriptions};
 use crate::session::{Publication, Time};
 use crate::storage::Token;
 
@@ -105,8 +109,11 @@ pub enum Input<'a> {
     Shutdown,
 }
 
+/// Timers that are kept without a look at whether anybody waits for them.
+const TIMER_SWEEP_COUNT_MIN: usize = 64 * 1024;
+
 /// What a timer is about; who is woken looks whether it is still true.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Timer {
     /// CONNECT may not have come in time.
     Connect(ConnectionId),
@@ -116,6 +123,12 @@ enum Timer {
     Stall(ConnectionId, u64),
     /// An offline session may be over.
     Expiry(SessionRef),
+    /// The will of an offline session may be due.
+    Will(SessionRef),
+    /// The retained message of a topic may have expired.
+    Retained(Box<str>),
+    /// Retained messages are still to be sent.
+    Replays,
 }
 
 /// Retained messages and subscriptions, sessions and their connections: one core's share.
@@ -124,18 +137,27 @@ pub struct Shard {
     partition: Partition,
     limits: Limits,
     counters: Counters,
+    /// The time of the input that is being handled.
+    now: Time,
 
     connections: Connections,
     registry: Registry,
     timers: Timers<Timer>,
+    /// With so many timers, those that nobody waits for any more are given up.
+    timer_sweep_count: usize,
+    /// Topics with a timer for their retained message, and when it fires.
+    retained_timers: AHashMap<Box<str>, Time>,
     commits: Commits,
     /// Client identifiers made up so far.
     assigned_count: u64,
 
     links: Links,
     interest: Interest,
+    groups: Groups<SessionRef>,
     retained: Retained<Publication>,
     subscriptions: Subscriptions<u32, Subscribed>,
+    /// Members here of shared subscriptions, by `$share/group/filter`.
+    shares: AHashMap<Box<str>, Vec<(u32, Subscribed)>>,
     placing: AHashMap<Ticket, Placing>,
     next_ticket: u64,
 
@@ -144,7 +166,7 @@ pub struct Shard {
     /// Connections to be read again before `handle` returns.
     ready: Vec<ConnectionId>,
     /// Replays to go on with before `handle` returns.
-    replaying: Vec<SessionRef>,
+    replaying: VecDeque<SessionRef>,
 }
 
 impl Shard {
@@ -158,42 +180,48 @@ impl Shard {
             partition,
             limits,
             counters: Counters::default(),
+            now: Time::START,
             connections: Connections::default(),
             registry: Registry::new(hasher),
             timers: Timers::default(),
+            timer_sweep_count: TIMER_SWEEP_COUNT_MIN,
+            retained_timers: AHashMap::default(),
             commits: Commits::default(),
             assigned_count: 0,
             links: Links::new(shard_count),
             interest: Interest::default(),
+            groups: Groups::default(),
             retained: Retained::default(),
             subscriptions: Subscriptions::default(),
+            shares: AHashMap::default(),
             placing: AHashMap::default(),
             next_ticket: 0,
             routes: Routes::default(),
             layouts: Layouts::default(),
             ready: Vec::new(),
-            replaying: Vec::new(),
+            replaying: VecDeque::new(),
         }
     }
 
     /// Takes one input; all that follows from it has happened when this returns.
     pub fn handle(&mut self, now: Time, input: Input<'_>, out: &mut impl Output) {
+        self.now = now;
         match input {
-            Input::Opened { connection } => self.handle_opened(now, connection),
-            Input::Bytes { connection, bytes } => self.handle_bytes(now, connection, bytes, out),
-            Input::Closed { connection } => self.handle_closed(now, connection, out),
-            Input::Blocked { connection } => self.handle_blocked(now, connection, out),
+            Input::Opened { connection } => self.handle_opened(connection),
+            Input::Bytes { connection, bytes } => self.handle_bytes(connection, bytes, out),
+            Input::Closed { connection } => self.handle_closed(connection, out),
+            Input::Blocked { connection } => self.handle_blocked(connection, out),
             Input::Drained { connection } => self.handle_drained(connection, out),
             Input::Message { from, message } => self.handle_message(from, message, out),
             Input::Room { to } => self.links.handle_room(to, &mut self.ready, out),
             Input::Persisted { token } => self.handle_persisted(token, out),
             Input::Authenticated { connection, verdict } => {
-                self.handle_authenticated(now, connection, verdict, out);
+                self.handle_authenticated(connection, verdict, out);
             }
-            Input::Timeout => self.handle_timeout(now, out),
-            Input::Shutdown => self.handle_shutdown(now, out),
+            Input::Timeout => self.handle_timeout(out),
+            Input::Shutdown => self.handle_shutdown(out),
         }
-        self.go_on(now, out);
+        self.go_on(out);
     }
 
     /// When [`Input::Timeout`] is due next.
@@ -232,21 +260,36 @@ impl Shard {
 
     fn handle_message(&mut self, from: ShardId, message: Message, out: &mut impl Output) {
         match message {
-            Message::Publish { publication, receipt } => {
-                self.handle_remote_publish(from, &publication, receipt, out);
+            Message::Publish { publication, origin, receipt } => {
+                self.handle_remote_publish(from, &publication, origin, receipt, out);
             }
             Message::Credit { units } => self.links.handle_credit(from, units, &mut self.ready),
-            Message::Deliver { publication, receipt } => {
-                self.handle_deliver(&publication, receipt, out);
+            Message::Deliver { publication, origin, receipt } => {
+                self.handle_deliver(&publication, origin, receipt, out);
             }
-            Message::Counted { receipt, homes } => self.handle_counted(receipt, homes, out),
+            Message::DeliverShared { publication, receipt, session, group } => {
+                let chosen = Chosen { home: self.id, member: session, group };
+                self.handle_deliver_shared(&publication, receipt, chosen, out);
+            }
+            Message::Reassign { publication, group } => {
+                self.handle_reassign(&publication, &group, out);
+            }
+            Message::Counted { receipt, homes, reason } => {
+                self.handle_counted(receipt, homes, reason, out);
+            }
             Message::Accepted { receipt } => self.handle_accepted(receipt, out),
-            Message::Interest { filter, ticket } => {
-                self.handle_interest(from, &filter, ticket, out)
+            Message::Interest { filters, ticket } => {
+                self.handle_interest(from, &filters, ticket, out);
             }
             Message::NoInterest { filter } => {
                 self.interest.remove(&filter, from);
             }
+            Message::Join { group, session, load, ticket } => {
+                self.groups.join(&group, from, session, load);
+                self.send(from, Message::Placed { ticket }, out);
+            }
+            Message::Leave { group, session } => self.groups.leave(&group, from, session),
+            Message::Loaded { session, load } => self.handle_loaded(from, session, load),
             Message::Placed { ticket } => self.handle_placed(ticket, out),
             Message::Replay(request) => self.handle_replay(from, request, out),
             Message::Replayed { session, replay, publications, after } => {
@@ -256,37 +299,51 @@ impl Shard {
     }
 
     /// Work that other work made possible: done here so that no rule calls itself.
-    fn go_on(&mut self, now: Time, out: &mut impl Output) {
-        loop {
-            if let Some(connection) = self.ready.pop() {
-                self.resume(now, connection, out);
-            } else if let Some(session) = self.replaying.pop() {
-                self.go_on_replaying(session, out);
-            } else {
-                return;
-            }
+    fn go_on(&mut self, out: &mut impl Output) {
+        while let Some(connection) = self.ready.pop() {
+            self.resume(connection, out);
         }
+        self.go_on_replaying(out);
     }
 
-    fn handle_timeout(&mut self, now: Time, out: &mut impl Output) {
+    /// Sets a timer; now and then those that nobody waits for any more are given up.
+    fn set_timer(&mut self, deadline: Time, timer: Timer) {
+        if self.timers.len() >= self.timer_sweep_count {
+            let (connections, registry) = (&mut self.connections, &self.registry);
+            self.timers.retain(|timer| match timer {
+                Timer::Connect(id) | Timer::Silence(id) | Timer::Stall(id, _) => {
+                    connections.get_mut(*id).is_some()
+                }
+                Timer::Expiry(name) | Timer::Will(name) => registry.resolve(*name).is_some(),
+                Timer::Retained(_) | Timer::Replays => true,
+            });
+            self.timer_sweep_count = (2 * self.timers.len()).max(TIMER_SWEEP_COUNT_MIN);
+        }
+        self.timers.insert(deadline, timer);
+    }
+
+    fn handle_timeout(&mut self, out: &mut impl Output) {
         let mut fired = Vec::new();
-        self.timers.advance(now, &mut fired);
+        self.timers.advance(self.now, &mut fired);
         for timer in fired {
             match timer {
-                Timer::Connect(connection) => self.handle_connect_timeout(now, connection, out),
-                Timer::Silence(connection) => self.handle_silence(now, connection, out),
+                Timer::Connect(connection) => self.handle_connect_timeout(connection, out),
+                Timer::Silence(connection) => self.handle_silence(connection, out),
                 Timer::Stall(connection, written) => {
-                    self.handle_stall(now, connection, written, out);
+                    self.handle_stall(connection, written, out);
                 }
-                Timer::Expiry(session) => self.handle_expiry(now, session, out),
+                Timer::Expiry(session) => self.handle_expiry(session, out),
+                Timer::Will(session) => self.handle_will_delay(session, out),
+                Timer::Retained(topic) => self.handle_retained_expiry(&topic),
+                Timer::Replays => {} // They go on after every input.
             }
         }
     }
 
-    fn handle_shutdown(&mut self, now: Time, out: &mut impl Output) {
+    fn handle_shutdown(&mut self, out: &mut impl Output) {
         for connection in self.connections.ids() {
             self.void_will(connection); // Put off until a restart, which never comes in memory.
-            self.close(now, connection, ReasonCode::ServerShuttingDown, out);
+            self.close(connection, ReasonCode::ServerShuttingDown, out);
         }
     }
 }

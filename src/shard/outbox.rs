@@ -10,6 +10,9 @@ use bytes::{Buf, Bytes};
 /// A first allocation that holds a handful of small packets.
 const FIRST_CAPACITY: usize = 512;
 
+/// Bytes that were written and are kept in front of others, before they are given back.
+const COMPACT_BYTES_MIN: usize = 64 * 1024;
+
 /// First in, first out. Empty, it owns no memory.
 #[derive(Debug, Default)]
 pub struct Outbox {
@@ -21,7 +24,8 @@ pub struct Outbox {
     len: usize,
     /// All bytes that were ever written from here.
     written: u64,
-    wants_drained: bool,
+    /// Somebody waits until no more than this is left.
+    low_water: Option<usize>,
 }
 
 impl Outbox {
@@ -90,17 +94,22 @@ impl Outbox {
         if self.tail_written == self.tail.len() {
             self.tail = Vec::new();
             self.tail_written = 0;
+        } else if self.tail_written >= COMPACT_BYTES_MIN && self.tail_written >= self.tail.len() / 2
+        {
+            // A reader that is always a little behind must not keep what it has read.
+            self.tail.drain(..self.tail_written);
+            self.tail_written = 0;
         }
     }
 
-    /// Asks to be told, once, when everything has been written.
-    pub fn want_drained(&mut self) {
-        self.wants_drained = true;
+    /// Asks to be told, once, when no more than `low_water` bytes are left.
+    pub fn want_drained(&mut self, low_water: usize) {
+        self.low_water = Some(self.low_water.map_or(low_water, |other| other.max(low_water)));
     }
 
-    /// True, once, if somebody asked and nothing waits any more.
+    /// True, once, if somebody asked and little enough is left.
     pub fn take_drained(&mut self) -> bool {
-        self.len == 0 && std::mem::take(&mut self.wants_drained)
+        self.low_water.take_if(|low_water| self.len <= *low_water).is_some()
     }
 
     fn seal(&mut self) {
@@ -146,12 +155,25 @@ mod tests {
     #[test]
     fn tells_once_that_it_is_drained() {
         let mut outbox = Outbox::default();
-        outbox.push(b"a");
-        outbox.want_drained();
+        outbox.push(b"abc");
+        outbox.want_drained(1);
+        outbox.consume(1);
         assert!(!outbox.take_drained());
         outbox.consume(1);
         assert!(outbox.take_drained());
         assert!(!outbox.take_drained());
+    }
+
+    #[test]
+    fn a_reader_that_is_always_behind_costs_what_it_is_behind() {
+        let mut outbox = Outbox::default();
+        outbox.push(&[0; 100_000]);
+        for _ in 0..10_000 {
+            outbox.push(&[0; 1000]);
+            outbox.consume(1000);
+        }
+        assert_eq!(outbox.len(), 100_000);
+        assert!(outbox.tail.capacity() < 1_000_000, "{} bytes", outbox.tail.capacity());
     }
 
     #[test]

@@ -1,50 +1,65 @@
 //! A publish on its way: publisher's home to owner, owner to every interested home, and the
 //! acknowledgement back.
 
-use crate::mqtt::Publish;
-use crate::routing::ShardId;
-use crate::session::{Outgoing, Publication};
+use crate::mqtt::{Publish, QoS, ReasonCode};
+use crate::routing::{Chosen, ShardId};
+use crate::session::{Incoming, Outgoing, Publication, Sequence, Time};
 use crate::storage::Record;
 
 use super::commit::Then;
 use super::connection::Pause;
-use super::{Message, Output, Receipt, SessionRef, Shard};
+use super::message::Origin;
+use super::{Message, Output, Receipt, SessionRef, Shard, Timer};
 
 impl Shard {
     /// A publish from a client of this shard.
     pub(super) fn handle_publish(
         &mut self,
-        publish: Publish<'_>,
-        receipt: Option<Receipt>,
+        slot: u32,
+        incoming: Incoming<'_>,
+        sequence: Option<Sequence>,
         out: &mut impl Output,
     ) {
-        self.publish(&mut Outgoing::borrowed(publish), receipt, out);
+        let origin = Origin { home: self.id, session: self.registry.name(slot) };
+        let is_told = self.registry.get(slot).peer.version.is_v5();
+        let receipt = sequence.map(|sequence| Receipt { origin, sequence, is_told });
+        match incoming {
+            Incoming::Borrowed(publish) => {
+                self.publish(&mut Outgoing::borrowed(publish), Some(origin), receipt, out);
+            }
+            Incoming::Kept(publication) => {
+                self.publish(&mut Outgoing::kept(&publication), Some(origin), receipt, out);
+            }
+        }
     }
 
     /// Gives a publish to the owner of its topic.
     pub(super) fn publish(
         &mut self,
         outgoing: &mut Outgoing<'_>,
+        origin: Option<Origin>,
         receipt: Option<Receipt>,
         out: &mut impl Output,
     ) {
+        self.count_publish(outgoing.view());
         let owner = self.partition.owner(outgoing.view().topic.as_str());
         if owner == self.id {
-            return self.route(outgoing, receipt, out);
+            return self.route(outgoing, origin, receipt, out);
         }
         let publication = outgoing.keep();
         self.links.spend(owner, publication.len());
-        self.send(owner, Message::Publish { publication, receipt }, out);
+        self.send(owner, Message::Publish { publication, origin, receipt }, out);
     }
 
     pub(super) fn handle_remote_publish(
         &mut self,
         from: ShardId,
         publication: &Publication,
+        origin: Option<Origin>,
         receipt: Option<Receipt>,
         out: &mut impl Output,
     ) {
-        self.route(&mut Outgoing::kept(publication), receipt, out);
+        self.route(&mut Outgoing::kept(publication), origin, receipt, out);
         self.links.handle_published(from, publication.len(), out);
     }
 
@@ -52,78 +67,174 @@ impl Shard {
     fn route(
         &mut self,
         outgoing: &mut Outgoing<'_>,
+        origin: Option<Origin>,
         receipt: Option<Receipt>,
         out: &mut impl Output,
     ) {
-        if outgoing.view().retain {
-            self.retain(outgoing, out);
+        if outgoing.view().retain
+            && !self.retain(outgoing, out)
+            && let Some(receipt) = receipt.filter(|receipt| receipt.is_told)
+        {
+            return self.count(receipt, 0, ReasonCode::QuotaExceeded, out);
         }
-        let homes = self.interest.homes(outgoing.view().topic.as_str());
-        let mut count = homes.len() as u32;
-        for home in homes.iter() {
-            let publication = outgoing.keep();
-            self.send(home, Message::Deliver { publication, receipt }, out);
-        }
-        if self.deliver(outgoing, out) {
-            count += 1;
-            self.accept_when_safe(receipt, out);
+        let mut homes = self.route_to_homes(outgoing, origin, receipt, out);
+        for chosen in self.groups.choose(outgoing.view().topic.as_str()) {
+            homes += 1;
+            self.deliver_to_chosen(outgoing, receipt, chosen, out);
         }
         let Some(receipt) = receipt else { return };
         if outgoing.view().retain && self.commits.is_behind() {
-            self.commits.wait(Then::Counted(receipt, count)); // What is retained is promised, too.
+            self.commits.wait(Then::Counted(receipt, homes)); // What is retained is promised, too.
         } else {
-            self.count(receipt, count, out);
+            self.count(receipt, homes, reason_for(homes), out);
         }
     }
 
-    /// Tells the publisher's home how many homes were matched.
-    pub(super) fn count(&mut self, receipt: Receipt, homes: u32, out: &mut impl Output) {
-        if receipt.home == self.id {
-            self.handle_counted(receipt, homes, out);
-        } else {
-            self.send(receipt.home, Message::Counted { receipt, homes }, out);
+    /// How many homes have an ordinary subscription that matches.
+    fn route_to_homes(
+        &mut self,
+        outgoing: &mut Outgoing<'_>,
+        origin: Option<Origin>,
+        receipt: Option<Receipt>,
+        out: &mut impl Output,
+    ) -> u32 {
+        let homes = self.interest.homes(outgoing.view().topic.as_str());
+        for home in homes.iter() {
+            let publication = outgoing.keep();
+            self.send(home, Message::Deliver { publication, origin, receipt }, out);
         }
+        let is_wanted_here = self.deliver(outgoing, origin, out);
+        if is_wanted_here {
+            self.accept_when_safe(receipt, out);
+        }
+        homes.len() as u32 + u32::from(is_wanted_here)
+    }
+
+    fn deliver_to_chosen(
+        &mut self,
+        outgoing: &mut Outgoing<'_>,
+        receipt: Option<Receipt>,
+        chosen: Chosen<SessionRef>,
+        out: &mut impl Output,
+    ) {
+        let Chosen { home, member: session, group } = chosen;
+        if home == self.id {
+            self.deliver_shared(outgoing, session, group, out);
+            return self.accept_when_safe(receipt, out);
+        }
+        let publication = outgoing.keep();
+        self.send(home, Message::DeliverShared { publication, receipt, session, group }, out);
     }
 
     /// At an interested home: the publish for the sessions of this shard.
     pub(super) fn handle_deliver(
         &mut self,
         publication: &Publication,
+        origin: Option<Origin>,
         receipt: Option<Receipt>,
         out: &mut impl Output,
     ) {
-        self.deliver(&mut Outgoing::kept(publication), out);
+        self.deliver(&mut Outgoing::kept(publication), origin, out);
         self.accept_when_safe(receipt, out);
     }
 
-    pub(super) fn handle_counted(&mut self, receipt: Receipt, homes: u32, out: &mut impl Output) {
-        let Some(slot) = self.registry.resolve(receipt.session) else { return };
+    /// At the home of a chosen member.
+    pub(super) fn handle_deliver_shared(
+        &mut self,
+        publication: &Publication,
+        receipt: Option<Receipt>,
+        chosen: Chosen<SessionRef>,
+        out: &mut impl Output,
+    ) {
+        let mut outgoing = Outgoing::kept(publication);
+        self.deliver_shared(&mut outgoing, chosen.member, chosen.group, out);
+        self.accept_when_safe(receipt, out);
+    }
+
+    /// At the owner: a member has gone for good without having got this.
+    pub(super) fn handle_reassign(
+        &mut self,
+        publication: &Publication,
+        group: &str,
+        out: &mut impl Output,
+    ) {
+        if let Some(chosen) = self.groups.choose_again(group) {
+            self.deliver_to_chosen(&mut Outgoing::kept(publication), None, chosen, out);
+        }
+    }
+
+    pub(super) fn handle_counted(
+        &mut self,
+        receipt: Receipt,
+        homes: u32,
+        reason: ReasonCode,
+        out: &mut impl Output,
+    ) {
+        let session = receipt.origin.session;
+        let Some(slot) = self.registry.resolve(session) else { return };
         self.with_wire(slot, out, |session, wire| {
-            session.handle_counted(receipt.sequence, homes, wire);
+            session.handle_counted(receipt.sequence, homes, reason, wire);
         });
-        self.go_on_reading(receipt.session);
+        self.go_on_reading(session);
     }
 
     pub(super) fn handle_accepted(&mut self, receipt: Receipt, out: &mut impl Output) {
-        let Some(slot) = self.registry.resolve(receipt.session) else { return };
+        let session = receipt.origin.session;
+        let Some(slot) = self.registry.resolve(session) else { return };
         self.with_wire(slot, out, |session, wire| {
             session.handle_accepted(receipt.sequence, wire);
         });
-        self.go_on_reading(receipt.session);
+        self.go_on_reading(session);
     }
 
     /// Tells the publisher's home that this one holds the publish.
     pub(super) fn accept(&mut self, receipt: Receipt, out: &mut impl Output) {
-        if receipt.home == self.id {
+        if receipt.origin.home == self.id {
             self.handle_accepted(receipt, out);
         } else {
-            self.send(receipt.home, Message::Accepted { receipt }, out);
+            self.send(receipt.origin.home, Message::Accepted { receipt }, out);
+        }
+    }
+
+    /// Tells the publisher's home how many homes were matched.
+    pub(super) fn count(
+        &mut self,
+        receipt: Receipt,
+        homes: u32,
+        reason: ReasonCode,
+        out: &mut impl Output,
+    ) {
+        if receipt.origin.home == self.id {
+            self.handle_counted(receipt, homes, reason, out);
+        } else {
+            self.send(receipt.origin.home, Message::Counted { receipt, homes, reason }, out);
         }
     }
 
     pub(super) fn send(&mut self, to: ShardId, message: Message, out: &mut impl Output) {
         self.counters.mesh_messages += 1;
         self.links.send(to, message, out);
+    }
+
+    /// A retained message may have expired.
+    pub(super) fn handle_retained_expiry(&mut self, topic: &str) {
+        if self.retained_timers.get(topic).is_none_or(|due| *due > self.now) {
+            return; // An earlier one has taken its place.
+        }
+        self.retained_timers.remove(topic);
+        match self.retained.get(topic).and_then(Publication::expiry) {
+            Some(expiry) if expiry <= self.now => _ = self.retained.remove(topic),
+            Some(expiry) => self.watch_retained(topic, expiry),
+            None => {}
+        }
+    }
+
+    /// Sets a timer unless one fires early enough: one for each topic, however often it changes.
+    fn watch_retained(&mut self, topic: &str, expiry: Time) {
+        if self.retained_timers.get(topic).is_none_or(|due| expiry < *due) {
+            self.retained_timers.insert(topic.into(), expiry);
+            self.set_timer(expiry, Timer::Retained(topic.into()));
+        }
     }
 
     fn accept_when_safe(&mut self, receipt: Option<Receipt>, out: &mut impl Output) {
@@ -135,21 +246,25 @@ impl Shard {
         }
     }
 
-    fn retain(&mut self, outgoing: &mut Outgoing<'_>, out: &mut impl Output) {
-        let publish = outgoing.view();
-        let topic = publish.topic.as_str();
-        if publish.payload.is_empty() {
-            self.retained.remove(topic); // [MQTT-3.3.1-10], [MQTT-3.3.1-11]
+    /// False if too many messages are retained.
+    fn retain(&mut self, outgoing: &mut Outgoing<'_>, out: &mut impl Output) -> bool {
+        let topic = outgoing.view().topic.as_str();
+        if outgoing.view().payload.is_empty() {
+            self.retained.remove(topic); // [MQTT-3.3.1-6], [MQTT-3.3.1-7]
         } else {
             let full = self.retained.len() >= self.share(self.limits.retained_count_max);
             if full && self.retained.get(topic).is_none() {
                 self.counters.retained_refused += 1;
-                return;
+                return false;
             }
             let publication = outgoing.keep();
-            self.retained.insert(publication.topic(), publication.clone()); // [MQTT-3.3.1-5]
+            if let Some(expiry) = publication.expiry() {
+                self.watch_retained(topic, expiry);
+            }
+            self.retained.insert(topic, publication); // [MQTT-3.3.1-5]
         }
         self.commits.persist(&Record::Retained { publish: outgoing.view() }, out);
+        true
     }
 
     /// Reads a publisher again that had too many publishes under way.
@@ -161,5 +276,21 @@ impl Shard {
         {
             self.unpause(connection, Pause::Receipts);
         }
+    }
+
+    fn count_publish(&mut self, publish: &Publish<'_>) {
+        *match publish.qos {
+            QoS::AtMostOnce => &mut self.counters.publishes_received_qos0,
+            QoS::AtLeastOnce => &mut self.counters.publishes_received_qos1,
+            QoS::ExactlyOnce => &mut self.counters.publishes_received_qos2,
+        } += 1;
+    }
+}
+
+/// What a publish that was routed is acknowledged with.
+pub(super) fn reason_for(homes: u32) -> ReasonCode {
+    match homes {
+        0 => ReasonCode::NoMatchingSubscribers,
+        _ => ReasonCode::Success,
     }
 }

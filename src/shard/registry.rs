@@ -7,7 +7,11 @@ use slab::Slab;
 use crate::mqtt::Version;
 use crate::session::{Session, Time};
 
+use super::connect::LastWill;
+use super::filters::Filters;
+use super::message::Load;
 use super::replay::Replays;
+use super::wire::{Peer, UNLIMITED};
 use super::{ConnectionId, SessionRef};
 
 /// A session and what its shard knows about it.
@@ -15,13 +19,25 @@ use super::{ConnectionId, SessionRef};
 pub(super) struct Resident {
     pub(super) session: Session,
     pub(super) generation: u32,
-    pub(super) version: Version,
     pub(super) connection: Option<ConnectionId>,
-    /// Its filters, as the routing table has them.
-    pub(super) filters: Vec<Box<str>>,
+    pub(super) peer: Peer,
+    /// Its filters as it named them.
+    pub(super) filters: Filters,
+    /// How many of them are shared.
+    pub(super) share_count: u32,
+    /// How loaded it is, as the owners of its shared filters know.
+    pub(super) load: Load,
     pub(super) replays: Option<Box<Replays>>,
     /// When it ends, while it is offline and does not stay for ever.
     pub(super) expiry: Option<Time>,
+    /// When the timer for it fires, if one is set.
+    pub(super) expiry_timer: Option<Time>,
+    /// When the timer for its will fires, if one is set.
+    pub(super) will_timer: Option<Time>,
+    /// Storage was told that it began.
+    pub(super) is_recorded: bool,
+    /// What is published when, unless its client comes back before.
+    pub(super) will: Option<(Time, Box<LastWill>)>,
 }
 
 /// Slots are used again; the generation tells one session in a slot from the next.
@@ -50,18 +66,24 @@ impl Registry {
     }
 
     /// Adds a session whose client identifier is not in use.
-    pub(super) fn insert(&mut self, session: Session, version: Version) -> u32 {
+    pub(super) fn insert(&mut self, session: Session) -> u32 {
         debug_assert!(self.find(session.client_id()).is_none(), "one session for a client id");
         let hash = self.hasher.hash_one(session.client_id());
         self.next_generation = self.next_generation.wrapping_add(1);
         let resident = Resident {
             session,
             generation: self.next_generation,
-            version,
             connection: None,
-            filters: Vec::new(),
+            peer: Peer::new(Version::V311, UNLIMITED, 0),
+            filters: Filters::default(),
+            share_count: 0,
+            load: Load::OFFLINE,
             replays: None,
             expiry: None,
+            expiry_timer: None,
+            will_timer: None,
+            is_recorded: false,
+            will: None,
         };
         let slot = u32::try_from(self.residents.insert(resident)).expect("below 2^32 sessions");
         let (residents, hasher) = (&self.residents, &self.hasher);
@@ -76,6 +98,11 @@ impl Registry {
             entry.remove();
         }
         self.residents.remove(slot as usize)
+    }
+
+    /// A text that nobody outside can foresee, for this number.
+    pub(super) fn secret(&self, number: u64) -> u64 {
+        self.hasher.hash_one(number)
     }
 
     pub(super) fn name(&self, slot: u32) -> SessionRef {

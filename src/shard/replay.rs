@@ -5,16 +5,21 @@
 //! more than one lot of memory, and other work goes on between two lots.
 
 use std::collections::VecDeque;
+use std::rc::Rc;
 
-use crate::mqtt::QoS;
 use crate::routing::{Placement, ShardId};
-use crate::session::{Outgoing, Publication};
+use crate::session::{Extras, Outgoing, Publication, Terms};
 
 use super::message::ReplayRequest;
-use super::{Message, Output, SessionRef, Shard};
+use super::subscribe::Subscribed;
+use super::{Message, Output, SessionRef, Shard, Timer};
 
 /// Retained messages in one lot.
 const LOT_COUNT: usize = 64;
+/// Bytes after which a lot ends.
+const LOT_BYTES: usize = 32 * 1024;
+/// Lots that are sent before other work has its turn.
+const LOTS_PER_INPUT: usize = 8;
 /// The next lot waits while more than this is in the subscriber's outbox.
 const OUTBOX_BYTES_MAX: usize = 64 * 1024;
 
@@ -24,7 +29,7 @@ pub(super) struct Replay {
     /// Tells an answer for this replay from one for another that was given up.
     number: u32,
     filter: Box<str>,
-    qos: QoS,
+    subscribed: Subscribed,
     /// Owner that is being asked; those before it are done.
     owner: usize,
     after: Option<Box<str>>,
@@ -40,8 +45,8 @@ pub(super) struct Replays {
 }
 
 impl Replay {
-    pub(super) fn new(filter: &str, qos: QoS) -> Self {
-        Self { number: 0, filter: filter.into(), qos, owner: 0, after: None }
+    pub(super) fn new(filter: &str, subscribed: Subscribed) -> Self {
+        Self { number: 0, filter: filter.into(), subscribed, owner: 0, after: None }
     }
 }
 
@@ -66,12 +71,23 @@ impl Shard {
     /// The session may have room for more.
     pub(super) fn replay_later(&mut self, slot: u32) {
         if self.registry.get(slot).replays.is_some() {
-            self.replaying.push(self.registry.name(slot));
+            self.replaying.push_back(self.registry.name(slot));
+        }
+    }
+
+    /// Goes on with all replays that may, for a while; what is left then goes on soon.
+    pub(super) fn go_on_replaying(&mut self, out: &mut impl Output) {
+        for _ in 0..LOTS_PER_INPUT {
+            let Some(session) = self.replaying.pop_front() else { return };
+            self.replay(session, out);
+        }
+        if !self.replaying.is_empty() {
+            self.set_timer(self.now, Timer::Replays);
         }
     }
 
     /// Sends one lot, or asks the owner for it, if the session has room.
-    pub(super) fn go_on_replaying(&mut self, session: SessionRef, out: &mut impl Output) {
+    fn replay(&mut self, session: SessionRef, out: &mut impl Output) {
         let Some(slot) = self.registry.resolve(session) else { return };
         if !self.has_room(slot, out) {
             return;
@@ -89,9 +105,9 @@ impl Shard {
             Some(owner) if owner == self.id => {
                 let (filter, after) = (replay.filter.clone(), replay.after.take());
                 let (publications, after) = self.retained_lot(&filter, after.as_deref());
-                let qos = replay.qos;
+                let subscribed = replay.subscribed;
                 replay.move_on(after);
-                self.deliver_retained(slot, &publications, qos, out);
+                self.deliver_retained(slot, &publications, subscribed, out);
             }
             Some(owner) => {
                 replays.asked = true;
@@ -130,9 +146,9 @@ impl Shard {
         replays.asked = false;
         let asked = |candidate: &&mut Replay| candidate.number == replay;
         if let Some(replay) = replays.waiting.front_mut().filter(asked) {
-            let qos = replay.qos;
+            let subscribed = replay.subscribed;
             replay.move_on(after);
-            self.deliver_retained(slot, publications, qos, out);
+            self.deliver_retained(slot, publications, subscribed, out);
         }
         self.replay_later(slot);
     }
@@ -145,6 +161,18 @@ impl Shard {
         let mut publications = Vec::new();
         let mut keep = |_: &str, publication: &Publication| publications.push(publication.clone());
         let after = self.retained.matching(filter, after, LOT_COUNT, &mut keep);
+        let mut bytes = 0;
+        let is_over = |publication: &Publication| {
+            bytes += publication.len();
+            bytes > LOT_BYTES
+        };
+        // At least one, and the rest again with the next lot.
+        if let Some(end) = publications.iter().position(is_over).map(|over| over.max(1))
+            && end < publications.len()
+        {
+            publications.truncate(end);
+            return (publications.clone(), Some(publications[end - 1].topic().into()));
+        }
         (publications, after.map(Into::into))
     }
 
@@ -152,16 +180,23 @@ impl Shard {
         &mut self,
         slot: u32,
         publications: &[Publication],
-        qos: QoS,
+        subscribed: Subscribed,
         out: &mut impl Output,
     ) {
-        let limits = self.limits;
+        let (limits, now) = (self.limits, self.now);
+        let extras = subscribed
+            .id
+            .map(|id| Rc::new(Extras { subscription_ids: vec![id.get()], share: None }));
         self.with_wire(slot, out, |session, wire| {
             for publication in publications {
-                let qos = qos.min(publication.qos()); // [MQTT-3.8.4-6]
+                if publication.expiry().is_some_and(|expiry| expiry <= now) {
+                    continue; // [MQTT-3.3.2-5]
+                }
+                let qos = subscribed.qos.min(publication.qos()); // [MQTT-3.8.4-8]
                 let mut outgoing = Outgoing::kept(publication);
-                // Retained: sent because of a new subscription [MQTT-3.3.1-8].
-                session.handle_delivery(&mut outgoing, qos, true, &limits, wire);
+                // Retained: sent because of a new subscription [MQTT-3.3.1-8] of 3.1.1.
+                let terms = Terms { qos, retain: true, extras: extras.clone() };
+                session.handle_delivery(&mut outgoing, &terms, &limits, wire);
             }
         });
     }
@@ -171,7 +206,7 @@ impl Shard {
         let Some(connection) = resident.connection else { return false };
         let outbox = out.outbox(connection);
         if outbox.len() > OUTBOX_BYTES_MAX {
-            outbox.want_drained();
+            outbox.want_drained(OUTBOX_BYTES_MAX / 2);
             return false;
         }
         resident.session.queued_count() == 0

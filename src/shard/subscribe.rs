@@ -1,23 +1,38 @@
 //! SUBSCRIBE and UNSUBSCRIBE: filters go into this home's table, and every owner of a matching
 //! topic learns that this home is interested before SUBACK says that it is done.
 
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+
 use crate::mqtt::{
-    Packet, PacketId, Properties, QoS, Suback, Subscribe, Subscription, Unsuback, Unsubscribe,
+    Packet, PacketId, Properties, QoS, ReasonCode, RetainHandling, Suback, Subscribe, Subscription,
+    SubscriptionOptions, Unsuback, Unsubscribe,
 };
-use crate::routing::ShardId;
+use crate::routing::{ShardId, shared_filter};
 use crate::storage::Record;
 
 use super::commit::Then;
 use super::replay::Replay;
 use super::{Message, Output, SessionRef, Shard, Ticket};
 
-/// The reason code of a subscription that was refused.
+/// The return code of a subscription that was refused, before 5.0.
 const REFUSED: u8 = 0x80;
 
 /// What a session asked for with one filter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Subscribed {
     pub(super) qos: QoS,
+    pub(super) no_local: bool,
+    pub(super) retain_as_published: bool,
+    /// The subscription identifier.
+    pub(super) id: Option<NonZeroU32>,
+}
+
+impl Subscribed {
+    fn new(options: &SubscriptionOptions, id: Option<NonZeroU32>) -> Self {
+        let SubscriptionOptions { qos, no_local, retain_as_published, .. } = *options;
+        Self { qos, no_local, retain_as_published, id }
+    }
 }
 
 /// A SUBSCRIBE whose filters are not yet known to every owner.
@@ -27,6 +42,10 @@ pub(super) struct Placing {
     packet_id: PacketId,
     reasons: Vec<u8>,
     replays: Vec<Replay>,
+    /// What each owner has to know.
+    wanted: BTreeMap<ShardId, Vec<Box<str>>>,
+    /// The subscription identifier of all of its filters.
+    id: Option<NonZeroU32>,
     /// Owners that have not answered.
     outstanding: usize,
 }
@@ -45,10 +64,16 @@ impl Shard {
             packet_id: subscribe.packet_id,
             reasons: Vec::new(),
             replays: Vec::new(),
+            wanted: BTreeMap::new(),
+            id: subscribe.properties.subscription_identifier().and_then(NonZeroU32::new),
             outstanding: 0,
         };
         for subscription in subscribe.subscriptions.iter() {
             self.subscribe(slot, &subscription, ticket, &mut placing, out);
+        }
+        for (owner, filters) in std::mem::take(&mut placing.wanted) {
+            placing.outstanding += 1;
+            self.send(owner, Message::Interest { filters, ticket }, out);
         }
         if placing.outstanding == 0 {
             self.placed(placing, out);
@@ -63,26 +88,30 @@ impl Shard {
         unsubscribe: &Unsubscribe<'_>,
         out: &mut impl Output,
     ) {
-        for filter in unsubscribe.filters.iter() {
-            self.unsubscribe(slot, filter.as_str(), out);
-        }
+        let reasons: Vec<u8> = unsubscribe
+            .filters
+            .iter()
+            .map(|filter| self.unsubscribe(slot, filter.as_str(), out) as u8)
+            .collect();
         let packet_id = unsubscribe.packet_id;
-        let unsuback = Unsuback { packet_id, properties: Properties::EMPTY, reasons: &[] };
+        let unsuback = Unsuback { packet_id, properties: Properties::EMPTY, reasons: &reasons };
         self.with_wire(slot, out, |_, wire| {
             use crate::session::Output as _;
             wire.send(&Packet::Unsuback(unsuback)); // [MQTT-3.10.4-4], [MQTT-3.10.4-5]
         });
     }
 
-    /// At the owner: a home wants what matches a filter.
+    /// At the owner: a home wants what matches some filters.
     pub(super) fn handle_interest(
         &mut self,
         from: ShardId,
-        filter: &str,
+        filters: &[Box<str>],
         ticket: Ticket,
         out: &mut impl Output,
     ) {
-        self.interest.add(filter, from);
+        for filter in filters {
+            self.interest.add(filter, from);
+        }
         self.send(from, Message::Placed { ticket }, out);
     }
 
@@ -120,6 +149,9 @@ impl Shard {
         filter: &str,
         out: &mut impl Output,
     ) -> bool {
+        if shared_filter(filter).is_some() {
+            return self.part(slot, filter, out);
+        }
         let removed = self.subscriptions.remove(filter, slot);
         if removed.last_for_filter {
             for owner in self.owners(filter) {
@@ -138,45 +170,95 @@ impl Shard {
         out: &mut impl Output,
     ) {
         let (filter, qos) = (subscription.filter.as_str(), subscription.options.qos);
-        if !self.may_subscribe(slot, filter) {
-            placing.reasons.push(REFUSED); // [MQTT-3.9.3-2]
+        if let Err(reason) = self.judge_subscription(slot, filter) {
+            let is_v5 = self.registry.get(slot).peer.version.is_v5();
+            placing.reasons.push(if is_v5 { reason as u8 } else { REFUSED }); // [MQTT-3.9.3-2]
             return;
         }
         placing.reasons.push(qos as u8);
-        placing.replays.push(Replay::new(filter, qos));
-        // An existing subscription is replaced [MQTT-3.8.4-3].
-        let inserted = self.subscriptions.insert(filter, slot, Subscribed { qos });
+        let subscribed = Subscribed::new(&subscription.options, placing.id);
+        let is_new = match shared_filter(filter) {
+            Some(_) => self.subscribe_shared(slot, filter, subscribed, ticket, placing, out),
+            None => self.subscribe_alone(slot, filter, subscribed, placing),
+        };
+        let is_shared = shared_filter(filter).is_some();
+        let wants_retained = match subscription.options.retain_handling {
+            RetainHandling::Send => true,
+            RetainHandling::SendIfNew => is_new, // [MQTT-3.3.1-10]
+            RetainHandling::Never => false,      // [MQTT-3.3.1-11]
+        };
+        if wants_retained && !is_shared {
+            placing.replays.push(Replay::new(filter, subscribed));
+        }
         let resident = self.registry.get_mut(slot);
-        if inserted.replaced.is_none() {
-            resident.filters.push(filter.into());
+        if is_new {
+            resident.filters.insert(filter);
         }
         if resident.session.is_persistent() {
             let client_id = resident.session.client_id();
             self.commits.persist(&Record::Subscribed { client_id, filter, qos }, out);
         }
+    }
+
+    /// Puts an ordinary filter into the table of this home; whether it is new there.
+    fn subscribe_alone(
+        &mut self,
+        slot: u32,
+        filter: &str,
+        subscribed: Subscribed,
+        placing: &mut Placing,
+    ) -> bool {
+        // An existing subscription is replaced [MQTT-3.8.4-3].
+        let inserted = self.subscriptions.insert(filter, slot, subscribed);
         // Also when this home has said so before: the answer proves that it has arrived.
         for owner in self.owners(filter) {
-            placing.outstanding += 1;
-            self.send(owner, Message::Interest { filter: filter.into(), ticket }, out);
+            placing.wanted.entry(owner).or_default().push(filter.into());
         }
+        inserted.replaced.is_none()
     }
 
-    fn may_subscribe(&self, slot: u32, filter: &str) -> bool {
-        let level_count = filter.split('/').count();
+    /// Makes the session a member of a group; whether it was none before.
+    fn subscribe_shared(
+        &mut self,
+        slot: u32,
+        filter: &str,
+        subscribed: Subscribed,
+        ticket: Ticket,
+        placing: &mut Placing,
+        out: &mut impl Output,
+    ) -> bool {
+        let members = self.shares.get(filter);
+        let is_new = !members.is_some_and(|members| members.iter().any(|(m, _)| *m == slot));
+        self.registry.get_mut(slot).share_count += u32::from(is_new);
+        placing.outstanding += self.join(slot, filter, subscribed, ticket, out);
+        is_new
+    }
+
+    fn judge_subscription(&self, slot: u32, filter: &str) -> Result<(), ReasonCode> {
+        if filter.split('/').count() > self.limits.topic_level_count_max {
+            return Err(ReasonCode::TopicFilterInvalid);
+        }
         let held = &self.registry.get(slot).filters;
         let room = held.len() < self.limits.subscription_count_max;
-        level_count <= self.limits.topic_level_count_max
-            && (room || held.iter().any(|held| **held == *filter))
+        if room || held.contains(filter) {
+            return Ok(());
+        }
+        Err(ReasonCode::QuotaExceeded)
     }
 
-    fn unsubscribe(&mut self, slot: u32, filter: &str, out: &mut impl Output) {
+    fn unsubscribe(&mut self, slot: u32, filter: &str, out: &mut impl Output) -> ReasonCode {
         if !self.remove_subscription(slot, filter, out) {
-            return;
+            return ReasonCode::NoSubscriptionExisted;
         }
         let resident = self.registry.get_mut(slot);
-        if let Some(index) = resident.filters.iter().position(|held| **held == *filter) {
-            resident.filters.swap_remove(index);
+        if shared_filter(filter).is_some() {
+            resident.share_count -= 1;
+            if resident.share_count == 0 {
+                self.tell_load(slot, None, out);
+            }
         }
+        let resident = self.registry.get_mut(slot);
+        resident.filters.remove(filter);
         if let Some(replays) = &mut resident.replays {
             replays.forget(filter);
         }
@@ -184,6 +266,7 @@ impl Shard {
             let client_id = resident.session.client_id();
             self.commits.persist(&Record::Unsubscribed { client_id, filter }, out);
         }
+        ReasonCode::Success
     }
 
     /// Every owner knows the filters: SUBACK, then the retained messages.

@@ -22,6 +22,7 @@ pub(super) struct Timers<T> {
     /// Everything up to this tick has fired.
     elapsed: u64,
     levels: Vec<Level<T>>,
+    len: usize,
 }
 
 #[derive(Debug)]
@@ -41,7 +42,7 @@ struct Slot {
 impl<T> Default for Timers<T> {
     fn default() -> Self {
         let level = || Level { occupied: 0, slots: (0..SLOT_COUNT).map(|_| Vec::new()).collect() };
-        Self { elapsed: 0, levels: (0..LEVEL_COUNT).map(|_| level()).collect() }
+        Self { elapsed: 0, levels: (0..LEVEL_COUNT).map(|_| level()).collect(), len: 0 }
     }
 }
 
@@ -51,6 +52,26 @@ impl<T> Timers<T> {
         let tick = deadline.ms().div_ceil(TICK_MS);
         let tick = tick.clamp(self.elapsed + 1, self.elapsed + TICK_COUNT_MAX);
         self.place(tick, value);
+        self.len += 1;
+    }
+
+    /// Timers that have not fired.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Gives up the timers that `keep` is false for. Looks at all of them.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
+        self.len = 0;
+        for level in &mut self.levels {
+            for (index, slot) in level.slots.iter_mut().enumerate() {
+                slot.retain(|(_, value)| keep(value));
+                self.len += slot.len();
+                if slot.is_empty() {
+                    level.occupied &= !(1 << index);
+                }
+            }
+        }
     }
 
     /// When to call [`Self::advance`] next; at or before the first deadline.
@@ -68,6 +89,7 @@ impl<T> Timers<T> {
             level.occupied &= !(1 << slot.index);
             for (tick, value) in std::mem::take(&mut level.slots[slot.index]) {
                 if tick <= self.elapsed {
+                    self.len -= 1;
                     fired.push(value);
                 } else {
                     self.place(tick, value);
@@ -134,6 +156,21 @@ mod tests {
                 prop_assert!(ticks.is_sorted());
             }
             prop_assert_eq!(seen.len(), deadlines.len());
+            prop_assert_eq!(timers.next_timeout(), None);
+        }
+
+        #[test]
+        fn gives_up_what_is_not_kept(deadlines in prop::collection::vec(0u64..5_000_000, 1..200)) {
+            let mut timers = Timers::default();
+            for deadline in &deadlines {
+                timers.insert(Time::from_ms(*deadline), *deadline);
+            }
+            timers.retain(|deadline| deadline.is_multiple_of(2));
+            let kept = deadlines.iter().filter(|deadline| deadline.is_multiple_of(2)).count();
+            prop_assert_eq!(timers.len(), kept);
+            let mut fired = Vec::new();
+            timers.advance(Time::from_ms(6_000_000), &mut fired);
+            prop_assert_eq!(fired.len(), kept);
             prop_assert_eq!(timers.next_timeout(), None);
         }
 

@@ -1,69 +1,105 @@
 //! `session::Output` as a shard fills it: the outbox of the session's connection, if it has one.
 
 use crate::metrics::{Counters, Ledger};
-use crate::mqtt::{Layout, Packet, PacketId, Publish, QoS, Version};
-use crate::session::{Outgoing, Output, Reach};
+use crate::mqtt::{
+    Layout, Packet, PacketId, Properties, Property, Publish, QoS, TopicName, Version,
+};
+use crate::session::{Naming, OutboundAliases, Outgoing, Output, Reach, Terms, Time};
 
 use super::Outbox;
 
 /// A payload from this size on is shared between outboxes instead of copied into each.
 const SHARED_PAYLOAD_BYTES_MIN: usize = 16 * 1024;
+/// Maximum packet size of a client that named none.
+pub(super) const UNLIMITED: u32 = u32::MAX;
+
+/// What a connection's client speaks and takes.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) version: Version,
+    /// The largest packet that it takes [MQTT-3.1.2-24].
+    pub(super) packet_bytes_max: u32,
+    /// None if it takes no topic aliases.
+    pub(super) aliases: Option<Box<OutboundAliases>>,
+}
+
+impl Peer {
+    pub(super) fn new(version: Version, packet_bytes_max: u32, alias_count_max: u16) -> Self {
+        Self { version, packet_bytes_max, aliases: OutboundAliases::new(alias_count_max) }
+    }
+}
 
 /// The way from one session to its client.
 pub(super) struct Wire<'a> {
     /// None while the client is offline.
     pub(super) outbox: Option<&'a mut Outbox>,
     pub(super) outbox_bytes_max: usize,
-    pub(super) version: Version,
+    pub(super) peer: &'a mut Peer,
     pub(super) counters: &'a mut Counters,
-    /// Shared by all deliveries of one publish; without it each is encoded by itself.
-    pub(super) layouts: Option<&'a mut Layouts>,
+    pub(super) layouts: &'a mut Layouts,
+    /// All deliveries are of the publish that `layouts` was cleared for.
+    pub(super) is_fan_out: bool,
+    pub(super) now: Time,
 }
 
 impl Output for Wire<'_> {
+    fn now(&self) -> Time {
+        self.now
+    }
+
     fn reach(&mut self) -> Reach {
         match &mut self.outbox {
             None => Reach::Offline,
             Some(outbox) if outbox.len() < self.outbox_bytes_max => Reach::Open,
             Some(outbox) => {
-                outbox.want_drained();
+                outbox.want_drained(self.outbox_bytes_max / 2);
                 Reach::Full
             }
         }
     }
 
-    fn send(&mut self, packet: &Packet<'_>) {
-        let version = self.version;
-        if let Some(outbox) = &mut self.outbox {
-            outbox.push_with(|buffer| packet.encode(version, buffer));
+    fn fits(&mut self, outgoing: &mut Outgoing<'_>, terms: &Terms) -> bool {
+        if self.peer.packet_bytes_max == UNLIMITED || self.outbox.is_none() {
+            return true;
         }
+        let packet_id = PacketId::new((terms.qos != QoS::AtMostOnce).into());
+        let packet = self.layouts.dress(outgoing, terms, packet_id, false, self.now, Naming::Name);
+        packet.encoded_len(self.peer.version) <= self.peer.packet_bytes_max as usize
+    }
+
+    fn send(&mut self, packet: &Packet<'_>) {
+        let Peer { version, packet_bytes_max, .. } = *self.peer;
+        let Some(outbox) = &mut self.outbox else { return };
+        outbox.push_with(|buffer| encode_within(packet, version, packet_bytes_max, buffer));
     }
 
     fn deliver(
         &mut self,
         outgoing: &mut Outgoing<'_>,
-        qos: QoS,
-        retain: bool,
+        terms: &Terms,
         packet_id: Option<PacketId>,
         dup: bool,
     ) {
+        self.count(terms.qos);
         let Some(outbox) = &mut self.outbox else { return };
-        *match qos {
-            QoS::AtMostOnce => &mut self.counters.deliveries_sent_qos0,
-            QoS::AtLeastOnce => &mut self.counters.deliveries_sent_qos1,
-            QoS::ExactlyOnce => &mut self.counters.deliveries_sent_qos2,
-        } += 1;
-        let version = self.version;
-        let packet = Publish { dup, qos, retain, packet_id, ..*outgoing.view() };
-        if packet.payload.len() >= SHARED_PAYLOAD_BYTES_MIN {
-            outbox.push_with(|buffer| _ = packet.encode_head(version, buffer));
-            outbox.push_shared(outgoing.keep().shared_payload());
-            return;
+        let version = self.peer.version;
+        let naming = name(self.peer, outgoing, terms, packet_id, self.layouts, self.now);
+        let is_alike = self.is_fan_out
+            && !dup
+            && !terms.retain
+            && naming == Naming::Name
+            && (!version.is_v5() || (terms.extras.is_none() && outgoing.expiry().is_none()));
+        if is_alike && outgoing.view().payload.len() < SHARED_PAYLOAD_BYTES_MIN {
+            let (qos, retain) = (terms.qos, false);
+            let packet = Publish { dup, qos, retain, packet_id, ..*outgoing.view() };
+            return self.layouts.push(&packet, version, outbox);
         }
-        match &mut self.layouts {
-            Some(layouts) if !dup && !retain => layouts.push(&packet, version, outbox),
-            _ => outbox.push_with(|buffer| packet.encode(version, buffer)),
+        let packet = self.layouts.dress(outgoing, terms, packet_id, dup, self.now, naming);
+        if packet.payload.len() < SHARED_PAYLOAD_BYTES_MIN {
+            return outbox.push_with(|buffer| packet.encode(version, buffer));
         }
+        outbox.push_with(|buffer| _ = packet.encode_head(version, buffer));
+        outbox.push_shared(outgoing.keep().shared_payload());
     }
 
     fn ledger(&mut self) -> &mut Ledger {
@@ -71,12 +107,63 @@ impl Output for Wire<'_> {
     }
 }
 
+impl Wire<'_> {
+    fn count(&mut self, qos: QoS) {
+        *match qos {
+            QoS::AtMostOnce => &mut self.counters.deliveries_sent_qos0,
+            QoS::AtLeastOnce => &mut self.counters.deliveries_sent_qos1,
+            QoS::ExactlyOnce => &mut self.counters.deliveries_sent_qos2,
+        } += 1;
+    }
+}
+
+/// Appends a packet unless the client does not take one of its size: then it is as if it had
+/// been sent [MQTT-3.1.2-24], [MQTT-3.1.2-25].
+pub(super) fn encode_within(
+    packet: &Packet<'_>,
+    version: Version,
+    packet_bytes_max: u32,
+    buffer: &mut Vec<u8>,
+) {
+    let start = buffer.len();
+    packet.encode(version, buffer);
+    if buffer.len() - start > packet_bytes_max as usize {
+        buffer.truncate(start);
+    }
+}
+
+/// How to name the topic, which is remembered; an alias is not defined where the packet would
+/// become too large by it.
+fn name(
+    peer: &mut Peer,
+    outgoing: &mut Outgoing<'_>,
+    terms: &Terms,
+    packet_id: Option<PacketId>,
+    layouts: &mut Layouts,
+    now: Time,
+) -> Naming {
+    let Some(aliases) = &mut peer.aliases else { return Naming::Name };
+    let topic = outgoing.view().topic.as_str();
+    let naming = aliases.naming(topic);
+    let packet = layouts.dress(outgoing, terms, packet_id, false, now, naming);
+    if packet.encoded_len(peer.version) > peer.packet_bytes_max as usize {
+        return Naming::Name; // A short topic is shorter than its alias.
+    }
+    if let Naming::Define(alias) = naming {
+        aliases.define(topic, alias);
+    }
+    naming
+}
+
 /// One publish, encoded once for each way it can look on the wire; only the packet identifier
 /// differs between the subscribers of a layout.
 #[derive(Debug, Default)]
 pub(super) struct Layouts {
-    /// By QoS; one version so far shares a layout with the next because 3.1 and 3.1.1 agree.
-    encoded: [Encoded; 3],
+    /// By QoS; 3.1 and 3.1.1 look the same.
+    v3: [Encoded; 3],
+    v5: [Encoded; 3],
+    /// The properties of a packet that is encoded for one subscriber alone.
+    properties: Vec<u8>,
 }
 
 #[derive(Debug, Default)]
@@ -88,14 +175,15 @@ struct Encoded {
 impl Layouts {
     /// Forgets the publish before.
     pub(super) fn clear(&mut self) {
-        for encoded in &mut self.encoded {
+        for encoded in self.v3.iter_mut().chain(&mut self.v5) {
             encoded.layout = None;
             encoded.bytes.clear();
         }
     }
 
     fn push(&mut self, packet: &Publish<'_>, version: Version, outbox: &mut Outbox) {
-        let Encoded { bytes, layout } = &mut self.encoded[packet.qos as usize];
+        let by_qos = if version.is_v5() { &mut self.v5 } else { &mut self.v3 };
+        let Encoded { bytes, layout } = &mut by_qos[packet.qos as usize];
         let layout = *layout.get_or_insert_with(|| packet.encode_with(version, bytes));
         outbox.push_with(|buffer| {
             let start = buffer.len();
@@ -104,5 +192,38 @@ impl Layouts {
                 layout.patch_packet_id(&mut buffer[start..], packet_id);
             }
         });
+    }
+
+    /// A delivery with all that 5.0 says of it; before 5.0 the properties are not written.
+    fn dress<'a>(
+        &'a mut self,
+        outgoing: &'a Outgoing<'_>,
+        terms: &Terms,
+        packet_id: Option<PacketId>,
+        dup: bool,
+        now: Time,
+        naming: Naming,
+    ) -> Publish<'a> {
+        let publish = outgoing.view();
+        let properties = &mut self.properties;
+        properties.clear();
+        properties.extend_from_slice(publish.properties.raw());
+        if let Some(expiry) = outgoing.expiry() {
+            let left_s = expiry.since(now).as_millis().div_ceil(1000) as u32; // [MQTT-3.3.2-6]
+            Property::MessageExpiryIntervalS(left_s).encode(properties);
+        }
+        for id in terms.subscription_ids() {
+            Property::SubscriptionIdentifier(*id).encode(properties); // [MQTT-3.3.4-3]
+        }
+        if let Naming::Define(alias) | Naming::Alias(alias) = naming {
+            Property::TopicAlias(alias).encode(properties);
+        }
+        let topic = match naming {
+            Naming::Alias(_) => TopicName::ALIASED,
+            _ => publish.topic,
+        };
+        let (qos, retain) = (terms.qos, terms.retain);
+        let properties = Properties::from_validated(properties);
+        Publish { dup, qos, retain, topic, packet_id, properties, payload: publish.payload }
     }
 }

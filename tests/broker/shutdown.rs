@@ -30,6 +30,24 @@ fn sigint_ends_the_broker_in_order() {
 }
 
 #[test]
+fn clients_of_5_0_are_told_why() {
+    let broker = Broker::start(&["--cores", "2"]);
+    let mut watcher = Client::open(broker.address);
+    watcher.send("CONNECT w version=5");
+    watcher.expect("CONNACK 0 ..");
+    watcher.subscribe("will:0");
+    let mut client = Client::open(broker.address);
+    client.send("CONNECT a version=5 expiry=60 will=will");
+    client.expect("CONNACK 0 ..");
+    let (status, log) = broker.stop("TERM");
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+    for mut client in [watcher, client] {
+        client.expect("DISCONNECT 0x8B");
+        client.expect_closed();
+    }
+}
+
+#[test]
 fn what_was_accepted_is_flushed_before_the_end() {
     const COUNT: usize = 500;
     let broker = Broker::start(&["--cores", "2"]);

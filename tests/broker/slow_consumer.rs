@@ -23,7 +23,7 @@ fn flood(address: SocketAddr, qos: u8, stop: &AtomicBool) -> u64 {
     let mut answers = stream.try_clone().expect("a descriptor can be duplicated");
     thread::spawn(move || std::io::copy(&mut answers, &mut std::io::sink()));
     stream.set_write_timeout(Some(Duration::from_millis(100))).expect("the timeout is not zero");
-    let mut waiting = parse_packet("CONNECT flood").expect("it is one").encode();
+    let mut waiting = parse_packet("CONNECT flood").expect("it is one").encode(false);
     let mut sent = 0;
     while !stop.load(Ordering::Relaxed) {
         if waiting.is_empty() {
@@ -43,7 +43,7 @@ fn flood(address: SocketAddr, qos: u8, stop: &AtomicBool) -> u64 {
 fn flood_packet(qos: u8, number: u64) -> Vec<u8> {
     let id = if qos > 0 { format!("id={}", number % 60_000 + 1) } else { String::new() };
     let text = format!("PUBLISH flood q{qos} {id} \"x\"*10000");
-    parse_packet(&text).expect("it is one").encode()
+    parse_packet(&text).expect("it is one").encode(false)
 }
 
 /// A pair of clients that exchanges a message now and then must do so without long waits.

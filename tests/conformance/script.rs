@@ -15,6 +15,9 @@
 //! `wait 500ms`, `broker option=value` (an option of the broker, before the first step). Lines that
 //! start with `a <~` and follow each other are packets that may come in any order.
 //!
+//! A case that says `only bare shards: why` is not run over sockets, and one that says `only
+//! sockets: why` is run over nothing else.
+//!
 //! A case may say `differs mosquitto: why` where that broker is known to behave otherwise; the
 //! table is then expected to fail against it and to hold for ringmq.
 
@@ -33,6 +36,10 @@ pub(crate) struct Case {
     pub(crate) labels: Vec<String>,
     /// Options of the broker, by their names in its configuration file.
     pub(crate) options: Vec<(String, String)>,
+    /// Why no real broker can run this case, where that is so.
+    pub(crate) only_bare: Option<String>,
+    /// Why no bare shards can run this case, where that is so.
+    pub(crate) only_sockets: Option<String>,
     /// Why mosquitto fails this case, where it does.
     pub(crate) differs: Option<String>,
     pub(crate) steps: Vec<(usize, Step)>,
@@ -83,6 +90,10 @@ fn parse_line(cases: &mut Vec<Case>, number: usize, line: &str) -> Result<(), St
     if let Some(setting) = line.strip_prefix("broker ") {
         let (name, value) = setting.split_once('=').ok_or("an option wants a value")?;
         case.options.push((name.to_owned(), value.to_owned()));
+    } else if let Some(why) = line.strip_prefix("only bare shards: ") {
+        case.only_bare = Some(why.to_owned());
+    } else if let Some(why) = line.strip_prefix("only sockets: ") {
+        case.only_sockets = Some(why.to_owned());
     } else if let Some(why) = line.strip_prefix("differs mosquitto: ") {
         case.differs = Some(why.to_owned());
     } else {
@@ -100,6 +111,8 @@ impl Case {
             line,
             labels: labels.map(str::to_owned).collect(),
             options: Vec::new(),
+            only_bare: None,
+            only_sockets: None,
             differs: None,
             steps: Vec::new(),
         }

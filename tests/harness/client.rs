@@ -53,6 +53,10 @@ impl Link for SocketLink {
             socket.set_linger(Some(Duration::ZERO)).expect("a TCP socket has this option");
         }
     }
+
+    fn wait_after_end() {
+        std::thread::sleep(Self::QUIET);
+    }
 }
 
 /// A connected client.

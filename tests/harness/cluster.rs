@@ -61,6 +61,8 @@ struct Recorder {
     connections: Vec<Option<Io>>,
     opened_count: u32,
     persisted: Option<Token>,
+    /// A connection whose authentication takes time.
+    judging: Option<ConnectionId>,
 }
 
 impl Cluster {
@@ -166,7 +168,7 @@ impl Cluster {
                 let index = (first + offset) % self.shards.len();
                 moved |= self.read(index);
                 moved |= self.write(index);
-                moved |= self.persist(index);
+                moved |= self.answer(index);
             }
             moved |= self.deliver_one();
             if !moved {
@@ -245,7 +247,13 @@ impl Cluster {
         moved
     }
 
-    fn persist(&mut self, index: usize) -> bool {
+    /// What takes time is done: storage holds what it was given, a client is let in.
+    fn answer(&mut self, index: usize) -> bool {
+        if let Some(connection) = self.outputs[index].judging.take() {
+            let verdict = Verdict::Allow(Vec::new());
+            self.handle(index, Input::Authenticated { connection, verdict });
+            return true;
+        }
         let Some(token) = self.outputs[index].persisted.take() else { return false };
         self.handle(index, Input::Persisted { token });
         true
@@ -290,6 +298,7 @@ impl Recorder {
             connections: Vec::new(),
             opened_count: 0,
             persisted: None,
+            judging: None,
         }
     }
 
@@ -346,8 +355,20 @@ impl Output for Recorder {
         self.persisted = Some(token);
     }
 
-    fn authenticate(&mut self, _: ConnectionId, _: &AuthRequest<'_>) -> Verdict {
-        Verdict::Allow
+    /// Knows two methods. `echo` asks for a word, unless CONNECT has said it, and takes none but
+    /// the one it said itself; `late` takes its time and then allows.
+    fn authenticate(&mut self, connection: ConnectionId, request: &AuthRequest<'_>) -> Verdict {
+        match (request.method, request.data) {
+            (None, _) => Verdict::Allow(Vec::new()),
+            (Some("echo"), None) => Verdict::Challenge(b"word".to_vec()),
+            (Some("echo"), Some(b"word")) => Verdict::Allow(b"thanks".to_vec()),
+            (Some("echo"), Some(_)) => Verdict::Refuse(ReasonCode::NotAuthorized),
+            (Some("late"), _) => {
+                self.judging = Some(connection);
+                Verdict::Pending
+            }
+            (Some(_), _) => Verdict::Refuse(ReasonCode::BadAuthenticationMethod),
+        }
     }
 
     fn close(&mut self, connection: ConnectionId, _: ReasonCode) {

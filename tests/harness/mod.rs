@@ -11,6 +11,7 @@ pub(crate) mod cluster;
 pub(crate) mod notation;
 pub(crate) mod packet;
 pub(crate) mod peer;
+pub(crate) mod property;
 
 #[cfg(feature = "server")]
 pub(crate) mod broker;

@@ -7,6 +7,19 @@
 //! SUBACK id=1 0 0x80
 //! ```
 //!
+//! After `CONNECT x version=5` a client speaks MQTT 5.0: properties are fields (their names are in
+//! `property.rs`), acknowledgements and DISCONNECT have a reason code unless it is 0, and a filter
+//! may have options behind it:
+//!
+//! ```text
+//! CONNECT x version=5 expiry=60 receive_max=10 will=w will_delay=5
+//! PUBLISH t q1 id=1 property=name:value property=name:other alias=1 "payload"
+//! SUBSCRIBE id=1 sub_id=7 a/b:1 nl rap rh=2 c:0
+//! PUBACK id=1 0x10
+//! ```
+//!
+//! `CONNACK 0 ..` is what is expected and may have more fields than are named.
+//!
 //! A value is a bare word or `"quoted"` with the escapes `\" \\ \n \xNN \u{NNNN}`; `"x"*100` is a
 //! hundred of them; `id=$name` is a variable. Numbers are decimal or `0x` hexadecimal.
 
@@ -15,6 +28,7 @@ use std::iter::Peekable;
 use std::str::Chars;
 
 use super::packet::{Field, Kind, Packet, Value, parse_number};
+use super::property;
 
 /// What the variables of a script stand for.
 pub(crate) type Bindings = HashMap<String, Value>;
@@ -44,12 +58,17 @@ pub(crate) fn parse_packet(text: &str) -> Result<Packet, String> {
 
 fn add_word(packet: &mut Packet, word: Word) -> Result<(), String> {
     if let Some(name) = &word.key {
+        if packet.kind.name == "SUBSCRIBE" && name == "rh" {
+            let handling = parse_number(&String::from_utf8_lossy(&word.bytes));
+            add_bits(packet, handling.ok_or("rh wants a number")? << 4);
+            return Ok(());
+        }
         let key = field_named(packet.kind, name)?;
         let value = value_of(key, word)?;
         packet.push(key, value);
         return Ok(());
     }
-    if !word.quoted && add_flag(packet, &word.bytes) {
+    if !word.quoted && (add_flag(packet, &word.bytes) || add_option(packet, &word.bytes)) {
         return Ok(());
     }
     let key = positional(packet)?;
@@ -71,6 +90,28 @@ fn add_flag(packet: &mut Packet, word: &[u8]) -> bool {
     true
 }
 
+/// Options of the filter before, and the sign that more fields may come.
+fn add_option(packet: &mut Packet, word: &[u8]) -> bool {
+    match (packet.kind.name, word) {
+        ("SUBSCRIBE", b"nl") => add_bits(packet, 0x04),
+        ("SUBSCRIBE", b"rap") => add_bits(packet, 0x08),
+        (_, b"..") => packet.open = true,
+        _ => return false,
+    }
+    true
+}
+
+/// The options of a subscription share a byte with its QoS.
+fn add_bits(packet: &mut Packet, bits: u32) {
+    let last = packet.fields.iter_mut().rfind(|field| field.key == "filter");
+    if let Some(Field { value: Value::Bytes(filter), .. }) = last {
+        let colon = filter.iter().rposition(|byte| *byte == b':').map_or(filter.len(), |at| at + 1);
+        let qos = parse_number(&String::from_utf8_lossy(&filter[colon..])).unwrap_or(0);
+        filter.truncate(colon);
+        filter.extend((qos | bits).to_string().into_bytes());
+    }
+}
+
 /// The field that a word without `key=` belongs to.
 fn positional(packet: &Packet) -> Result<&'static str, String> {
     match packet.kind.name {
@@ -78,7 +119,12 @@ fn positional(packet: &Packet) -> Result<&'static str, String> {
         "PUBLISH" if !has(packet, "topic") => Ok("topic"),
         "PUBLISH" if !has(packet, "payload") => Ok("payload"),
         "SUBSCRIBE" | "UNSUBSCRIBE" => Ok("filter"),
-        "CONNACK" | "SUBACK" => Ok("code"),
+        "CONNACK" | "SUBACK" | "UNSUBACK" => Ok("code"),
+        "PUBACK" | "PUBREC" | "PUBREL" | "PUBCOMP" | "DISCONNECT" | "AUTH"
+            if !has(packet, "code") =>
+        {
+            Ok("code")
+        }
         name => Err(format!("a word too many for {name}")),
     }
 }
@@ -88,8 +134,10 @@ fn has(packet: &Packet, key: &str) -> bool {
 }
 
 fn field_named(kind: Kind, name: &str) -> Result<&'static str, String> {
-    let found = kind.fields().iter().find(|field| **field == name);
-    found.copied().ok_or_else(|| format!("{} has no field {name}", kind.name))
+    let name = if kind.name == "CONNECT" && name == "version" { "level" } else { name };
+    let found = kind.fields().iter().find(|field| **field == name).copied();
+    let found = found.or_else(|| property::named(name).map(|(key, _)| key));
+    found.ok_or_else(|| format!("{} has no field {name}", kind.name))
 }
 
 /// The fields whose value is text; the others are numbers.
@@ -97,12 +145,13 @@ const TEXT_FIELDS: [&str; 9] =
     ["client", "protocol", "will", "will_payload", "user", "pass", "topic", "payload", "filter"];
 
 fn value_of(key: &str, word: Word) -> Result<Value, String> {
-    if TEXT_FIELDS.contains(&key) {
-        return Ok(Value::Bytes(word.bytes));
-    }
     let text = String::from_utf8_lossy(&word.bytes);
-    if let Some(name) = text.strip_prefix('$').filter(|_| key == "id" && !word.quoted) {
+    let may_vary = matches!(key, "id" | "assigned" | "client") && !word.quoted;
+    if let Some(name) = text.strip_prefix('$').filter(|_| may_vary) {
         return Ok(Value::Variable(name.to_owned()));
+    }
+    if TEXT_FIELDS.contains(&key) || property::is_text(key) {
+        return Ok(Value::Bytes(word.bytes));
     }
     parse_number(&text).map(Value::Number).ok_or_else(|| format!("{key}={text} is no number"))
 }
@@ -215,11 +264,15 @@ pub(crate) fn substitute(packet: &mut Packet, bindings: &Bindings) -> Result<(),
 /// Whether a received packet is the expected one; binds variables that are still free, and only
 /// when all of it matches.
 pub(crate) fn matches(expected: &Packet, received: &Packet, bindings: &mut Bindings) -> bool {
-    if expected.kind != received.kind || expected.fields.len() != received.fields.len() {
+    if expected.kind != received.kind {
         return false;
     }
     let mut bound = bindings.clone();
-    for (wanted, got) in expected.fields.iter().zip(&received.fields) {
+    let mut rest = received.fields.iter();
+    for wanted in &expected.fields {
+        // Both are in the same order.
+        let mut found = rest.by_ref().filter(|got| !expected.open || wanted.key == got.key);
+        let Some(got) = found.next() else { return false };
         let value = match &wanted.value {
             Value::Variable(name) => bound.entry(name.clone()).or_insert_with(|| got.value.clone()),
             value => value,
@@ -227,6 +280,9 @@ pub(crate) fn matches(expected: &Packet, received: &Packet, bindings: &mut Bindi
         if wanted.key != got.key || *value != got.value {
             return false;
         }
+    }
+    if !expected.open && rest.next().is_some() {
+        return false;
     }
     *bindings = bound;
     true
@@ -257,6 +313,7 @@ mod tests {
             ("", "packet is wanted"),
             ("HELLO", "no packet is called HELLO"),
             ("PINGREQ x", "word too many"),
+            ("PUBACK id=1 0 0x10 0x10", "word too many"),
             ("PUBACK id=x", "no number"),
             ("PUBLISH t nose=1", "no field nose"),
             ("PUBLISH \"t", "not closed"),
@@ -274,6 +331,22 @@ mod tests {
     }
 
     #[test]
+    fn an_open_packet_names_some_of_the_fields() {
+        let packet = parse_packet("CONNACK 0 receive_max=1 packet_max=9 alias_max=3").unwrap();
+        for (text, is_match) in [
+            ("CONNACK 0 ..", true),
+            ("CONNACK 0 alias_max=3 ..", true),
+            ("CONNACK 0 alias_max=3", false),
+            ("CONNACK 0 alias_max=4 ..", false),
+            ("CONNACK 0 expiry=4 ..", false),
+            ("CONNACK 1 ..", false),
+        ] {
+            let expected = parse_packet(text).unwrap();
+            assert_eq!(matches(&expected, &packet, &mut Bindings::new()), is_match, "{text}");
+        }
+    }
+
+    #[test]
     fn a_variable_is_bound_once_then_compared() {
         let mut bindings = Bindings::new();
         let expected = parse_packet("PUBLISH t q1 id=$p x").unwrap();
@@ -286,7 +359,7 @@ mod tests {
         assert!(!matches(&expected, &eight, &mut bindings));
         let mut ack = parse_packet("PUBACK id=$p").unwrap();
         substitute(&mut ack, &bindings).unwrap();
-        assert_eq!(ack.encode(), b"\x40\x02\0\x07");
+        assert_eq!(ack.encode(false), b"\x40\x02\0\x07");
         assert!(substitute(&mut parse_packet("PUBACK id=$q").unwrap(), &bindings).is_err());
     }
 }

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use super::property;
+
 /// One field of a packet, such as `topic`, `id` or `filter` (which may come several times).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Field {
@@ -25,8 +27,10 @@ pub(crate) enum Value {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Packet {
     pub(crate) kind: Kind,
-    /// In the order of `Kind::fields`, without those that have their default value.
+    /// In the order of `Kind::place`, without those that have their default value.
     pub(crate) fields: Vec<Field>,
+    /// Only of a packet that is expected: what comes may have other fields, too.
+    pub(crate) open: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -36,7 +40,7 @@ pub(crate) struct Kind {
     flags: u8,
 }
 
-const KINDS: [Kind; 14] = [
+const KINDS: [Kind; 15] = [
     Kind { name: "CONNECT", number: 1, flags: 0 },
     Kind { name: "CONNACK", number: 2, flags: 0 },
     Kind { name: "PUBLISH", number: 3, flags: 0 },
@@ -51,6 +55,7 @@ const KINDS: [Kind; 14] = [
     Kind { name: "PINGREQ", number: 12, flags: 0 },
     Kind { name: "PINGRESP", number: 13, flags: 0 },
     Kind { name: "DISCONNECT", number: 14, flags: 0 },
+    Kind { name: "AUTH", number: 15, flags: 0 },
 ];
 
 impl Kind {
@@ -84,15 +89,23 @@ impl Kind {
             "PUBLISH" => &["topic", "qos", "dup", "retain", "id", "payload", "header"],
             "SUBSCRIBE" | "UNSUBSCRIBE" => &["id", "filter", "header"],
             "SUBACK" => &["id", "code"],
-            "PINGREQ" | "PINGRESP" | "DISCONNECT" => &["header"],
-            _ => &["id", "header"],
+            "UNSUBACK" => &["id", "code"],
+            "PINGREQ" | "PINGRESP" => &["header"],
+            "DISCONNECT" | "AUTH" => &["code", "header"],
+            _ => &["id", "code", "header"],
         }
+    }
+
+    /// Where a field stands among the fields of this kind; properties of 5.0 come last.
+    fn place(self, key: &str) -> Option<usize> {
+        let own = self.fields().iter().position(|name| *name == key);
+        own.or_else(|| property::named(key).map(|(_, place)| self.fields().len() + place))
     }
 }
 
 impl Packet {
     pub(crate) fn new(kind: Kind) -> Self {
-        Self { kind, fields: Vec::new() }
+        Self { kind, fields: Vec::new(), open: false }
     }
 
     pub(crate) fn push(&mut self, key: &'static str, value: Value) {
@@ -102,11 +115,13 @@ impl Packet {
     }
 
     /// Brings the fields into the order in which the decoder gives them, so that two packets that
-    /// say the same are equal.
+    /// say the same are equal. Subscription identifiers may come in any order.
     pub(crate) fn sort(&mut self) {
-        let order = self.kind.fields();
-        let place = |field: &Field| order.iter().position(|key| *key == field.key);
-        self.fields.sort_by_key(place);
+        let kind = self.kind;
+        self.fields.sort_by_key(|Field { key, value }| match value {
+            Value::Number(id) if *key == "sub_id" => (kind.place(key), *id),
+            _ => (kind.place(key), 0),
+        });
     }
 
     fn all<'a>(&'a self, key: &'static str) -> impl Iterator<Item = &'a Value> {
@@ -136,15 +151,22 @@ impl Packet {
         self.number(key).unwrap_or(0) as u8
     }
 
-    /// The bytes of this packet; variables must have been replaced by what they stand for.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    /// Whether this is a CONNECT of MQTT 5.0.
+    pub(crate) fn speaks_v5(&self) -> bool {
+        self.kind.name == "CONNECT" && self.number("level") == Some(5)
+    }
+
+    /// The bytes of this packet, in those of 5.0 if `v5`; variables must have been replaced by
+    /// what they stand for.
+    pub(crate) fn encode(&self, v5: bool) -> Vec<u8> {
         let (flags, body) = match self.kind.name {
             "CONNECT" => (0, self.connect_body()),
-            "PUBLISH" => (self.publish_flags(), self.publish_body()),
-            "SUBSCRIBE" => (2, self.subscribe_body()),
-            "CONNACK" => (0, vec![self.or_zero("present"), self.or_zero("code")]),
-            "PINGREQ" | "PINGRESP" | "DISCONNECT" => (0, Vec::new()),
-            _ => (self.kind.flags, self.id_then_rest()),
+            "PUBLISH" => (self.publish_flags(), self.publish_body(v5)),
+            "SUBSCRIBE" => (2, self.subscribe_body(v5)),
+            "CONNACK" => (0, self.connack_body(v5)),
+            "PINGREQ" | "PINGRESP" => (0, Vec::new()),
+            "SUBACK" | "UNSUBACK" | "UNSUBSCRIBE" => (self.kind.flags, self.id_then_rest(v5)),
+            _ => (self.kind.flags, self.id_then_reason(v5)),
         };
         let first = self.number("header").map_or(self.kind.number << 4 | flags, |byte| byte as u8);
         let mut packet = vec![first];
@@ -161,8 +183,14 @@ impl Packet {
         body.push(level);
         body.push(self.number("flags").map_or_else(|| self.connect_flags(), |flags| flags as u8));
         body.extend((self.number("keepalive").unwrap_or(60) as u16).to_be_bytes());
+        if self.speaks_v5() {
+            property::encode(self, &mut body);
+        }
         write_string(self.bytes("client").unwrap_or_default(), &mut body);
         if let Some(topic) = self.bytes("will") {
+            if self.speaks_v5() {
+                property::encode_will(self, &mut body);
+            }
             write_string(topic, &mut body);
             write_string(self.bytes("will_payload").unwrap_or_default(), &mut body);
         }
@@ -188,19 +216,34 @@ impl Packet {
         self.or_zero("dup") << 3 | self.or_zero("qos") << 1 | self.or_zero("retain")
     }
 
-    fn publish_body(&self) -> Vec<u8> {
+    fn connack_body(&self, v5: bool) -> Vec<u8> {
+        let mut body = vec![self.or_zero("present"), self.or_zero("code")];
+        if v5 {
+            property::encode(self, &mut body);
+        }
+        body
+    }
+
+    fn publish_body(&self, v5: bool) -> Vec<u8> {
         let mut body = Vec::new();
         write_string(self.bytes("topic").unwrap_or_default(), &mut body);
         if let Some(id) = self.number("id") {
             body.extend((id as u16).to_be_bytes());
         }
+        if v5 {
+            property::encode(self, &mut body);
+        }
         body.extend(self.bytes("payload").unwrap_or_default());
         body
     }
 
-    /// Filters are written `filter:qos`; whatever stands after the last colon is the QoS byte.
-    fn subscribe_body(&self) -> Vec<u8> {
+    /// Filters are written `filter:qos`; whatever stands after the last colon is the QoS byte, to
+    /// which the notation has added the options of 5.0.
+    fn subscribe_body(&self, v5: bool) -> Vec<u8> {
         let mut body = self.id_bytes();
+        if v5 {
+            property::encode(self, &mut body);
+        }
         for value in self.all("filter") {
             let Value::Bytes(text) = value else { continue };
             let colon = text.iter().rposition(|byte| *byte == b':').unwrap_or(text.len());
@@ -211,8 +254,24 @@ impl Packet {
         body
     }
 
-    fn id_then_rest(&self) -> Vec<u8> {
+    /// Reason code and properties are left out where 5.0 allows it.
+    fn id_then_reason(&self, v5: bool) -> Vec<u8> {
         let mut body = self.id_bytes();
+        let has_properties = self.fields.iter().any(|field| property::named(field.key).is_some());
+        if v5 && (has_properties || self.number("code").is_some()) {
+            body.push(self.or_zero("code"));
+        }
+        if v5 && has_properties {
+            property::encode(self, &mut body);
+        }
+        body
+    }
+
+    fn id_then_rest(&self, v5: bool) -> Vec<u8> {
+        let mut body = self.id_bytes();
+        if v5 {
+            property::encode(self, &mut body);
+        }
         for value in self.all("filter") {
             if let Value::Bytes(filter) = value {
                 write_string(filter, &mut body);
@@ -230,8 +289,9 @@ impl Packet {
         self.number("id").map_or_else(Vec::new, |id| (id as u16).to_be_bytes().to_vec())
     }
 
-    /// Reads one whole packet that a server sent; anything a server must not send is an error.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, String> {
+    /// Reads one whole packet that a server sent, of 5.0 if `v5`; anything a server must not send
+    /// is an error.
+    pub(crate) fn decode(bytes: &[u8], v5: bool) -> Result<Self, String> {
         let (head, body) = split_header(bytes)?.ok_or("half a packet")?;
         let kind = Kind::numbered(bytes[0] >> 4).ok_or("a packet type that does not exist")?;
         let flags = bytes[0] & 0x0F;
@@ -241,33 +301,87 @@ impl Packet {
         if head + body != bytes.len() {
             return Err("not exactly one packet".into());
         }
-        Self::decode_body(kind, flags, &bytes[head..])
-    }
-
-    fn decode_body(kind: Kind, flags: u8, body: &[u8]) -> Result<Self, String> {
         let mut packet = Self::new(kind);
-        match (kind.name, body) {
-            ("CONNACK", [present @ 0..=1, code]) => {
-                packet.push("code", Value::Number(u32::from(*code)));
-                packet.push("present", Value::Number(u32::from(*present)));
-            }
-            ("PUBLISH", _) => packet.decode_publish(flags, body)?,
-            ("PINGRESP", []) => {}
-            ("SUBACK", [high, low, codes @ ..]) if !codes.is_empty() => {
-                packet.push_id(&[*high, *low])?;
-                for code in codes {
-                    packet.push("code", Value::Number(u32::from(*code)));
-                }
-            }
-            ("PUBACK" | "PUBREC" | "PUBREL" | "PUBCOMP" | "UNSUBACK", [_, _]) => {
-                packet.push_id(body)?;
-            }
-            _ => return Err(format!("{} with the body {}", kind.name, hex(body))),
+        match v5 {
+            _ if kind.name == "PUBLISH" => packet.decode_publish(flags, &bytes[head..], v5)?,
+            true => packet.decode_v5(&bytes[head..])?,
+            false => packet.decode_v3(&bytes[head..])?,
         }
+        packet.sort();
         Ok(packet)
     }
 
-    fn decode_publish(&mut self, flags: u8, body: &[u8]) -> Result<(), String> {
+    fn decode_v3(&mut self, body: &[u8]) -> Result<(), String> {
+        match (self.kind.name, body) {
+            ("CONNACK", [present @ 0..=1, code]) => {
+                self.push("code", Value::Number(u32::from(*code)));
+                self.push("present", Value::Number(u32::from(*present)));
+            }
+            ("PINGRESP", []) => {}
+            ("SUBACK", [high, low, codes @ ..]) if !codes.is_empty() => {
+                self.push_id(&[*high, *low])?;
+                self.push_codes(codes);
+            }
+            ("PUBACK" | "PUBREC" | "PUBREL" | "PUBCOMP" | "UNSUBACK", [_, _]) => {
+                self.push_id(body)?;
+            }
+            _ => return Err(format!("{} with the body {}", self.kind.name, hex(body))),
+        }
+        Ok(())
+    }
+
+    fn decode_v5(&mut self, body: &[u8]) -> Result<(), String> {
+        let (name, mut rest) = (self.kind.name, body);
+        match (name, body) {
+            ("CONNACK", [present @ 0..=1, code, properties @ ..])
+                if *present == 0 || *code == 0 =>
+            {
+                self.push("code", Value::Number(u32::from(*code)));
+                self.push("present", Value::Number(u32::from(*present)));
+                rest = properties;
+                property::decode(self, &mut rest)?;
+            }
+            ("PINGRESP", []) => {}
+            ("SUBACK" | "UNSUBACK", [_, _, properties @ ..]) => {
+                self.push_id(&body[..2])?;
+                rest = properties;
+                property::decode(self, &mut rest)?;
+                self.push_codes(rest);
+                rest = if rest.is_empty() { body } else { &[] };
+            }
+            ("PUBACK" | "PUBREC" | "PUBREL" | "PUBCOMP", [_, _, reason @ ..]) => {
+                self.push_id(&body[..2])?;
+                rest = self.decode_reason(reason)?;
+            }
+            ("DISCONNECT" | "AUTH", reason) => rest = self.decode_reason(reason)?,
+            _ => return Err(format!("{name} with the body {}", hex(body))),
+        }
+        let codes = self.all("code").all(|code| is_code_of(name, code));
+        let lacks_method = name == "AUTH" && self.bytes("auth_method").is_none();
+        if !rest.is_empty() || !codes || lacks_method {
+            return Err(format!("{name} with the body {}", hex(body)));
+        }
+        Ok(())
+    }
+
+    /// A reason code and properties, each of which may be left out; gives what is behind them.
+    fn decode_reason<'a>(&mut self, reason: &'a [u8]) -> Result<&'a [u8], String> {
+        let [code, properties @ ..] = reason else { return Ok(reason) };
+        self.push("code", Value::Number(u32::from(*code)));
+        let mut rest = properties;
+        if !rest.is_empty() {
+            property::decode(self, &mut rest)?;
+        }
+        Ok(rest)
+    }
+
+    fn push_codes(&mut self, codes: &[u8]) {
+        for code in codes {
+            self.push("code", Value::Number(u32::from(*code)));
+        }
+    }
+
+    fn decode_publish(&mut self, flags: u8, body: &[u8], v5: bool) -> Result<(), String> {
         let (dup, qos, retain) = (flags >> 3, flags >> 1 & 3, flags & 1);
         if qos == 3 || (qos == 0 && dup == 1) {
             return Err(format!("PUBLISH with flags {flags:#x}"));
@@ -276,13 +390,19 @@ impl Packet {
         let (length, rest) = body.split_first_chunk().ok_or(short)?;
         let length = usize::from(u16::from_be_bytes(*length));
         let (topic, rest) = rest.split_at_checked(length).ok_or(short)?;
-        let (id, payload) = rest.split_at_checked(if qos > 0 { 2 } else { 0 }).ok_or(short)?;
+        let (id, mut payload) = rest.split_at_checked(if qos > 0 { 2 } else { 0 }).ok_or(short)?;
         self.push("topic", Value::Bytes(topic.to_vec()));
         for (key, bits) in [("qos", qos), ("dup", dup), ("retain", retain)] {
             self.push(key, Value::Number(u32::from(bits)));
         }
         if qos > 0 {
             self.push_id(id)?;
+        }
+        if v5 {
+            property::decode(self, &mut payload)?;
+        }
+        if topic.is_empty() && self.number("alias").is_none() {
+            return Err("PUBLISH without a topic".into());
         }
         self.push("payload", Value::Bytes(payload.to_vec()));
         Ok(())
@@ -298,7 +418,34 @@ impl Packet {
     }
 }
 
+/// Whether a server may send this code in a packet of 5.0.
+fn is_code_of(name: &str, code: &Value) -> bool {
+    let Value::Number(code) = code else { return false };
+    match name {
+        "CONNACK" => {
+            matches!(code, 0 | 0x80..=0x8A | 0x8C | 0x90 | 0x95 | 0x97 | 0x99..=0x9D | 0x9F)
+        }
+        "PUBACK" | "PUBREC" => {
+            matches!(code, 0 | 0x10 | 0x80 | 0x83 | 0x87 | 0x90 | 0x91 | 0x97 | 0x99)
+        }
+        "PUBREL" | "PUBCOMP" => matches!(code, 0 | 0x92),
+        "SUBACK" => {
+            matches!(code, 0..=2 | 0x80 | 0x83 | 0x87 | 0x8F | 0x91 | 0x97 | 0x9E | 0xA1 | 0xA2)
+        }
+        "UNSUBACK" => matches!(code, 0 | 0x11 | 0x80 | 0x83 | 0x87 | 0x8F | 0x91),
+        "DISCONNECT" => {
+            let low = matches!(code, 0 | 0x80..=0x83 | 0x87 | 0x89 | 0x8B..=0x90);
+            low || matches!(code, 0x93..=0xA2)
+        }
+        "AUTH" => matches!(code, 0 | 0x18),
+        _ => true,
+    }
+}
+
 fn defaults_to_zero(kind: Kind, key: &str) -> bool {
+    if key == "code" {
+        return !matches!(kind.name, "CONNACK" | "SUBACK" | "UNSUBACK");
+    }
     matches!(
         (kind.name, key),
         ("PUBLISH", "qos" | "dup" | "retain")
@@ -326,7 +473,7 @@ pub(crate) fn split_header(bytes: &[u8]) -> Result<Option<(usize, usize)>, Strin
     Err("remaining length of more than four bytes".into())
 }
 
-fn write_length(mut length: usize, out: &mut Vec<u8>) {
+pub(crate) fn write_length(mut length: usize, out: &mut Vec<u8>) {
     while length > 0x7F {
         out.push(length as u8 | 0x80);
         length >>= 7;
@@ -334,7 +481,7 @@ fn write_length(mut length: usize, out: &mut Vec<u8>) {
     out.push(length as u8);
 }
 
-fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend((bytes.len() as u16).to_be_bytes());
     out.extend(bytes);
 }
@@ -363,6 +510,7 @@ impl fmt::Display for Packet {
             match (*key, value) {
                 ("qos", Value::Number(qos)) => write!(f, " q{qos}")?,
                 ("dup" | "retain" | "present", Value::Number(1)) => write!(f, " {key}")?,
+                ("code", Value::Number(code @ 0x10..)) => write!(f, " {code:#04x}")?,
                 ("code", value) => write!(f, " {value}")?,
                 ("topic" | "filter" | "client", value) => write!(f, " {value}")?,
                 (_, value) => write!(f, " {key}={value}")?,
@@ -391,7 +539,7 @@ mod tests {
     use crate::harness::notation::parse_packet;
 
     fn encoded(text: &str) -> Vec<u8> {
-        parse_packet(text).expect(text).encode()
+        parse_packet(text).expect(text).encode(false)
     }
 
     #[test]
@@ -442,7 +590,11 @@ mod tests {
             "PINGRESP",
         ] {
             let packet = parse_packet(text).expect(text);
-            assert_eq!(Packet::decode(&packet.encode()).as_ref(), Ok(&packet), "{text}");
+            assert_eq!(
+                Packet::decode(&packet.encode(false), false).as_ref(),
+                Ok(&packet),
+                "{text}"
+            );
         }
     }
 
@@ -459,7 +611,7 @@ mod tests {
             b"\xd0\x80\0",
             b"\xc0\0",
         ] {
-            assert!(Packet::decode(bytes).is_err(), "{}", hex(bytes));
+            assert!(Packet::decode(bytes, false).is_err(), "{}", hex(bytes));
         }
     }
 }

@@ -23,6 +23,10 @@ pub(crate) trait Link {
 
     /// Ends the connection without an MQTT DISCONNECT.
     fn end(&mut self, how: End);
+
+    /// Gives the other side time to notice that the connection has ended: what is published before
+    /// it does is sent to it, and comes again with DUP.
+    fn wait_after_end() {}
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -48,11 +52,13 @@ pub(crate) struct Peer<L> {
     unread: Vec<u8>,
     /// Variables outlive a connection: a redelivery must come with the packet id it had.
     bindings: Bindings,
+    /// Whether the CONNECT of this connection was one of MQTT 5.0.
+    v5: bool,
 }
 
 impl<L: Link> Peer<L> {
     pub(crate) fn new(link: L) -> Self {
-        Self { link: Some(link), unread: Vec::new(), bindings: Bindings::new() }
+        Self { link: Some(link), unread: Vec::new(), bindings: Bindings::new(), v5: false }
     }
 
     /// Whether this client has no connection: it ended it, or saw the other side close.
@@ -62,6 +68,7 @@ impl<L: Link> Peer<L> {
 
     pub(crate) fn reconnect(&mut self, link: L) {
         self.unread.clear();
+        self.v5 = false;
         self.link = Some(link);
     }
 
@@ -71,13 +78,16 @@ impl<L: Link> Peer<L> {
         for text in text.split(" & ") {
             let mut packet = parse_packet(text)?;
             substitute(&mut packet, &self.bindings)?;
-            bytes.extend(packet.encode());
+            self.v5 |= packet.speaks_v5();
+            bytes.extend(packet.encode(self.v5));
         }
         self.send_bytes(&bytes);
         Ok(())
     }
 
     pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
+        let connect = split_header(bytes).ok().flatten().filter(|_| bytes[0] >> 4 == 1);
+        self.v5 |= connect.is_some_and(|(head, _)| bytes[head..].starts_with(b"\0\x04MQTT\x05"));
         self.link().send(bytes);
     }
 
@@ -115,7 +125,8 @@ impl<L: Link> Peer<L> {
                 && self.unread.len() >= head + body
             {
                 let bytes: Vec<u8> = self.unread.drain(..head + body).collect();
-                return Packet::decode(&bytes).map_err(|error| format!("{error}: {}", hex(&bytes)));
+                return Packet::decode(&bytes, self.v5)
+                    .map_err(|error| format!("{error}: {}", hex(&bytes)));
             }
             match self.receive(L::PATIENCE) {
                 Received::Bytes => {}
@@ -152,6 +163,7 @@ impl<L: Link> Peer<L> {
     pub(crate) fn end(&mut self, how: End) {
         self.link().end(how);
         self.link = None;
+        L::wait_after_end();
     }
 
     fn receive(&mut self, patience: Duration) -> Received {

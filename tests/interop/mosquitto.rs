@@ -56,6 +56,43 @@ fn passes_at_every_qos(version: &'static str) {
     });
 }
 
+/// `%R` is the response topic, `%C` the content type, `%P` the user properties.
+#[test]
+fn properties_of_5_0_pass() {
+    on_every_core_count(|broker| {
+        let format = "got %t q%q %C %R %D %P %p";
+        let arguments = ["-t", "a/+", "-q", "1", "-C", "1", "-V", "mqttv5", "-d", "-F", format];
+        let subscriber = Program::start(by_lines(client("mosquitto_sub", broker, &arguments)));
+        subscriber.line_with("Subscribed (mid");
+        let properties = [
+            ["-D", "publish", "user-property", "z", "1"].as_slice(),
+            &["-D", "publish", "user-property", "a", "2"],
+            &["-D", "publish", "response-topic", "answers"],
+            &["-D", "publish", "content-type", "text"],
+            &["-D", "publish", "correlation-data", "42"],
+        ];
+        let message = ["-t", "a/b", "-q", "1", "-m", "hello", "-V", "mqttv5"];
+        publish(broker, &[&message, properties.concat().as_slice()].concat());
+        let lines = subscriber.succeed();
+        assert_eq!(messages(&lines), ["a/b q1 text answers 42 z:1 a:2 hello"]);
+    });
+}
+
+#[test]
+fn a_shared_subscription_of_5_0() {
+    on_every_core_count(|broker| {
+        let arguments = ["-t", "$share/g/a/+", "-q", "1", "-C", "1", "-V", "mqttv5"];
+        let members = [subscribe(broker, &arguments), subscribe(broker, &arguments)];
+        for message in ["one", "two"] {
+            publish(broker, &["-t", "a/b", "-q", "1", "-m", message, "-V", "mqttv5"]);
+        }
+        let lines = members.map(Program::succeed).concat();
+        let mut got = messages(&lines);
+        got.sort_unstable();
+        assert_eq!(got, ["a/b q1 r0 one", "a/b q1 r0 two"]);
+    });
+}
+
 #[test]
 fn messages_pass_at_every_qos() {
     passes_at_every_qos("mqttv311");

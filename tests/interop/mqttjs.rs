@@ -20,4 +20,7 @@ scenarios! {
     will
     offline_queue
     many_clients
+    v5_properties
+    v5_request_response
+    v5_topic_alias
 }

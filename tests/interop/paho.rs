@@ -27,4 +27,13 @@ scenarios! {
     mqtt_3_1
     empty_client_id
     many_clients
+    v5_properties
+    v5_request_response
+    v5_subscription_identifiers
+    v5_shared_subscription
+    v5_session_expiry
+    v5_message_expiry
+    v5_will_delay
+    v5_topic_alias
+    v5_reasons
 }

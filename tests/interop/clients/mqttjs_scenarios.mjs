@@ -45,6 +45,9 @@ async function expectNothing(client) {
   assert.deepEqual(client.inbox, []);
 }
 
+const connectV5 = (clientId, options = {}) =>
+  connect(clientId, { protocolVersion: 5, ...options });
+
 const numbers = (count) => Array.from({ length: count }, (_, number) => String(number));
 
 const scenarios = {
@@ -109,6 +112,62 @@ const scenarios = {
     await expect(again, ...numbers(50).map((number) => ["q/x", number, 2]));
     await expectNothing(again);
     await again.endAsync();
+  },
+
+  async v5_properties() {
+    const subscriber = await connectV5("s");
+    await subscriber.subscribeAsync("t/+", { qos: 2, properties: { subscriptionIdentifier: 7 } });
+    const publisher = await connectV5("p");
+    for (const qos of [0, 1, 2]) {
+      const properties = {
+        payloadFormatIndicator: true,
+        messageExpiryInterval: 100,
+        contentType: "text/plain",
+        responseTopic: "answers",
+        correlationData: Buffer.from([0, 255]),
+        userProperties: { a: ["1", "2"], b: "3" },
+      };
+      await publisher.publishAsync("t/x", "hello", { qos, properties });
+      const message = await next(subscriber);
+      assert.deepEqual([message.payload.toString(), message.qos], ["hello", qos]);
+      const { subscriptionIdentifier, userProperties, ...rest } = message.properties;
+      assert.deepEqual([subscriptionIdentifier].flat(), [7]);
+      assert.deepEqual({ ...userProperties }, properties.userProperties);
+      const { userProperties: _, ...sent } = properties;
+      assert.deepEqual(rest, sent);
+    }
+  },
+
+  async v5_request_response() {
+    const server = await connectV5("server");
+    await server.subscribeAsync("work", { qos: 1 });
+    server.on("message", (topic, payload, { properties }) => {
+      const { responseTopic, correlationData } = properties;
+      server.publish(responseTopic, `${payload}!`, { qos: 1, properties: { correlationData } });
+    });
+    const asker = await connectV5("asker");
+    await asker.subscribeAsync("answers/asker", { qos: 1 });
+    for (const number of numbers(10)) {
+      const correlationData = Buffer.from(number);
+      const properties = { responseTopic: "answers/asker", correlationData };
+      await asker.publishAsync("work", number, { qos: 1, properties });
+      const response = await next(asker);
+      assert.equal(response.payload.toString(), `${number}!`);
+      assert.deepEqual(response.properties.correlationData, correlationData);
+    }
+  },
+
+  async v5_topic_alias() {
+    const properties = { topicAliasMaximum: 10 };
+    const subscriber = await connectV5("s", { properties });
+    await subscriber.subscribeAsync("alias/#", { qos: 1 });
+    const topics = [];
+    subscriber.on("message", (topic) => topics.push(topic));
+    const publisher = await connectV5("p", { autoUseTopicAlias: true, autoAssignTopicAlias: true });
+    const sent = numbers(30).map((n) => `alias/${n % 3}`);
+    for (const topic of sent) await publisher.publishAsync(topic, "x", { qos: 1 });
+    while (topics.length < sent.length) await once(subscriber, "message");
+    assert.deepEqual(topics, sent);
   },
 
   async many_clients() {

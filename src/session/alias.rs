@@ -1,0 +1,84 @@
+//! Topic aliases, both ways. They belong to one connection [MQTT-3.3.2-7].
+
+use ahash::AHashMap;
+
+use crate::mqtt::{Publish, TopicName};
+
+use super::ProtocolError;
+
+/// Aliases that the client gives to topics.
+#[derive(Debug)]
+pub(super) struct InboundAliases {
+    /// What the broker told the client to be the highest.
+    count_max: u16,
+    topics: AHashMap<u16, Box<str>>,
+}
+
+impl InboundAliases {
+    pub(super) fn new(count_max: u16) -> Self {
+        Self { count_max, topics: AHashMap::default() }
+    }
+
+    /// The topic of a publish: the one that it names, which its alias stands for from now on, or
+    /// the one that its alias stands for.
+    pub(super) fn resolve<'a>(
+        &'a mut self,
+        publish: &Publish<'a>,
+    ) -> Result<TopicName<'a>, ProtocolError> {
+        let Some(alias) = publish.properties.topic_alias() else { return Ok(publish.topic) };
+        if alias == 0 || alias > self.count_max {
+            return Err(ProtocolError::TopicAlias); // [MQTT-3.3.2-8], [MQTT-3.3.2-9]
+        }
+        if !publish.topic.is_empty() {
+            self.topics.insert(alias, publish.topic.as_str().into());
+            return Ok(publish.topic);
+        }
+        let topic = self.topics.get(&alias).ok_or(ProtocolError::TopicAliasUnknown)?;
+        Ok(TopicName::from_validated(topic))
+    }
+}
+
+/// Aliases that the broker gives to topics: the first topics that are sent keep theirs.
+#[derive(Debug)]
+pub struct OutboundAliases {
+    /// What the client allows to be the highest.
+    count_max: u16,
+    aliases: AHashMap<Box<str>, u16>,
+}
+
+/// How to name the topic of a delivery.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Naming {
+    /// By its name alone.
+    Name,
+    /// By its name, and from then on by this alias.
+    Define(u16),
+    /// By its alias alone.
+    Alias(u16),
+}
+
+impl OutboundAliases {
+    /// None if the client takes no aliases.
+    #[must_use]
+    pub fn new(count_max: u16) -> Option<Box<Self>> {
+        (count_max > 0).then(|| Box::new(Self { count_max, aliases: AHashMap::default() }))
+    }
+
+    /// How to name this topic next.
+    #[must_use]
+    pub fn naming(&self, topic: &str) -> Naming {
+        match self.aliases.get(topic) {
+            Some(alias) => Naming::Alias(*alias),
+            None if self.aliases.len() < self.count_max.into() => {
+                Naming::Define(self.aliases.len() as u16 + 1)
+            }
+            None => Naming::Name,
+        }
+    }
+
+    /// The client was told this alias of the topic.
+    pub fn define(&mut self, topic: &str, alias: u16) {
+        debug_assert!((1..=self.count_max).contains(&alias), "the client allows it");
+        self.aliases.insert(topic.into(), alias);
+    }
+}
