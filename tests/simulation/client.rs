@@ -192,14 +192,14 @@ impl Client {
 
     fn send(&self, cluster: &mut Cluster, text: &str) {
         let connection = self.connection.expect("who sends has a connection");
-        cluster.send(connection, &parse_packet(text).expect("it is well formed").encode());
+        cluster.send(connection, &parse_packet(text).expect("it is well formed").encode(false));
     }
 
     fn next_packet(&mut self) -> Option<Packet> {
         let header = split_header(&self.unread).expect("the broker sends valid lengths");
         let (head, body) = header.filter(|(head, body)| self.unread.len() >= head + body)?;
         let bytes: Vec<u8> = self.unread.drain(..head + body).collect();
-        Some(Packet::decode(&bytes).unwrap_or_else(|error| panic!("{}: {error}", self.name)))
+        Some(Packet::decode(&bytes, false).unwrap_or_else(|error| panic!("{}: {error}", self.name)))
     }
 
     fn handle(&mut self, cluster: &mut Cluster, packet: &Packet) {
