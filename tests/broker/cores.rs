@@ -84,7 +84,7 @@ fn a_session_is_found_from_every_core() {
     let mut client = Client::connect(broker.address, "CONNECT same clean=0");
     client.subscribe("t/#:1");
     for round in 0..40 {
-        client.abort();
+        client.disconnect();
         let mut publisher = Client::connect(broker.address, &format!("CONNECT p{round}"));
         publisher.send(&format!("PUBLISH t/{round} q1 id=1 x"));
         publisher.expect("PUBACK id=1");

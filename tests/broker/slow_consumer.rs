@@ -119,7 +119,7 @@ fn an_offline_queue_is_bounded() {
     let broker = Broker::start(&["--cores", "2", "--queue-count-max", "50"]);
     let mut offline = Client::connect(broker.address, "CONNECT off clean=0");
     offline.subscribe("t:1");
-    offline.abort();
+    offline.disconnect();
     let mut publisher = Client::connect(broker.address, "CONNECT p");
     for number in 1..=3 * LIMIT {
         publisher.send(&format!("PUBLISH t q1 id={number} \"{number}\""));
@@ -145,9 +145,12 @@ fn a_subscriber_that_reads_again_is_served_again() {
     let mut slow = Client::connect(broker.address, "CONNECT slow");
     slow.subscribe("t:1");
     let mut publisher = Client::connect(broker.address, "CONNECT p");
-    for number in 1..=2000 {
-        publisher.send(&format!("PUBLISH t q1 id={number} \"{number}\""));
-        publisher.expect(&format!("PUBACK id={number}"));
+    for batch in 0..20 {
+        let numbers = batch * 100 + 1..=batch * 100 + 100;
+        let packets: Vec<_> =
+            numbers.clone().map(|n| format!("PUBLISH t q1 id={n} \"{n}\"")).collect();
+        publisher.send(&packets.join(" & "));
+        numbers.for_each(|n| publisher.expect(&format!("PUBACK id={n}")));
     }
     for number in 1..=2000 {
         let packet = slow.next();

@@ -72,7 +72,7 @@ fn over_sockets(file: &str, cores: usize) {
 }
 
 /// Every seed is another order in which shards, channels and reads take their turns.
-const SEEDS: u64 = 20;
+const SEEDS: u64 = 10;
 
 fn on_bare_shards(file: &str, shard_count: usize) {
     run_file(file, |case| {

@@ -132,6 +132,13 @@ impl Client {
         self.peer.expect_within("CONNACK 0", patience).is_ok()
     }
 
+    /// Leaves in order; the broker has seen it when this returns.
+    #[track_caller]
+    pub(crate) fn disconnect(&mut self) {
+        self.send("DISCONNECT");
+        self.expect_closed();
+    }
+
     /// Ends the connection as a killed process does.
     pub(crate) fn abort(&mut self) {
         self.peer.end(End::Abort);

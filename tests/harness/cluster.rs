@@ -208,11 +208,7 @@ impl Cluster {
             }
             let connection = io.id;
             if !io.waiting.is_empty() {
-                let count = if cut.is_multiple_of(2) {
-                    io.waiting.len()
-                } else {
-                    cut % io.waiting.len() + 1
-                };
+                let count = piece(cut, io.waiting.len());
                 let bytes: Vec<u8> = io.waiting.drain(..count).collect();
                 self.handle(index, Input::Bytes { connection, bytes: &bytes });
                 moved = true;
@@ -225,18 +221,21 @@ impl Cluster {
         moved
     }
 
-    /// Takes to the clients what waits in outboxes, and that they were closed.
+    /// Takes to the clients what waits in outboxes, perhaps not all at once, and that they were
+    /// closed.
     fn write(&mut self, index: usize) -> bool {
         let mut moved = false;
         for slot in 0..self.outputs[index].connections.len() {
+            let cut = self.choose(usize::MAX);
             let Some(io) = &mut self.outputs[index].connections[slot] else { continue };
             let (connection, client) = (io.id, &mut self.clients[io.client]);
-            while !io.outbox.is_empty() {
-                client.inbox.extend(io.outbox.front());
-                io.outbox.consume(io.outbox.front().len());
+            if !io.outbox.is_empty() {
+                let bytes = io.outbox.front();
+                let count = piece(cut, bytes.len());
+                client.inbox.extend(&bytes[..count]);
+                io.outbox.consume(count);
                 moved = true;
-            }
-            if io.closing {
+            } else if io.closing {
                 client.closed = true;
                 self.outputs[index].connections[slot] = None;
                 moved = true;
@@ -284,6 +283,11 @@ impl Cluster {
         self.random ^= self.random << 17;
         (self.random >> 16) as usize % below
     }
+}
+
+/// Everything or, as often, some of it.
+fn piece(cut: usize, length: usize) -> usize {
+    if cut & 1 == 0 { length } else { cut % length + 1 }
 }
 
 impl Recorder {

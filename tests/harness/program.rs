@@ -1,5 +1,6 @@
 //! Programs of strangers that talk to the broker: their output line by line, and their end.
 
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
@@ -29,7 +30,7 @@ impl Program {
         let errors = writer.try_clone().expect("a descriptor can be duplicated");
         command.stdout(writer).stderr(errors);
         let child = command.spawn().unwrap_or_else(|error| {
-            panic!("cannot start {name}: {error}. Install what scripts/interop-setup asks for.")
+            panic!("cannot start {name}: {error}; scripts/interop-setup says how to get it")
         });
         // The command holds the writing end too; only the child's may stay open.
         drop(command);
@@ -76,6 +77,13 @@ impl Program {
         self.child.kill().expect("it is our child");
         self.child.wait().expect("a killed process ends");
     }
+}
+
+/// The path of a program, which must be there.
+pub(crate) fn installed(name: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|p| p.is_file());
+    found.unwrap_or_else(|| panic!("{name} is missing: scripts/interop-setup says how to get it"))
 }
 
 impl Drop for Program {

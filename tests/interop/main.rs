@@ -28,6 +28,7 @@ fn on_every_core_count(test: impl Fn(&Broker)) {
 
 /// Runs a scenario of a script in `clients/` that ends with status 0 where all is as it should be.
 fn run_scenario(interpreter: &Path, script: &str, scenario: &str) {
+    assert!(root().join("target/interop/stamp").exists(), "first run scripts/interop-setup");
     let script = root().join("tests/interop/clients").join(script);
     on_every_core_count(|broker| {
         let mut command = Command::new(interpreter);

@@ -4,14 +4,14 @@ use std::process::Command;
 
 use crate::harness::broker::Broker;
 use crate::harness::files::TempFile;
-use crate::harness::program::Program;
+use crate::harness::program::{Program, installed};
 use crate::on_every_core_count;
 
 /// How the subscriber writes a message; its debugging lines come in between.
 const FORMAT: &str = "got %t q%q r%r %p";
 
 fn client(name: &str, broker: &Broker, arguments: &[&str]) -> Command {
-    let mut command = Command::new(name);
+    let mut command = Command::new(installed(name));
     command.args(["-h", "127.0.0.1", "-p", &broker.port()]).args(arguments);
     command
 }
