@@ -154,6 +154,14 @@ impl Shard {
         }
     }
 
+    pub(super) fn handle_expel(&mut self, client_id: &str, out: &mut impl Output) {
+        let Some(slot) = self.registry.find(client_id) else { return };
+        if let Some(connection) = self.registry.get(slot).connection {
+            debug!(%connection, client_id, "closed: an administrator wants it");
+            self.close(connection, ReasonCode::AdministrativeAction, out);
+        }
+    }
+
     pub(super) fn handle_protocol_error(
         &mut self,
         id: ConnectionId,
