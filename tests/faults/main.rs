@@ -1,0 +1,10 @@
+//! Faults from outside: bytes that nobody meant on bare shards, and clients that come, go, stall
+//! and lie by the thousand on the real binary. These are the small shares; `scripts/fuzz` and
+//! `scripts/live-faults` run the large ones.
+
+mod damage;
+
+// What the fuzz targets use is public to them; here it is part of the test.
+#[allow(unreachable_pub)]
+#[path = "../../fuzz/src/lib.rs"]
+mod fuzz;
