@@ -111,7 +111,8 @@ impl Shard {
             Verdict::Allow(data) => self.open_session(id, &opening, &data, out),
             Verdict::Challenge(data) => {
                 let reason = ReasonCode::ContinueAuthentication;
-                send_auth(id, &opening.method, reason, &data, out);
+                let packet_bytes_max = connection.packet_bytes_max;
+                send_auth(id, &opening.method, reason, &data, packet_bytes_max, out);
                 connection.phase = Phase::Authenticating(opening);
             }
             Verdict::Refuse(reason) => self.refuse(id, reason, out),
