@@ -12,7 +12,6 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub(crate) use session::LATE;
 use session::{Delivery, Sessions};
 use wire::{Input, Message, Output, parse_connect, parse_filters, write_length};
 
@@ -20,8 +19,6 @@ use wire::{Input, Message, Output, parse_connect, parse_filters, write_length};
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Fate {
     Deliver,
-    /// [`LATE`] after its time, and so is everything behind it.
-    Delay,
     Drop,
     /// Twice, the second time under another packet id.
     Duplicate,
@@ -94,7 +91,6 @@ pub(crate) struct FakeBroker {
     pub(crate) address: String,
     pub(crate) pings: Arc<AtomicUsize>,
     pub(crate) disconnects: Arc<AtomicUsize>,
-    broker: Arc<Broker>,
 }
 
 impl FakeBroker {
@@ -111,24 +107,13 @@ impl FakeBroker {
         });
         let (pings, disconnects) = (Arc::clone(&broker.pings), Arc::clone(&broker.disconnects));
         thread::spawn(move || deliver(&queue));
-        let serving = Arc::clone(&broker);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let broker = Arc::clone(&serving);
+                let broker = Arc::clone(&broker);
                 thread::spawn(move || broker.serve(stream));
             }
         });
-        Self { address, pings, disconnects, broker }
-    }
-
-    /// Messages that are retained now.
-    pub(crate) fn retained_count(&self) -> usize {
-        self.broker.sessions().retained_count()
-    }
-
-    /// Persistent sessions that it holds now.
-    pub(crate) fn session_count(&self) -> usize {
-        self.broker.sessions().session_count()
+        Self { address, pings, disconnects }
     }
 }
 

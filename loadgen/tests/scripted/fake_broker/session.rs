@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::wire::{Message, Output, matches, shared};
 use super::{Fate, Script};
@@ -23,7 +23,6 @@ pub(super) struct Sessions {
     message_count: usize,
     /// With the number of the message.
     retained: BTreeMap<Vec<u8>, (usize, Message)>,
-    share_count: HashMap<Vec<u8>, usize>,
 }
 
 struct Session {
@@ -48,7 +47,6 @@ impl Sessions {
             subscriber_count: 0,
             message_count: 0,
             retained: BTreeMap::new(),
-            share_count: HashMap::new(),
         }
     }
 
@@ -173,15 +171,6 @@ impl Sessions {
         chosen
     }
 
-    /// As many as are retained.
-    pub(super) fn retained_count(&self) -> usize {
-        self.retained.len()
-    }
-
-    pub(super) fn session_count(&self) -> usize {
-        self.sessions.values().filter(|session| !session.clean).count()
-    }
-
     pub(super) fn outputs(&self) -> impl Iterator<Item = &Output> {
         let subscribers = self.sessions.values().filter(|session| session.number.is_some());
         subscribers.filter_map(|session| session.output.as_ref())
@@ -205,7 +194,6 @@ impl Session {
         let bytes = self.encode(fate, message);
         match &self.output {
             Some(output) => {
-                let due = if fate == Fate::Delay { due + LATE } else { due };
                 let delivery = Delivery { due, output: output.clone(), bytes };
                 to.send(delivery).expect("the other end lives on");
             }
@@ -219,7 +207,7 @@ impl Session {
         match fate {
             Fate::Drop => (),
             Fate::HoldBack => self.held_back = Some(message.clone()),
-            Fate::Deliver | Fate::Delay => self.write(message, false, &mut bytes),
+            Fate::Deliver => self.write(message, false, &mut bytes),
             Fate::Duplicate | Fate::DuplicateMarked => {
                 self.write(message, false, &mut bytes);
                 self.write(message, fate == Fate::DuplicateMarked, &mut bytes);
@@ -250,6 +238,3 @@ impl Session {
         }
     }
 }
-
-/// What [`Fate::Delay`] adds to the delay of the script.
-pub(crate) const LATE: Duration = Duration::from_millis(300);
