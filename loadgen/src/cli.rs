@@ -9,7 +9,7 @@ use ringmq::mqtt::{QoS, Version};
 use serde::Serialize;
 
 use crate::payload::{RunId, STAMP_BYTES};
-use crate::plan::{Credentials, Load, Plan};
+use crate::plan::{Credentials, Load, Plan, by_name};
 use crate::scenario::SCENARIOS;
 
 const PAYLOAD_BYTES_MAX: usize = 16 << 20;
@@ -69,25 +69,6 @@ pub(crate) struct RunOptions {
     /// Quality of service of publishes and subscriptions
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
     qos: u8,
-    /// Open loop: publishes per second in all, whatever the broker does [default: 100]
-    #[arg(long, value_name = "R", conflicts_with = "window", value_parser = rate)]
-    rate: Option<f64>,
-    /// Closed loop instead: messages outstanding per publisher; one is outstanding until it has
-    /// reached all subscribers (and, at QoS 1 and 2, is acknowledged)
-    #[arg(long, value_name = "W", value_parser = clap::value_parser!(u32).range(1..=65_535))]
-    window: Option<u32>,
-    /// Bytes of a payload; the stamp that is measured by takes 40 of them
-    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = payload_bytes)]
-    payload: usize,
-    /// Seconds to measure for
-    #[arg(long, value_name = "S", default_value = "10", value_parser = seconds_above_zero)]
-    duration: f64,
-    /// Seconds of the same load before measuring
-    #[arg(long, value_name = "S", default_value = "1", value_parser = seconds)]
-    warmup: f64,
-    /// Seconds to wait for the last deliveries; what has not come by then is lost
-    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
-    drain: f64,
     /// Executors, one thread each
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=256))]
@@ -117,6 +98,35 @@ pub(crate) struct RunOptions {
     json: Option<PathBuf>,
 }
 
+/// How fast messages are published, and how large they are.
+#[derive(Args, Serialize, Clone)]
+pub(crate) struct LoadOptions {
+    /// Open loop: publishes per second in all, whatever the broker does [default: 100]
+    #[arg(long, value_name = "R", conflicts_with = "window", value_parser = rate)]
+    rate: Option<f64>,
+    /// Closed loop instead: messages outstanding per publisher; one is outstanding until it has
+    /// reached all subscribers (and, at QoS 1 and 2, is acknowledged)
+    #[arg(long, value_name = "W", value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    window: Option<u32>,
+    /// Bytes of a payload; the stamp that is measured by takes 40 of them
+    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = payload_bytes)]
+    payload: usize,
+    /// Seconds to wait for the last deliveries; what has not come by then is lost
+    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
+    drain: f64,
+}
+
+/// How long messages are published, for scenarios whose load has no end of its own.
+#[derive(Args, Serialize, Clone)]
+pub(crate) struct TimeOptions {
+    /// Seconds to measure for
+    #[arg(long, value_name = "S", default_value = "10", value_parser = seconds_above_zero)]
+    duration: f64,
+    /// Seconds of the same load before measuring
+    #[arg(long, value_name = "S", default_value = "1", value_parser = seconds)]
+    warmup: f64,
+}
+
 #[derive(ValueEnum, Serialize, Clone, Copy)]
 enum Protocol {
     #[value(name = "3.1")]
@@ -135,6 +145,7 @@ impl RunOptions {
     pub(crate) fn plan(&self) -> Plan {
         Plan {
             scenario: "",
+            cast: String::new(),
             settings: serde_json::Value::Null,
             run: RunId::new(random()),
             broker: self.broker.clone(),
@@ -149,15 +160,36 @@ impl RunOptions {
             topics_per_publisher: 1,
             subscriber_count: 0,
             interest: |_, _| 0..0,
-            load: self.load(),
-            payload_bytes: self.payload,
-            warmup: Duration::from_secs_f64(self.warmup),
-            duration: Duration::from_secs_f64(self.duration),
-            drain: Duration::from_secs_f64(self.drain),
+            filters: by_name,
+            load: Load::Open { rate_per_s: RATE_DEFAULT },
+            payload_bytes: STAMP_BYTES,
+            warmup: Duration::ZERO,
+            duration: Duration::ZERO,
+            drain: Duration::ZERO,
             connect_timeout: Duration::from_secs_f64(self.connect_timeout),
             executor_count: self.cores,
             keep_alive_s: self.keep_alive,
             client_prefix: self.client_prefix.clone(),
+        }
+    }
+
+    fn credentials(&self) -> Option<Credentials> {
+        let username = self.username.clone()?;
+        Some(Credentials { username, password: self.password.clone() })
+    }
+}
+
+impl LoadOptions {
+    /// Sets what these options say.
+    pub(crate) fn load(&self, plan: Plan) -> Plan {
+        Plan {
+            load: match self.window {
+                Some(window_size) => Load::Closed { window_size },
+                None => Load::Open { rate_per_s: self.rate.unwrap_or(RATE_DEFAULT) },
+            },
+            payload_bytes: self.payload,
+            drain: Duration::from_secs_f64(self.drain),
+            ..plan
         }
     }
 
@@ -168,17 +200,16 @@ impl RunOptions {
         }
         self
     }
+}
 
-    fn load(&self) -> Load {
-        match self.window {
-            Some(window_size) => Load::Closed { window_size },
-            None => Load::Open { rate_per_s: self.rate.unwrap_or(RATE_DEFAULT) },
+impl TimeOptions {
+    /// Sets what these options say.
+    pub(crate) fn times(&self, plan: Plan) -> Plan {
+        Plan {
+            warmup: Duration::from_secs_f64(self.warmup),
+            duration: Duration::from_secs_f64(self.duration),
+            ..plan
         }
-    }
-
-    fn credentials(&self) -> Option<Credentials> {
-        let username = self.username.clone()?;
-        Some(Credentials { username, password: self.password.clone() })
     }
 }
 

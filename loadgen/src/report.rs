@@ -24,6 +24,8 @@ pub(crate) struct Report {
     pub(crate) format: u32,
     pub(crate) generator: Generator,
     pub(crate) scenario: &'static str,
+    /// Who took part, in words.
+    pub(crate) cast: String,
     pub(crate) settings: Value,
     pub(crate) machine: Machine,
     pub(crate) started_unix_s: u64,
@@ -162,6 +164,7 @@ impl Report {
             format: FORMAT,
             generator: Generator::of(outcome, &latency_ns),
             scenario: plan.scenario,
+            cast: plan.cast.clone(),
             settings: plan.settings.clone(),
             machine,
             started_unix_s: outcome.started_unix_s,

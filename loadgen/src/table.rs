@@ -24,11 +24,10 @@ fn write_title(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     };
     writeln!(
         f,
-        "\n{} on {}: {} -> {}, QoS {}, {} bytes, {load}, {} s\n",
+        "\n{} on {}: {}, QoS {}, {} bytes, {load}, {} s\n",
         report.scenario,
         settings["broker"].as_str().unwrap_or_default(),
-        plural(&settings["publishers"], "publisher"),
-        plural(&settings["subscribers"], "subscriber"),
+        report.cast,
         settings["qos"],
         settings["payload"],
         number(report.steady_s),
@@ -37,13 +36,6 @@ fn write_title(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
 
 fn float(value: &Value) -> f64 {
     value.as_f64().unwrap_or_default()
-}
-
-fn plural(amount: &Value, noun: &str) -> String {
-    match amount.as_u64() {
-        Some(1) => format!("1 {noun}"),
-        amount => format!("{} {noun}s", count(amount.unwrap_or_default())),
-    }
 }
 
 fn write_rates(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
@@ -202,7 +194,7 @@ mod tests {
 
     #[test]
     fn the_table_says_what_matters() {
-        let settings = json!({"broker": "b:1", "publishers": 1, "subscribers": 5, "qos": 0,
+        let settings = json!({"broker": "b:1", "qos": 0,
             "payload": 64, "rate": 10.0, "window": null, "drain": 5.0});
         let plan = Plan { publisher_count: 1, settings, ..plan() };
         let mut outcome = outcome();

@@ -5,6 +5,7 @@ mod command_line;
 mod connections;
 mod fake_broker;
 mod faults;
+mod flows;
 mod pace;
 
 use std::process::{Command, Output};
@@ -49,11 +50,16 @@ fn loadgen(options: &str) -> Output {
 
 /// Runs `fanout` with `options` against `address`, and reads the report.
 fn fanout_at(address: &str, options: &str) -> Run {
+    run_at(address, "fanout", options)
+}
+
+/// Runs a scenario with `options` against `address`, and reads the report.
+fn run_at(address: &str, scenario: &str, options: &str) -> Run {
     let thread = std::thread::current();
     let name = thread.name().unwrap_or("test").replace("::", "-");
     let port = address.rsplit(':').next().unwrap_or_default();
     let file = format!("{}/{name}-{port}.json", env!("CARGO_TARGET_TMPDIR"));
-    let output = loadgen(&format!("fanout --broker {address} --json {file} {options}"));
+    let output = loadgen(&format!("{scenario} --broker {address} --json {file} {options}"));
     let text = std::fs::read_to_string(&file).unwrap_or_default();
     Run {
         status: output.status.code().expect("it was not killed"),
