@@ -1,13 +1,13 @@
 //! The command line: one subcommand per scenario, and the options that all scenarios share.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Command, ValueEnum};
+use clap::{Args, Command, FromArgMatches, ValueEnum};
 use ringmq::mqtt::{QoS, Version};
 use serde::Serialize;
 
+use crate::output::OutputOptions;
 use crate::payload::{RunId, STAMP_BYTES};
 use crate::plan::{Credentials, Load, Plan};
 use crate::scenario::SCENARIOS;
@@ -20,8 +20,7 @@ const RATE_MAX: f64 = 10_000_000.0;
 /// What the command line asks for.
 pub(crate) struct Invocation {
     pub(crate) plan: Plan,
-    /// Where the JSON report goes.
-    pub(crate) json: Option<PathBuf>,
+    pub(crate) output: OutputOptions,
 }
 
 /// # Errors
@@ -37,7 +36,7 @@ pub(crate) fn parse(
         .expect("clap accepts only the subcommands that come from this table");
     let plan = (scenario.plan)(matches)?;
     plan.check().map_err(|message| bad_value(&message))?;
-    Ok(Invocation { plan, json: matches.get_one("json").cloned() })
+    Ok(Invocation { plan, output: OutputOptions::from_arg_matches(matches)? })
 }
 
 fn bad_value(message: &str) -> clap::Error {
@@ -88,6 +87,9 @@ pub(crate) struct RunOptions {
     /// Seconds to wait for the last deliveries; what has not come by then is lost
     #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
     drain: f64,
+    /// Seconds between two points of the plots, and of the live progress
+    #[arg(long, value_name = "S", default_value = "1", value_parser = interval)]
+    interval: f64,
     /// Executors, one thread each
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=256))]
@@ -111,10 +113,9 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "TEXT", requires = "username")]
     #[serde(skip)]
     password: Option<String>,
-    /// Write the report here as JSON
-    #[arg(long, value_name = "FILE")]
+    #[command(flatten)]
     #[serde(skip)]
-    json: Option<PathBuf>,
+    output: OutputOptions,
 }
 
 #[derive(ValueEnum, Serialize, Clone, Copy)]
@@ -154,6 +155,7 @@ impl RunOptions {
             warmup: Duration::from_secs_f64(self.warmup),
             duration: Duration::from_secs_f64(self.duration),
             drain: Duration::from_secs_f64(self.drain),
+            interval: Duration::from_secs_f64(self.interval),
             connect_timeout: Duration::from_secs_f64(self.connect_timeout),
             executor_count: self.cores,
             keep_alive_s: self.keep_alive,
@@ -213,6 +215,11 @@ fn seconds_above_zero(text: &str) -> Result<f64, String> {
     seconds(text).ok().filter(|seconds| *seconds >= 0.001).ok_or_else(expected)
 }
 
+fn interval(text: &str) -> Result<f64, String> {
+    let expected = || "expected seconds, 0.1 to 3600".to_owned();
+    seconds(text).ok().filter(|seconds| (0.1..=3600.0).contains(seconds)).ok_or_else(expected)
+}
+
 fn number(text: &str) -> Option<f64> {
     text.parse().ok()
 }
@@ -257,7 +264,6 @@ mod tests {
         assert_eq!(invocation.plan.load, Load::Open { rate_per_s: 100.0 });
         assert_eq!(invocation.plan.payload_bytes, 64);
         assert_eq!(invocation.plan.settings["rate"], 100.0);
-        assert!(invocation.json.is_none());
     }
 
     #[test]
@@ -277,11 +283,10 @@ mod tests {
     fn options_reach_the_plan_and_the_report() {
         let words = "fanout --broker localhost:1 --qos 2 --window 8 --payload 40 --duration 0.5 \
                      --json r.json --mqtt-version 3.1 --cores 2 --username u --password secret";
-        let Invocation { plan, json } = parse_words(words).expect("all good");
+        let Invocation { plan, .. } = parse_words(words).expect("all good");
         assert_eq!(plan.load, Load::Closed { window_size: 8 });
         assert_eq!((plan.qos, plan.version), (QoS::ExactlyOnce, Version::V31));
         assert_eq!(plan.duration, Duration::from_millis(500));
-        assert_eq!(json, Some(PathBuf::from("r.json")));
         assert_eq!(plan.settings["mqtt_version"], "3.1");
         assert!(!plan.settings.to_string().contains("secret"));
     }

@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) warmup: Duration,
     pub(crate) duration: Duration,
     pub(crate) drain: Duration,
+    /// The resolution of the course of the run.
+    pub(crate) interval: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) executor_count: u32,
     pub(crate) keep_alive_s: u16,
@@ -192,6 +194,7 @@ pub(crate) mod tests {
             warmup: Duration::from_secs(1),
             duration: Duration::from_secs(1),
             drain: Duration::from_secs(1),
+            interval: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(1),
             executor_count: 2,
             keep_alive_s: 60,
