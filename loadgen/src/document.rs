@@ -124,20 +124,21 @@ impl Document {
                 format!("open loop, {} publishes/s", number(rate))
             }
         };
-        let some = |key: &str, noun: &str| {
-            let amount = settings[key].as_u64()?;
-            Some(format!("{} {noun}{}", count(amount), if amount == 1 { "" } else { "s" }))
-        };
+        let payload = settings["payload"].as_u64().map(|bytes| format!("{} bytes", count(bytes)));
         let parts = [
-            some("publishers", "publisher"),
-            some("subscribers", "subscriber"),
+            self.first()["cast"].as_str().map(str::to_owned),
             Some(format!("QoS {}", settings["qos"])),
-            some("payload", "byte"),
+            payload,
             Some(load),
             self.figure("/steady_s").map(|seconds| format!("{} s", number(seconds.median))),
             (self.runs.len() > 1).then(|| format!("{} runs", self.runs.len())),
         ];
         parts.into_iter().flatten().collect()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn first_mut(&mut self) -> &mut Value {
+        &mut self.runs[0]
     }
 
     /// `None` if no run has it.

@@ -11,6 +11,7 @@ mod bench;
 mod cli;
 mod client;
 mod closed_loop;
+mod compare;
 mod connection;
 mod control;
 mod document;
@@ -38,12 +39,14 @@ mod tally;
 mod units;
 mod worker;
 
+use std::io::{Write, stdout};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Error, Result};
 
-use crate::cli::Invocation;
+use crate::cli::{Invocation, Measurement};
+use crate::compare::CompareOptions;
 use crate::document::Document;
 use crate::machine::Machine;
 use crate::report::Report;
@@ -51,6 +54,7 @@ use crate::report::Report;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const BAD_INPUT: u8 = 2;
 const RUN_FAILED: u8 = 3;
 
 fn main() -> ExitCode {
@@ -58,16 +62,27 @@ fn main() -> ExitCode {
         Ok(invocation) => invocation,
         Err(error) => error.exit(),
     };
-    match measure(invocation) {
-        Ok(status) => ExitCode::from(status),
-        Err(error) => {
+    let (status, bad) = match invocation {
+        Invocation::Measure(measurement) => (measure(*measurement), RUN_FAILED),
+        Invocation::Compare(options) => (compare(&options), BAD_INPUT),
+    };
+    status.map_or_else(
+        |error| {
             eprintln!("ringmq-loadgen: {error:#}");
-            ExitCode::from(RUN_FAILED)
-        }
-    }
+            ExitCode::from(bad)
+        },
+        ExitCode::from,
+    )
 }
 
-fn measure(Invocation { plan, output }: Invocation) -> Result<u8> {
+fn compare(options: &CompareOptions) -> Result<u8> {
+    let comparison = options.compare().map_err(Error::msg)?;
+    // Nobody may be reading; the exit status says it too.
+    let _ = write!(stdout(), "{comparison}");
+    Ok(comparison.exit_status())
+}
+
+fn measure(Measurement { plan, output }: Measurement) -> Result<u8> {
     let mut watch = output.begin()?;
     let plan = Arc::new(plan);
     let machine = Machine::detect();

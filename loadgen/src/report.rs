@@ -29,6 +29,8 @@ pub(crate) struct Report {
     pub(crate) format: u32,
     pub(crate) generator: Generator,
     pub(crate) scenario: &'static str,
+    /// Who took part, in words.
+    pub(crate) cast: String,
     pub(crate) settings: Value,
     pub(crate) machine: Machine,
     /// In the steady part.
@@ -190,6 +192,7 @@ impl Report {
             format: FORMAT,
             generator: Generator::of(outcome, &latency_ns),
             scenario: plan.scenario,
+            cast: plan.cast.clone(),
             settings: plan.settings.clone(),
             machine,
             machine_use: MachineUse::of(&outcome.marks),

@@ -2,9 +2,11 @@
 
 mod capacity;
 mod command_line;
+mod compare;
 mod connections;
 mod fake_broker;
 mod faults;
+mod flows;
 mod output;
 mod pace;
 mod series;
@@ -57,9 +59,14 @@ fn loadgen(options: &str) -> Output {
 
 /// Runs `fanout` with `options` against `address`, and reads the report.
 fn fanout_at(address: &str, options: &str) -> Run {
+    run_at(address, "fanout", options)
+}
+
+/// Runs a scenario with `options` against `address`, and reads the report.
+fn run_at(address: &str, scenario: &str, options: &str) -> Run {
     let port = address.rsplit(':').next().unwrap_or_default();
     let file = scratch(&format!("{port}.json"));
-    let output = loadgen(&format!("fanout --broker {address} --json {file} {options}"));
+    let output = loadgen(&format!("{scenario} --broker {address} --json {file} {options}"));
     let text = std::fs::read_to_string(&file).unwrap_or_default();
     Run {
         status: output.status.code().expect("it was not killed"),
