@@ -47,6 +47,8 @@ pub(crate) struct Group {
 pub(crate) struct Latency {
     pub(crate) at: &'static str,
     pub(crate) name: &'static str,
+    /// From where to where, for a row of a table of latencies.
+    pub(crate) span: &'static str,
     pub(crate) meaning: &'static str,
 }
 
@@ -292,27 +294,41 @@ const GENERATOR: &[Figure] = &[
 pub(crate) const LATENCIES: &[Latency] = &[
     Latency {
         at: "/latency_ns",
-        name: "from intended send",
+        name: "latency",
+        span: "from intended send",
         meaning: "From the moment at which the message should have been sent to its delivery: \
                   what somebody waits who has something to say. This is the one to quote",
     },
     Latency {
         at: "/raw_latency_ns",
-        name: "from actual send",
+        name: "raw latency",
+        span: "from actual send",
         meaning: "From the moment at which the message was sent to its delivery (raw): hides what \
                   a slow broker made the publisher wait",
     },
     Latency {
         at: "/acknowledge_latency_ns",
-        name: "until acknowledged",
+        name: "acknowledge latency",
+        span: "until acknowledged",
         meaning: "QoS 1 and 2: from the intended moment to PUBACK or PUBCOMP",
     },
     Latency {
         at: "/generator/lateness_ns",
-        name: "lateness of schedule",
+        name: "schedule lateness",
+        span: "lateness of schedule",
         meaning: "From the intended to the actual send, where the broker had no part in it: the \
                   error of the generator itself",
     },
+];
+
+/// What somebody wants to know who has three seconds.
+pub(crate) const HEADLINE: &[&str] = &[
+    "/deliveries/per_second",
+    "/latency_ns/p50",
+    "/latency_ns/p99",
+    "/deliveries/lost",
+    "/broker/cpu_s_per_million_deliveries",
+    "/broker/rss_bytes_max",
 ];
 
 /// Key in the report, name, and whether it is steady enough to be judged by `compare`.
@@ -330,7 +346,7 @@ impl Latency {
         let judged_at_all = self.at != "/generator/lateness_ns";
         QUANTILES.iter().map(move |(key, name, judged)| Figure {
             at: format!("{}/{key}", self.at).into(),
-            name: format!("{}, {name}", self.name).into(),
+            name: format!("{} {name}", self.name).into(),
             unit: Nanoseconds,
             better: if *judged && judged_at_all { Lower } else { LowerUnjudged },
             shown: Shown::Always,
@@ -355,6 +371,13 @@ mod tests {
         let places: HashSet<_> = all().map(|figure| figure.at).collect();
         let names: HashSet<_> = all().map(|figure| (figure.name, figure.unit.in_json())).collect();
         assert_eq!((places.len(), names.len()), (all().count(), all().count()));
+    }
+
+    #[test]
+    fn the_headline_is_made_of_figures() {
+        for at in HEADLINE {
+            assert!(all().any(|figure| figure.at == *at), "{at}");
+        }
     }
 
     #[test]

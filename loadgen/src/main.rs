@@ -18,6 +18,7 @@ mod document;
 mod figures;
 mod handshake;
 mod hlog;
+mod html;
 mod machine;
 mod mailbox;
 mod output;

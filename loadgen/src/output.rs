@@ -9,6 +9,7 @@ use clap::Args;
 
 use crate::document::Document;
 use crate::hlog::{IntervalLog, distribution};
+use crate::html;
 use crate::process::Process;
 use crate::recorder::Recorder;
 use crate::run::Watch;
@@ -22,6 +23,9 @@ pub(crate) struct OutputOptions {
     /// Write the report here as JSON
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     json: Option<PathBuf>,
+    /// Write the report here as one self-contained HTML file, with plots
+    #[arg(long, value_name = "FILE", help_heading = "Output")]
+    html: Option<PathBuf>,
     /// Write an HdrHistogram interval log here
     #[arg(long, value_name = "FILE", help_heading = "Output")]
     hlog: Option<PathBuf>,
@@ -37,7 +41,10 @@ impl OutputOptions {
     /// Which one cannot, and why.
     pub(crate) fn begin(&self) -> Result<Watch> {
         // An old report must not pass for that of a run that failed.
-        [&self.json, &self.hgrm].into_iter().flatten().try_for_each(|file| begin_file(file))?;
+        [&self.json, &self.html, &self.hgrm]
+            .into_iter()
+            .flatten()
+            .try_for_each(|file| begin_file(file))?;
         let log = self.hlog.as_deref().map(begin_log).transpose()?;
         let broker = self.broker_pid.map(Process::open).transpose().map_err(Error::msg)?;
         Ok(Watch { broker, log })
@@ -54,6 +61,9 @@ impl OutputOptions {
         }
         if let Some(file) = &self.json {
             write_file(file, &document.to_json())?;
+        }
+        if let Some(file) = &self.html {
+            write_file(file, &html::page(document))?;
         }
         if let Some(file) = &self.hgrm {
             write_file(file, &distribution(&sum.latency))?;

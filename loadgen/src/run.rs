@@ -201,8 +201,10 @@ impl<'a> Run<'a> {
 
     /// Waits for what is still on its way, as long as the plan allows.
     fn drain(&mut self, timeline: Timeline) {
-        // The figures of the executors are a few milliseconds old.
-        thread::sleep(5 * LOOK);
+        // The figures of the executors are a few milliseconds old; and what they hand over at the
+        // end of the steady part is to be an interval of its own.
+        thread::sleep(6 * LOOK);
+        self.keep_intervals(Some(timeline));
         let planned = planned_count(self.plan, &timeline);
         let deadline_ns = self.clock.now_ns() + self.plan.drain.as_nanos() as i64;
         self.wait_until(Some(timeline), deadline_ns, |run| run.is_complete(planned));
@@ -219,11 +221,15 @@ impl<'a> Run<'a> {
     ) {
         while !self.control.is_stopping() && self.clock.now_ns() < time_ns && !done(self) {
             thread::sleep(LOOK);
-            if self.clock.now_ns() > self.interval_end_ns {
-                self.interval_end_ns += self.plan.interval.as_nanos() as i64;
-                self.end_interval(timeline);
-                self.say(timeline);
-            }
+            self.keep_intervals(timeline);
+        }
+    }
+
+    fn keep_intervals(&mut self, timeline: Option<Timeline>) {
+        if self.clock.now_ns() > self.interval_end_ns {
+            self.interval_end_ns += self.plan.interval.as_nanos() as i64;
+            self.end_interval(timeline);
+            self.say(timeline);
         }
     }
 

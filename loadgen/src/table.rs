@@ -71,7 +71,7 @@ fn write_latency(f: &mut Formatter<'_>, document: &Document, latency: &Latency) 
         .figures()
         .map(|figure| document.figure(&figure.at).filter(|_| samples.max > 0.0))
         .collect();
-    write_values(f, latency.name, &spreads, |spread| spread.median)?;
+    write_values(f, latency.span, &spreads, |spread| spread.median)?;
     if samples.count > 1 {
         write_values(f, "  lowest", &spreads, |spread| spread.min)?;
         write_values(f, "  highest", &spreads, |spread| spread.max)?;
