@@ -31,6 +31,9 @@ mod publisher;
 mod recorder;
 mod report;
 mod resources;
+#[cfg(not(test))]
+#[path = "../../src/ring.rs"]
+mod ring;
 mod run;
 mod scenario;
 mod series;
