@@ -37,6 +37,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("cli", &["config"]),
     ("main", &["cli", "config", "server"]),
     ("lib", &[]),
+    ("ring", &[]),
 ];
 
 /// What the load generator may use of the broker.
