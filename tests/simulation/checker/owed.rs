@@ -72,7 +72,7 @@ impl Case<'_> {
         };
         let granted = session.subscriptions.iter().filter(is_sure).map(|s| s.wish.qos).max()?;
         let qos = granted.min(message.letter.qos);
-        if qos == 0 && !self.is_there_all_the_time(session, message) {
+        if qos == 0 && !self.is_there_since(session, message.first()) {
             return None;
         }
         let text = format!("message {number} to {}", self.name(session));
@@ -84,11 +84,11 @@ impl Case<'_> {
         (!has_come).then(|| Loss { text, causes: self.causes(session, message, qos) })
     }
 
-    /// Whether the client had one connection from before the message was sent to the end.
-    fn is_there_all_the_time(&self, session: &Session, message: &Message) -> bool {
+    /// Whether the client had one connection from before that moment to the end.
+    fn is_there_since(&self, session: &Session, moment: Moment) -> bool {
         let mut connections = self.history.connections.iter();
         connections.any(|connection| {
-            let is_before = connection.accepted.is_some_and(|at| at < message.first());
+            let is_before = connection.accepted.is_some_and(|at| at < moment);
             connection.client == session.client && is_before && connection.ended.is_none()
         })
     }
@@ -134,9 +134,10 @@ impl Case<'_> {
             let is_it = |d: &crate::history::Delivery| {
                 d.message == number && d.retain && d.at > wanting.asked
             };
-            if !session.deliveries.iter().any(is_it) {
+            let qos = wanting.wish.qos.min(message.letter.qos);
+            let is_owed = qos > 0 || self.is_there_since(session, wanting.asked);
+            if is_owed && !session.deliveries.iter().any(is_it) {
                 let text = format!("message {number}, retained, to {}", self.name(session));
-                let qos = wanting.wish.qos.min(message.letter.qos);
                 losses.push(Loss { text, causes: self.causes(session, message, qos) });
             }
         }

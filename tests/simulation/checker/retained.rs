@@ -25,7 +25,8 @@ impl Case<'_> {
             text: format!("message {}, one of {candidates:?} that are retained", candidates[0]),
             causes: candidates
                 .iter()
-                .flat_map(|number| self.causes(session, &self.history.messages[*number], 2))
+                .map(|number| &self.history.messages[*number])
+                .flat_map(|message| self.causes(session, message, message.letter.qos))
                 .collect(),
         };
         missing.map(lost).collect()
