@@ -47,7 +47,7 @@ impl Handshake {
             properties: Properties::EMPTY,
         };
         connect.encode(out);
-        let filters = plan.filters(client);
+        let filters = plan.filters_of(client);
         Self {
             state: State::Connecting,
             version: plan.version,

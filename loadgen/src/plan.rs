@@ -11,6 +11,7 @@ use ringmq::mqtt::{QoS, Version};
 use serde_json::Value;
 
 use crate::payload::RunId;
+use crate::units::count;
 
 /// Sequence numbers kept in memory: one per subscriber and topic that it listens to.
 const FLOW_COUNT_MAX: u64 = 200_000_000;
@@ -20,6 +21,8 @@ const TOPIC_COUNT_MAX: u64 = 4_000_000;
 
 pub(crate) struct Plan {
     pub(crate) scenario: &'static str,
+    /// Who takes part, for people: "1 publisher -> 100 subscribers".
+    pub(crate) cast: String,
     /// All options as they took effect, for the report.
     pub(crate) settings: Value,
     pub(crate) run: RunId,
@@ -32,11 +35,15 @@ pub(crate) struct Plan {
     pub(crate) subscriber_count: u32,
     /// The topics that a subscriber listens to.
     pub(crate) interest: fn(&Self, subscriber: u32) -> Range<u32>,
+    /// The filters by which it asks for them.
+    pub(crate) filters: fn(&Self, subscriber: u32) -> Vec<String>,
     pub(crate) load: Load,
     pub(crate) payload_bytes: usize,
     pub(crate) warmup: Duration,
     pub(crate) duration: Duration,
     pub(crate) drain: Duration,
+    /// The resolution of the course of the run.
+    pub(crate) interval: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) executor_count: u32,
     pub(crate) keep_alive_s: u16,
@@ -105,7 +112,12 @@ impl Plan {
     pub(crate) fn topic_name(&self, topic: u32) -> String {
         let publisher = topic / self.topics_per_publisher;
         let number = topic % self.topics_per_publisher;
-        format!("{}/{}/{publisher}/{number}", self.client_prefix, self.run.short())
+        format!("{}/{publisher}/{number}", self.topic_root())
+    }
+
+    /// What all topics of this run begin with.
+    pub(crate) fn topic_root(&self) -> String {
+        format!("{}/{}", self.client_prefix, self.run.short())
     }
 
     pub(crate) fn client_id(&self, client: Client) -> String {
@@ -116,13 +128,11 @@ impl Plan {
         format!("{}{}{role}{number}", self.client_prefix, self.run.short())
     }
 
-    /// The filters of a client, without wildcards.
-    pub(crate) fn filters(&self, client: Client) -> Vec<String> {
+    /// The filters of a client.
+    pub(crate) fn filters_of(&self, client: Client) -> Vec<String> {
         match client {
             Client::Publisher(_) => Vec::new(),
-            Client::Subscriber(number) => {
-                (self.interest)(self, number).map(|topic| self.topic_name(topic)).collect()
-            }
+            Client::Subscriber(number) => (self.filters)(self, number),
         }
     }
 
@@ -169,6 +179,21 @@ impl Plan {
     }
 }
 
+/// Filters for a subscriber that asks for each of its topics by name.
+pub(crate) fn by_name(plan: &Plan, subscriber: u32) -> Vec<String> {
+    (plan.interest)(plan, subscriber).map(|topic| plan.topic_name(topic)).collect()
+}
+
+/// One filter for a subscriber that asks for everything.
+pub(crate) fn by_wildcard(plan: &Plan, _subscriber: u32) -> Vec<String> {
+    vec![format!("{}/#", plan.topic_root())]
+}
+
+/// "1 publisher", "2,000 publishers".
+pub(crate) fn some(amount: u32, noun: &str) -> String {
+    format!("{} {noun}{}", count(amount.into()), if amount == 1 { "" } else { "s" })
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -177,6 +202,7 @@ pub(crate) mod tests {
     pub(crate) fn plan() -> Plan {
         Plan {
             scenario: "test",
+            cast: "1 publisher -> 5 subscribers".to_owned(),
             settings: Value::Null,
             run: RunId::new(0xabc),
             broker: "127.0.0.1:1883".to_owned(),
@@ -187,11 +213,13 @@ pub(crate) mod tests {
             topics_per_publisher: 2,
             subscriber_count: 5,
             interest: |plan, _| 0..plan.topic_count(),
+            filters: by_name,
             load: Load::Open { rate_per_s: 10.0 },
             payload_bytes: 64,
             warmup: Duration::from_secs(1),
             duration: Duration::from_secs(1),
             drain: Duration::from_secs(1),
+            interval: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(1),
             executor_count: 2,
             keep_alive_s: 60,
@@ -237,7 +265,7 @@ pub(crate) mod tests {
         assert!(id.len() <= 23, "{id}");
         assert_ne!(id, plan.client_id(Client::Publisher(9_999_999)));
         assert_eq!(plan.topic_name(5), "rlg/00000abc/2/1");
-        assert_eq!(plan.filters(Client::Subscriber(0)).len(), 6);
+        assert_eq!(plan.filters_of(Client::Subscriber(0)).len(), 6);
     }
 
     #[test]

@@ -10,12 +10,15 @@ use glommio::ExecutorJoinHandle;
 
 use crate::bench::Strays;
 use crate::control::{Clock, Control};
+use crate::hlog::IntervalLog;
 use crate::machine;
 use crate::mailbox::Mailbox;
 use crate::pacer::{Schedule, Timeline};
 use crate::plan::{Load, Plan};
+use crate::process::Process;
 use crate::progress::Progress;
 use crate::recorder::Recorder;
+use crate::series::{Interval, Mark, Marks, Series, Shown};
 use crate::tally::{Counts, Settlement};
 use crate::worker::{Harvest, Orders, Usage, spawn};
 
@@ -37,6 +40,9 @@ pub(crate) struct Outcome {
     pub(crate) timeline: Option<Timeline>,
     pub(crate) recorder: Recorder,
     pub(crate) intervals: Vec<Interval>,
+    pub(crate) marks: Marks,
+    /// Pid and name of the broker, if it was sampled.
+    pub(crate) broker: Option<(u32, String)>,
     pub(crate) counts: Counts,
     pub(crate) settlement: Settlement,
     pub(crate) strays: Strays,
@@ -45,17 +51,14 @@ pub(crate) struct Outcome {
     pub(crate) written_off: u64,
     /// Of each executor.
     pub(crate) usage: Vec<Usage>,
-    pub(crate) process_cpu_s: f64,
 }
 
-/// What happened in one second of the run.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Interval {
-    pub(crate) published: u64,
-    pub(crate) delivered: u64,
-    pub(crate) p50_ns: u64,
-    pub(crate) p99_ns: u64,
-    pub(crate) max_ns: u64,
+/// What looks on while a run goes.
+#[derive(Default)]
+pub(crate) struct Watch {
+    /// The broker, if it runs on this machine.
+    pub(crate) broker: Option<Process>,
+    pub(crate) log: Option<IntervalLog>,
 }
 
 /// Carries the plan out.
@@ -63,18 +66,19 @@ pub(crate) struct Interval {
 /// # Errors
 /// It could not even begin: no address, a limit that is too low, no ring. What goes wrong later
 /// is part of the outcome.
-pub(crate) fn run(plan: &Arc<Plan>) -> Result<Outcome> {
+pub(crate) fn run(plan: &Arc<Plan>, watch: &mut Watch) -> Result<Outcome> {
     let address = resolve(plan)?;
     machine::allow_connections(plan.connection_count()).map_err(anyhow::Error::msg)?;
     let clock = Clock::start();
     let control = Arc::new(Control::new(plan.executor_count));
     let executors = spawn_all(plan, address, clock, &control)?;
-    let mut run = Run::new(plan, clock, &control);
+    let mut run = Run::new(plan, clock, &control, watch);
     run.connect();
     if let Some(timeline) = run.start() {
         run.watch(timeline);
         run.drain(timeline);
     }
+    run.marks.drained = Some(run.mark());
     control.stop();
     let harvests = executors
         .into_iter()
@@ -125,12 +129,20 @@ struct Run<'a> {
     recorder: Recorder,
     /// What was collected since the last interval ended.
     current: Recorder,
-    intervals: Vec<Interval>,
+    series: Series,
+    /// When the interval that goes on is to end.
+    interval_end_ns: i64,
+    marks: Marks,
+    watch: &'a mut Watch,
 }
 
 impl<'a> Run<'a> {
-    fn new(plan: &'a Plan, clock: Clock, control: &'a Control) -> Self {
+    fn new(plan: &'a Plan, clock: Clock, control: &'a Control, watch: &'a mut Watch) -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        if let Some(log) = &mut watch.log {
+            log.begin_run();
+        }
+        let begin = Mark::take(clock.now_ns(), watch.broker.as_mut());
         Self {
             plan,
             clock,
@@ -140,8 +152,15 @@ impl<'a> Run<'a> {
             connect_s: 0.0,
             recorder: Recorder::new(),
             current: Recorder::new(),
-            intervals: Vec::new(),
+            series: Series::begin(begin),
+            interval_end_ns: begin.at_ns + plan.interval.as_nanos() as i64,
+            marks: Marks { begin: Some(begin), ..Marks::default() },
+            watch,
         }
+    }
+
+    fn mark(&mut self) -> Mark {
+        Mark::take(self.clock.now_ns(), self.watch.broker.as_mut())
     }
 
     fn connected(&self) -> u64 {
@@ -151,18 +170,14 @@ impl<'a> Run<'a> {
     /// Waits until everybody is connected. Each handshake has a timeout, so this ends.
     fn connect(&mut self) {
         let wanted = self.plan.connection_count();
-        let mut say_ns = 1_000_000_000;
-        while self.connected() < wanted && !self.control.is_stopping() {
-            if self.clock.now_ns() >= say_ns {
-                say_ns += 1_000_000_000;
-                self.progress.connecting(self.connected(), wanted);
-            }
-            thread::sleep(LOOK);
-        }
-        self.connect_s = self.clock.now_ns() as f64 / 1e9;
+        self.wait_until(None, i64::MAX, |run| run.connected() >= wanted);
+        let mark = self.mark();
+        self.connect_s = mark.at_ns as f64 / 1e9;
+        self.marks.connected = Some(mark);
+        self.end_interval(None);
     }
 
-    fn start(&self) -> Option<Timeline> {
+    fn start(&mut self) -> Option<Timeline> {
         if self.control.is_stopping() {
             return None;
         }
@@ -171,53 +186,83 @@ impl<'a> Run<'a> {
         let end_ns = steady_ns + self.plan.duration.as_nanos() as i64;
         let timeline = Timeline { start_ns, steady_ns, end_ns };
         self.control.start(timeline);
+        // Executors hand over when an interval of their own ends; give them a moment.
+        self.interval_end_ns = start_ns + self.plan.interval.as_nanos() as i64 + START_DELAY_NS;
         Some(timeline)
     }
 
-    /// Collects and reports once a second until the last message has been due.
+    /// Collects and reports in every interval until the last message has been due.
     fn watch(&mut self, timeline: Timeline) {
-        self.wait_until(&timeline, timeline.end_ns, |_| false);
+        self.wait_until(Some(timeline), timeline.steady_ns, |_| false);
+        self.marks.steady = Some(self.mark());
+        self.wait_until(Some(timeline), timeline.end_ns, |_| false);
+        self.marks.end = Some(self.mark());
     }
 
     /// Waits for what is still on its way, as long as the plan allows.
     fn drain(&mut self, timeline: Timeline) {
-        // The figures of the executors are a few milliseconds old.
-        thread::sleep(5 * LOOK);
+        // The figures of the executors are a few milliseconds old; and what they hand over at the
+        // end of the steady part is to be an interval of its own.
+        thread::sleep(6 * LOOK);
+        self.keep_intervals(Some(timeline));
         let planned = planned_count(self.plan, &timeline);
         let deadline_ns = self.clock.now_ns() + self.plan.drain.as_nanos() as i64;
-        self.wait_until(&timeline, deadline_ns, |run| run.is_complete(planned));
+        self.wait_until(Some(timeline), deadline_ns, |run| run.is_complete(planned));
         if !self.control.is_stopping() {
             thread::sleep(GRACE.min(self.plan.drain));
         }
     }
 
-    fn wait_until(&mut self, timeline: &Timeline, time_ns: i64, done: impl Fn(&Self) -> bool) {
+    fn wait_until(
+        &mut self,
+        timeline: Option<Timeline>,
+        time_ns: i64,
+        done: impl Fn(&Self) -> bool,
+    ) {
         while !self.control.is_stopping() && self.clock.now_ns() < time_ns && !done(self) {
             thread::sleep(LOOK);
-            let second = self.intervals.len() as i64 + 1;
-            // Executors hand over on the second; give them a moment.
-            if self.clock.now_ns() > timeline.start_ns + second * 1_000_000_000 + START_DELAY_NS {
-                self.end_interval(timeline);
-            }
+            self.keep_intervals(timeline);
         }
     }
 
-    fn end_interval(&mut self, timeline: &Timeline) {
+    fn keep_intervals(&mut self, timeline: Option<Timeline>) {
+        if self.clock.now_ns() > self.interval_end_ns {
+            self.interval_end_ns += self.plan.interval.as_nanos() as i64;
+            self.end_interval(timeline);
+            self.say(timeline);
+        }
+    }
+
+    fn end_interval(&mut self, timeline: Option<Timeline>) {
         for station in &self.control.stations {
             station.collect(&mut self.current);
         }
-        let interval = Interval::of(&self.current);
-        self.take_current();
-        let left_s = (timeline.end_ns - self.clock.now_ns()) as f64 / 1e9;
-        let p99_ns = self.recorder.latency.value_at_quantile(0.99);
-        let missing = self.control.sum(|station| &station.missing);
-        self.progress.running(&interval, p99_ns, missing, left_s);
+        let mark = self.mark();
+        self.take_current(timeline, mark);
     }
 
-    fn take_current(&mut self) {
-        self.intervals.push(Interval::of(&self.current));
+    fn take_current(&mut self, timeline: Option<Timeline>, mark: Mark) {
+        let shown = Shown {
+            connected: self.connected(),
+            missing: self.control.sum(|station| &station.missing),
+        };
+        let interval = self.series.end_interval(mark, timeline, &self.current, shown);
+        if let Some(log) = &mut self.watch.log {
+            log.write(interval, &self.current);
+        }
         self.recorder.absorb(&self.current);
         self.current.clear();
+    }
+
+    fn say(&self, timeline: Option<Timeline>) {
+        let Some(timeline) = timeline else {
+            return self.progress.connecting(self.connected(), self.plan.connection_count());
+        };
+        let left_s = (timeline.end_ns - self.clock.now_ns()) as f64 / 1e9;
+        let p99_ns = self.recorder.latency.value_at_quantile(0.99);
+        if let Some(interval) = self.series.last() {
+            self.progress.running(interval, p99_ns, left_s);
+        }
     }
 
     fn is_complete(&self, planned: Option<u64>) -> bool {
@@ -235,7 +280,9 @@ impl<'a> Run<'a> {
             station.collect(&mut self.current);
             self.current.absorb(&harvest.recorder);
         }
-        self.take_current();
+        let drained = self.marks.drained.expect("the executors stop after this mark");
+        self.current.until_ns = self.current.until_ns.max(drained.at_ns);
+        self.take_current(self.control.timeline(), drained);
         let sent = sent_per_topic(harvests);
         Outcome {
             failure: self.control.failure(),
@@ -250,21 +297,10 @@ impl<'a> Run<'a> {
             acknowledged: harvests.iter().map(|harvest| harvest.acknowledged).sum(),
             written_off: harvests.iter().map(|harvest| harvest.written_off).sum(),
             usage: harvests.iter().map(|harvest| harvest.usage).collect(),
-            process_cpu_s: machine::process_cpu_s(),
             recorder: self.recorder,
-            intervals: self.intervals,
-        }
-    }
-}
-
-impl Interval {
-    fn of(recorder: &Recorder) -> Self {
-        Self {
-            published: recorder.published,
-            delivered: recorder.delivered,
-            p50_ns: recorder.latency.value_at_quantile(0.5),
-            p99_ns: recorder.latency.value_at_quantile(0.99),
-            max_ns: recorder.latency.max(),
+            intervals: self.series.into_intervals(),
+            marks: self.marks,
+            broker: self.watch.broker.as_ref().map(|it| (it.pid(), it.name().to_owned())),
         }
     }
 }

@@ -33,7 +33,8 @@ const RING_BYTES: usize = 1 << 20;
 /// How often an executor looks after itself.
 const ROUND: Duration = Duration::from_millis(10);
 const KEEP_ALIVE_INTERVAL_MAX: Duration = Duration::from_secs(1);
-const COLLECT_INTERVAL_NS: i64 = 1_000_000_000;
+/// How often the closed loop gives up what is lost; it waits for a message at least as long.
+const WRITE_OFF_INTERVAL_NS: i64 = 1_000_000_000;
 /// How long clients may take to say goodbye.
 const LEAVE_ROUNDS_MAX: u32 = 200;
 
@@ -284,14 +285,19 @@ impl Worker {
     /// Looks after everything that is not driven by packets, until the run is over.
     async fn supervise(&self, timeline: Timeline) -> Usage {
         let mut stopwatch = Stopwatch::new(self.orders.clock);
-        let mut collect_ns = timeline.start_ns + COLLECT_INTERVAL_NS;
+        let interval_ns = self.orders.plan.interval.as_nanos() as i64;
+        let mut collect_ns = timeline.start_ns + interval_ns;
+        let mut write_off_ns = timeline.start_ns + WRITE_OFF_INTERVAL_NS;
         while !self.orders.control.is_stopping() {
             let now_ns = self.orders.clock.now_ns();
             stopwatch.look(&timeline, now_ns);
             self.show();
             if now_ns >= collect_ns {
-                collect_ns += COLLECT_INTERVAL_NS;
-                self.station().hand_over(&mut self.stage.bench.borrow_mut().recorder);
+                collect_ns += interval_ns;
+                self.station().hand_over(&mut self.stage.bench.borrow_mut().recorder, now_ns);
+            }
+            if now_ns >= write_off_ns {
+                write_off_ns += WRITE_OFF_INTERVAL_NS;
                 self.write_off(now_ns);
             }
             Timer::new(ROUND).await;
@@ -327,7 +333,7 @@ impl Worker {
 
     /// Messages lost must not hold the closed loop up for ever.
     fn write_off(&self, now_ns: i64) {
-        let age_ns = (self.orders.plan.drain.as_nanos() as i64).max(COLLECT_INTERVAL_NS);
+        let age_ns = (self.orders.plan.drain.as_nanos() as i64).max(WRITE_OFF_INTERVAL_NS);
         if let Some(closed) = self.stage.bench.borrow_mut().closed_loop() {
             closed.expire(now_ns, age_ns);
         }

@@ -14,7 +14,7 @@ fn ends_in_order(signal: &str) {
     let started = Instant::now();
     let (status, log) = broker.stop(signal);
     assert_eq!(status.code(), Some(0), "{signal}: {log:#?}");
-    assert!(started.elapsed() < Duration::from_secs(5), "took {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(15), "took {:?}", started.elapsed());
     client.expect_closed();
     idle.expect_closed();
 }
@@ -85,7 +85,7 @@ fn a_client_that_does_not_read_cannot_hold_up_the_end() {
     let started = Instant::now();
     let (status, _) = broker.stop("TERM");
     assert_eq!(status.code(), Some(0));
-    assert!(started.elapsed() < Duration::from_secs(5), "took {:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(15), "took {:?}", started.elapsed());
 }
 
 #[test]

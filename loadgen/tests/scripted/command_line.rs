@@ -1,7 +1,5 @@
 //! Options in, report out.
 
-use std::time::{Duration, Instant};
-
 use crate::fake_broker::Fate;
 use crate::{MESSAGES, fated, loadgen};
 
@@ -24,11 +22,9 @@ fn bad_options_exit_with_2_and_say_what_was_expected() {
 
 #[test]
 fn a_report_that_cannot_be_written_is_noticed_before_the_run() {
-    let started = Instant::now();
-    let output = loadgen("fanout --json /no/such/directory/report.json");
+    let output = loadgen("fanout --duration 100000 --json /no/such/directory/report.json");
     assert_eq!(output.status.code(), Some(3));
     assert!(String::from_utf8_lossy(&output.stderr).contains("cannot write /no/such"));
-    assert!(started.elapsed() < Duration::from_secs(2));
 }
 
 #[test]

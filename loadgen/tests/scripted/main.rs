@@ -2,10 +2,14 @@
 
 mod capacity;
 mod command_line;
+mod compare;
 mod connections;
 mod fake_broker;
 mod faults;
+mod flows;
+mod output;
 mod pace;
+mod series;
 
 use std::process::{Command, Output};
 
@@ -31,6 +35,12 @@ impl Run {
             .unwrap_or_else(|| panic!("{path} is no count in {:#}\n{}", self.report, self.stderr))
     }
 
+    /// What the table says of a figure.
+    fn row(&self, name: &str) -> &str {
+        let rows = self.stdout.lines().filter_map(|line| line.trim().strip_prefix(name));
+        rows.map(str::trim).next().unwrap_or_else(|| panic!("no {name} in {}", self.stdout))
+    }
+
     fn deliveries(&self, name: &str) -> u64 {
         self.count(&format!("/deliveries/{name}"))
     }
@@ -49,11 +59,14 @@ fn loadgen(options: &str) -> Output {
 
 /// Runs `fanout` with `options` against `address`, and reads the report.
 fn fanout_at(address: &str, options: &str) -> Run {
-    let thread = std::thread::current();
-    let name = thread.name().unwrap_or("test").replace("::", "-");
+    run_at(address, "fanout", options)
+}
+
+/// Runs a scenario with `options` against `address`, and reads the report.
+fn run_at(address: &str, scenario: &str, options: &str) -> Run {
     let port = address.rsplit(':').next().unwrap_or_default();
-    let file = format!("{}/{name}-{port}.json", env!("CARGO_TARGET_TMPDIR"));
-    let output = loadgen(&format!("fanout --broker {address} --json {file} {options}"));
+    let file = scratch(&format!("{port}.json"));
+    let output = loadgen(&format!("{scenario} --broker {address} --json {file} {options}"));
     let text = std::fs::read_to_string(&file).unwrap_or_default();
     Run {
         status: output.status.code().expect("it was not killed"),
@@ -61,6 +74,13 @@ fn fanout_at(address: &str, options: &str) -> Run {
         stdout: String::from_utf8(output.stdout).expect("UTF-8"),
         stderr: String::from_utf8(output.stderr).expect("UTF-8"),
     }
+}
+
+/// A file of this test's own.
+fn scratch(name: &str) -> String {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("test").replace("::", "-");
+    format!("{}/{test}-{name}", env!("CARGO_TARGET_TMPDIR"))
 }
 
 fn fanout(script: Script, options: &str) -> Run {
