@@ -12,7 +12,7 @@ use ringmq::metrics::Counters;
 use ringmq::mqtt::{self, Packet, Version};
 use ringmq::routing::{Partition, ShardId};
 use ringmq::session::Time;
-use ringmq::shard::{Input, Message, Shard};
+use ringmq::shard::{Input, Message, Outbox, Shard};
 
 use crate::desk::{Desk, Stored};
 use crate::life::Life;
@@ -278,10 +278,11 @@ impl Network {
         self.take_closed(index);
     }
 
-    /// After every input every delivery of the shard is accounted for.
+    /// After every input every delivery of the shard is accounted for, and every byte.
     fn audit(&self, index: usize) {
-        let shard = &self.shards[index];
-        if let Err(error) = shard.counters().ledger.balance() {
+        let outboxes = self.desks[index].connections.iter().flatten().map(|io| &io.outbox);
+        let result = outboxes.map(Outbox::audit).collect::<Result<Vec<()>, _>>();
+        if let Err(error) = self.shards[index].audit().and(result) {
             panic!("shard {index}: {error}");
         }
     }
