@@ -48,7 +48,8 @@ fn simulate_one(seed: u64, shard_count: usize) -> usize {
 
 fn simulate(shard_count: usize) {
     if let Some(seed) = number_from("RINGMQ_SIMULATION_SEED") {
-        simulate_one(seed, shard_count);
+        let shards = number_from("RINGMQ_SIMULATION_SHARDS");
+        simulate_one(seed, shards.map_or(shard_count, |count| count as usize));
         return;
     }
     let seeds = number_from("RINGMQ_SIMULATION_SEEDS").unwrap_or(SEEDS_DEFAULT);

@@ -54,8 +54,8 @@ pub(crate) fn tell(scenario: &Scenario, failure: &Failure) -> String {
         .and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
     format!(
         "{text}\n\nseed {seed} on {shards} shards; at first it said: {first}\nagain: \
-         RINGMQ_SIMULATION_SEED={seed} cargo nextest run --test simulation on_{shards}_shard\n\
-         channels of {channel}, sockets of {socket} bytes, {limits:?}\nclients:\n{clients}\n\
+         RINGMQ_SIMULATION_SEED={seed} RINGMQ_SIMULATION_SHARDS={shards} cargo nextest run --test \
+         simulation on_1_shard\nchannels of {channel}, sockets of {socket} bytes, {limits:?}\nclients:\n{clients}\n\
          {count} steps of {all}:\n{script}\n\nthe life of what went wrong:\n{life}\n\n\
          the end of everything:\n{end}\n",
         seed = scenario.seed,

@@ -81,7 +81,12 @@ impl Case<'_> {
             d.message == number && self.channel(session, d) == Channel::Ordinary
         };
         let has_come = session.deliveries.iter().any(is_it);
-        (!has_come).then(|| Loss { text, causes: self.causes(session, message, qos) })
+        let may_be = |s: &&Subscription| {
+            is_asked_alone(s, message.letter.topic) && s.may_be_in(message.first(), until)
+        };
+        let most = session.subscriptions.iter().filter(may_be).map(|s| s.wish.qos).max()?;
+        let most = most.min(message.letter.qos);
+        (!has_come).then(|| Loss { text, causes: self.causes(session, message, qos, most) })
     }
 
     /// Whether the client had one connection from before that moment to the end.
@@ -93,14 +98,20 @@ impl Case<'_> {
         })
     }
 
-    /// Why a delivery may have been dropped, seen from outside.
-    pub(super) fn causes(&self, session: &Session, message: &Message, qos: u8) -> Vec<DropCause> {
+    /// Why a delivery of a QoS between the two may have been dropped, seen from outside.
+    pub(super) fn causes(
+        &self,
+        session: &Session,
+        message: &Message,
+        least: u8,
+        most: u8,
+    ) -> Vec<DropCause> {
         let limits = &self.scenario.limits;
         let mut causes = Vec::new();
-        if qos == 0 {
+        if least == 0 {
             causes.push(DropCause::OutboxFull);
         }
-        if qos > 0 || limits.queue_qos0_offline {
+        if most > 0 || limits.queue_qos0_offline {
             causes.extend([DropCause::QueueFull, DropCause::QueueBytesFull]);
         }
         // Topic, payload, and what properties and header may need.
@@ -138,7 +149,7 @@ impl Case<'_> {
             let is_owed = qos > 0 || self.is_there_since(session, wanting.asked);
             if is_owed && !session.deliveries.iter().any(is_it) {
                 let text = format!("message {number}, retained, to {}", self.name(session));
-                losses.push(Loss { text, causes: self.causes(session, message, qos) });
+                losses.push(Loss { text, causes: self.causes(session, message, qos, qos) });
             }
         }
         losses
@@ -191,7 +202,7 @@ impl Case<'_> {
         if !has_one || !all_hold || has_come {
             return None;
         }
-        let causes = members().flat_map(|(session, _)| self.causes(session, m, 1)).collect();
+        let causes = members().flat_map(|(session, _)| self.causes(session, m, 1, 2)).collect();
         Some(Loss { text: format!("message {number} to {group}"), causes })
     }
 

@@ -26,7 +26,7 @@ impl Case<'_> {
             causes: candidates
                 .iter()
                 .map(|number| &self.history.messages[*number])
-                .flat_map(|message| self.causes(session, message, message.letter.qos))
+                .flat_map(|message| self.causes(session, message, message.letter.qos, 2))
                 .collect(),
         };
         missing.map(lost).collect()
