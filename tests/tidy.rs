@@ -241,7 +241,7 @@ mod of_the_repository {
 
     #[track_caller]
     fn check(fence: impl Fn(&Source) -> Complaints) {
-        let sources = read_all(root(), &["src", "loadgen/src", "benches", "tests"]);
+        let sources = read_all(root(), &["src", "loadgen/src", "benches", "tests", "fuzz/src"]);
         let complaints: Complaints = sources.iter().flat_map(fence).collect();
         assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
     }
