@@ -2,9 +2,12 @@
 //! they have in common and how far they lie apart. The table and the HTML report are made from it,
 //! so whatever they show is in the file, and a file can be shown again.
 
+use std::fs;
+use std::path::PathBuf;
+
 use serde_json::{Map, Value, json};
 
-use crate::figures::{self, Figure};
+use crate::figures::{self, Figure, Shown};
 use crate::report::{FORMAT, Report};
 use crate::units::{count, number};
 
@@ -51,7 +54,7 @@ impl Document {
 
     /// # Errors
     /// What is wrong with this text.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str) -> Result<Self, String> {
         let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let runs = match value.get("runs") {
             Some(Value::Array(runs)) => runs.clone(),
@@ -64,9 +67,19 @@ impl Document {
         Ok(Self { runs })
     }
 
-    /// The runs of all documents.
-    pub(crate) fn joined(documents: Vec<Self>) -> Self {
-        Self { runs: documents.into_iter().flat_map(|document| document.runs).collect() }
+    /// The runs of all files.
+    ///
+    /// # Errors
+    /// Which file cannot be read or is no report, and why.
+    pub(crate) fn read(files: &[PathBuf]) -> Result<Self, String> {
+        let mut runs = Vec::new();
+        for file in files {
+            let text = fs::read_to_string(file).map_err(|error| error.to_string());
+            let document = text.and_then(|text| Self::parse(&text));
+            let cannot = |error| format!("cannot read {}: {error}", file.display());
+            runs.extend(document.map_err(cannot)?.runs);
+        }
+        Ok(Self { runs })
     }
 
     /// One run as it is; several with their common head and spread before them.
@@ -95,7 +108,7 @@ impl Document {
                 "max": max, "runs": count });
             Some((figure.at.into_owned(), value))
         };
-        Value::Object(figures::all().filter_map(entry).collect())
+        Value::Object(figures::all(self.first()).into_iter().filter_map(entry).collect())
     }
 
     pub(crate) fn runs(&self) -> &[Value] {
@@ -145,6 +158,23 @@ impl Document {
     pub(crate) fn figure(&self, at: &str) -> Option<Spread> {
         let numbers = self.runs.iter().filter_map(|run| run.pointer(at)?.as_f64());
         Spread::of(numbers.collect())
+    }
+
+    /// The figure, if the runs have it and it is worth a line.
+    pub(crate) fn shown(&self, figure: &Figure) -> Option<Spread> {
+        let spread = self.figure(&figure.at)?;
+        let shown = match figure.shown {
+            Shown::Always => true,
+            Shown::NotZero => spread.max > 0.0,
+            Shown::WithMessages => self.has_messages(),
+        };
+        shown.then_some(spread)
+    }
+
+    /// Whether anything was, or should have been, published.
+    fn has_messages(&self) -> bool {
+        let some = |at| self.figure(at).is_some_and(|spread| spread.max > 0.0);
+        some("/publishes/sent") || some("/publishes/planned")
     }
 
     pub(crate) fn outcome(&self) -> Outcome {

@@ -5,11 +5,14 @@ use serde_json::Value;
 use super::chart::{Band, Chart, Hint, Line};
 use super::scale::{Scale, binary_unit, time_unit};
 use crate::document::Document;
-use crate::figures::LATENCIES;
+use crate::figures;
 use crate::units::Unit;
 
 /// More intervals than this are drawn together.
 const POINT_COUNT_MAX: usize = 400;
+
+/// Ways to draw a line that the style sheet has.
+const STYLE_COUNT: u8 = 4;
 
 /// A chart over time: what it shows of each interval.
 struct Panel {
@@ -96,22 +99,22 @@ const PANELS: &[Panel] = &[
 
 /// Latencies of all runs by percentile; empty if nothing was delivered.
 pub(super) fn percentile_chart(document: &Document) -> String {
-    let lines: Vec<Line> = (1..)
-        .zip(LATENCIES)
-        .flat_map(|(style, latency)| {
-            let runs = document.runs().iter();
-            let curves = runs.map(move |run| curve(run, latency.at));
-            curves.filter(|points| points.len() > 1).map(move |points| Line {
-                name: latency.span.to_owned(),
-                style,
-                pieces: vec![points],
-            })
-        })
-        .collect();
+    let latencies = figures::latencies(document.first());
+    let mut lines: Vec<Line> = Vec::new();
+    let mut style = 0;
+    for latency in &latencies {
+        let curves = document.runs().iter().map(|run| curve(run, &latency.at));
+        let pieces: Vec<_> = curves.filter(|points| points.len() > 1).collect();
+        if !pieces.is_empty() {
+            style = style % STYLE_COUNT + 1;
+            lines.push(Line { name: latency.span.clone().into_owned(), style, pieces });
+        }
+    }
     let Some((min, max)) = bounds(&lines) else {
         return String::new();
     };
-    let count = document.figure("/latency_ns/count").map_or(0.0, |count| count.max);
+    let counts = latencies.iter().filter_map(|it| document.figure(&format!("{}/count", it.at)));
+    let count = counts.map(|count| count.max).fold(0.0, f64::max);
     let chart = Chart {
         title: "Latency by percentile".to_owned(),
         y_name: "latency".to_owned(),
@@ -127,7 +130,7 @@ pub(super) fn percentile_chart(document: &Document) -> String {
 }
 
 fn curve(run: &Value, at: &str) -> Vec<(f64, f64)> {
-    let points = run.pointer(&format!("/curves{at}")).and_then(Value::as_array);
+    let points = run.pointer(&format!("{at}/curve")).and_then(Value::as_array);
     let pair = |point: &Value| Some((point[0].as_f64()?, point[1].as_f64()?));
     points.into_iter().flatten().filter_map(pair).collect()
 }

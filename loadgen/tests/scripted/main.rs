@@ -18,7 +18,7 @@ use serde_json::Value;
 
 /// Messages of [`SHORT`]: half a second at 100 per second.
 const MESSAGES: u64 = 50;
-const SHORT: &str = "--rate 100 --warmup 0 --duration 0.5 --drain 1";
+const SHORT: &str = "--rate 100 --warmup 0 --duration 0.5 --drain 3";
 
 struct Run {
     status: i32,
