@@ -187,31 +187,31 @@ impl Document {
         worst.expect("there is at least one run")
     }
 
-    /// What was violated or failed, in words; each once.
+    /// What was violated or failed, in words.
     pub(crate) fn complaints(&self) -> Vec<String> {
-        let verdicts = self.runs.iter().map(|run| &run["verdict"]);
-        let words = verdicts.flat_map(|verdict| {
-            let violations = verdict["violations"].as_array().into_iter().flatten();
-            violations.chain(verdict.get("failure"))
-        });
-        each_once(words)
+        self.of_each_run(|run| {
+            let violations = run["verdict"]["violations"].as_array().into_iter().flatten();
+            violations.chain(run["verdict"].get("failure")).collect()
+        })
     }
 
     /// Why the generator may have been the limit; empty if it was not.
     pub(crate) fn reasons(&self) -> Vec<String> {
-        let all = self.runs.iter().map(|run| &run["generator"]["reasons"]);
-        each_once(all.flat_map(|reasons| reasons.as_array().into_iter().flatten()))
+        self.of_each_run(|run| {
+            run["generator"]["reasons"].as_array().into_iter().flatten().collect()
+        })
     }
-}
 
-fn each_once<'a>(words: impl Iterator<Item = &'a Value>) -> Vec<String> {
-    let mut once: Vec<String> = Vec::new();
-    for word in words.filter_map(Value::as_str) {
-        if !once.iter().any(|known| known == word) {
-            once.push(word.to_owned());
-        }
+    fn of_each_run(&self, words: fn(&Value) -> Vec<&Value>) -> Vec<String> {
+        let several = self.runs.len() > 1;
+        let say = |number: usize, word: &str| match several {
+            true => format!("run {number}: {word}"),
+            false => word.to_owned(),
+        };
+        let runs = (1..).zip(&self.runs);
+        let all = runs.flat_map(|(number, run)| words(run).into_iter().map(move |it| (number, it)));
+        all.filter_map(|(number, word)| Some(say(number, word.as_str()?))).collect()
     }
-    once
 }
 
 fn check_format(run: &Value) -> Result<(), String> {
@@ -293,7 +293,7 @@ pub(crate) mod tests {
         assert_eq!((read.runs().len(), read.outcome()), (3, Outcome::Violated));
         let ms = read.figure("/latency_ns/p99").expect("all have it").median / 1e6;
         assert!((ms - 7.0).abs() < 0.01, "{ms}");
-        assert!(!read.complaints().is_empty());
+        assert_eq!(read.complaints(), ["run 2: 2 lost"]);
         assert_eq!(read.figure("/nothing/of/that/name"), None);
     }
 

@@ -324,7 +324,7 @@ mod tests {
         assert!(good.contains("✓ OK") && !good.contains("Generator-bound"));
         let bad = page(&document(&[(5, 0), (5, 7)]));
         let verdict = bad.find("✕ Violated").expect("it is there");
-        assert!(bad[verdict..].contains("<p>7 lost</p>"));
+        assert!(bad[verdict..].contains("<p>run 2: 7 lost</p>"));
         assert!(verdict < bad.find("<h2>").expect("there are sections"));
     }
 
