@@ -517,6 +517,31 @@ mod tests {
         assert!(headline.iter().any(|at| at == "/steps/0/operations/0/latency_ns/p99"));
     }
 
+    /// The table of the README.
+    fn markdown() -> String {
+        let mut lines = vec!["| figure | unit | meaning |".to_owned(), "|---|---|---|".to_owned()];
+        for (_, figures) in GROUPS {
+            lines.extend(figures.iter().map(|Figure { name, unit, meaning, .. }| {
+                format!("| {name} | {} | {meaning} |", unit.in_words())
+            }));
+        }
+        lines.extend(
+            LATENCIES
+                .iter()
+                .map(|Latency { name, meaning, .. }| format!("| {name} | time | {meaning} |")),
+        );
+        lines.join("\n")
+    }
+
+    #[test]
+    fn the_readme_explains_every_figure() {
+        let readme = include_str!("../README.md");
+        let begin = "<!-- figures: made from src/figures.rs, which a test checks -->\n";
+        let rest = readme.split(begin).nth(1).expect("the README has this mark");
+        let table = rest.split("\n<!-- end of figures -->").next().expect("and this one");
+        assert!(table == markdown(), "the table has to be:\n{}", markdown());
+    }
+
     #[test]
     fn the_headline_is_made_of_figures() {
         assert_eq!(headline(&Value::Null).len(), HEADLINE.len());
