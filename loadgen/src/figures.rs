@@ -309,6 +309,7 @@ const GENERATOR: &[Figure] = &[
     ),
 ];
 
+const ACKNOWLEDGE: &str = "/acknowledge_latency_ns";
 const LATENESS: &str = "/generator/lateness_ns";
 
 const LATENCIES: &[Latency] = &[
@@ -327,7 +328,7 @@ const LATENCIES: &[Latency] = &[
                   a slow broker made the publisher wait",
     },
     Latency {
-        at: Cow::Borrowed("/acknowledge_latency_ns"),
+        at: Cow::Borrowed(ACKNOWLEDGE),
         name: Cow::Borrowed("acknowledge latency"),
         span: Cow::Borrowed("until acknowledged"),
         meaning: "QoS 1 and 2: from the intended moment to PUBACK or PUBCOMP",
@@ -362,6 +363,11 @@ pub(crate) const QUANTILES: &[(&str, &str, bool)] = &[
 ];
 
 impl Latency {
+    /// It explains others, and is not what is measured.
+    pub(crate) fn is_supplement(&self) -> bool {
+        [ACKNOWLEDGE, LATENESS].contains(&self.at.as_ref())
+    }
+
     pub(crate) fn figures(&self) -> impl Iterator<Item = Figure> {
         let judged_at_all = self.at != LATENESS;
         QUANTILES.iter().map(move |(key, name, judged)| Figure {

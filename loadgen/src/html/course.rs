@@ -99,7 +99,10 @@ const PANELS: &[Panel] = &[
 
 /// Latencies of all runs by percentile; empty if nothing was delivered.
 pub(super) fn percentile_chart(document: &Document) -> String {
-    let latencies = figures::latencies(document.first());
+    let several = document.runs().len() > 1;
+    let mut latencies = figures::latencies(document.first());
+    // A line for each run: with more than these there would be too many.
+    latencies.retain(|latency| !several || !latency.is_supplement());
     let mut lines: Vec<Line> = Vec::new();
     let mut style = 0;
     for latency in &latencies {
@@ -116,7 +119,10 @@ pub(super) fn percentile_chart(document: &Document) -> String {
     let counts = latencies.iter().filter_map(|it| document.figure(&format!("{}/count", it.at)));
     let count = counts.map(|count| count.max).fold(0.0, f64::max);
     let chart = Chart {
-        title: "Latency by percentile".to_owned(),
+        title: match several {
+            true => "Latency by percentile, a line for each run".to_owned(),
+            false => "Latency by percentile".to_owned(),
+        },
         y_name: "latency".to_owned(),
         x_name: "share of messages that were at least as fast".to_owned(),
         x: Scale::nines(count),
