@@ -8,23 +8,32 @@
 
 mod actor;
 mod bench;
+mod bystander;
+mod churner;
 mod cli;
 mod client;
 mod closed_loop;
 mod connection;
 mod control;
+mod findings;
 mod handshake;
+mod impact;
 mod machine;
 mod mailbox;
+mod operations;
 mod pacer;
 mod payload;
 mod plan;
 mod progress;
 mod publisher;
 mod recorder;
+mod replay;
 mod report;
 mod run;
 mod scenario;
+mod share;
+mod socket;
+mod step;
 mod subscriber;
 mod table;
 mod tally;
@@ -68,7 +77,7 @@ fn measure(Invocation { plan, json }: Invocation) -> Result<u8> {
     let plan = Arc::new(plan);
     let outcome = run::run(&plan)?;
     let report = Report::new(&plan, &outcome, Machine::detect());
-    if outcome.timeline.is_some() {
+    if outcome.failure.is_none() || outcome.timeline.is_some() {
         // Nobody may be reading; the exit status and the file say it too.
         let _ = write!(stdout(), "{report}");
     }

@@ -10,12 +10,16 @@ use glommio::ExecutorJoinHandle;
 
 use crate::bench::Strays;
 use crate::control::{Clock, Control};
+use crate::impact::Impact;
 use crate::machine;
 use crate::mailbox::Mailbox;
+use crate::operations::Operations;
 use crate::pacer::{Schedule, Timeline};
 use crate::plan::{Load, Plan};
 use crate::progress::Progress;
 use crate::recorder::Recorder;
+use crate::replay::ReplayBook;
+use crate::step::{Step, Visit};
 use crate::tally::{Counts, Settlement};
 use crate::worker::{Harvest, Orders, Usage, spawn};
 
@@ -39,13 +43,30 @@ pub(crate) struct Outcome {
     pub(crate) intervals: Vec<Interval>,
     pub(crate) counts: Counts,
     pub(crate) settlement: Settlement,
+    /// Of members of the crew that take deliveries.
+    pub(crate) aside: (Counts, Settlement),
+    pub(crate) replay: ReplayBook,
+    pub(crate) impact: Option<Impact>,
+    /// How many messages each member of a shared subscription has got.
+    pub(crate) shares: Vec<u64>,
     pub(crate) strays: Strays,
     pub(crate) sent: u64,
     pub(crate) acknowledged: u64,
     pub(crate) written_off: u64,
     /// Of each executor.
     pub(crate) usage: Vec<Usage>,
+    pub(crate) steps: Vec<StepOutcome>,
     pub(crate) process_cpu_s: f64,
+}
+
+/// What happened in one step.
+pub(crate) struct StepOutcome {
+    pub(crate) name: &'static str,
+    pub(crate) begin_ns: i64,
+    pub(crate) end_ns: i64,
+    pub(crate) operations: Operations,
+    /// Of each executor.
+    pub(crate) usage: Vec<Usage>,
 }
 
 /// What happened in one second of the run.
@@ -70,11 +91,7 @@ pub(crate) fn run(plan: &Arc<Plan>) -> Result<Outcome> {
     let control = Arc::new(Control::new(plan.executor_count));
     let executors = spawn_all(plan, address, clock, &control)?;
     let mut run = Run::new(plan, clock, &control);
-    run.connect();
-    if let Some(timeline) = run.start() {
-        run.watch(timeline);
-        run.drain(timeline);
-    }
+    run.take_steps();
     control.stop();
     let harvests = executors
         .into_iter()
@@ -122,6 +139,10 @@ struct Run<'a> {
     progress: Progress,
     started_unix_s: u64,
     connect_s: f64,
+    /// When all messages of the plan were published, if it has a number of them.
+    published_ns: i64,
+    /// When each step began and ended.
+    step_times: Vec<(i64, i64)>,
     recorder: Recorder,
     /// What was collected since the last interval ended.
     current: Recorder,
@@ -138,6 +159,8 @@ impl<'a> Run<'a> {
             progress: Progress::new(),
             started_unix_s: since_epoch.map_or(0, |time| time.as_secs()),
             connect_s: 0.0,
+            published_ns: i64::MAX,
+            step_times: Vec::new(),
             recorder: Recorder::new(),
             current: Recorder::new(),
             intervals: Vec::new(),
@@ -148,18 +171,68 @@ impl<'a> Run<'a> {
         self.control.sum(|station| &station.connected)
     }
 
+    fn take_steps(&mut self) {
+        let plan = self.plan;
+        for (number, step) in plan.steps.iter().enumerate() {
+            let begin_ns = self.clock.now_ns();
+            self.control.begin(number);
+            match step {
+                Step::Assemble => self.connect(number),
+                Step::Flow => self.flow(),
+                Step::Visit(visit) => self.visit(number, visit),
+                Step::Idle { time, .. } => self.idle(*time),
+            }
+            self.step_times.push((begin_ns, self.clock.now_ns()));
+            if self.control.is_stopping() {
+                return;
+            }
+        }
+    }
+
     /// Waits until everybody is connected. Each handshake has a timeout, so this ends.
-    fn connect(&mut self) {
-        let wanted = self.plan.connection_count();
-        let mut say_ns = 1_000_000_000;
-        while self.connected() < wanted && !self.control.is_stopping() {
+    fn connect(&mut self, number: usize) {
+        let wanted = self.plan.flow_client_count();
+        let others = self.connected();
+        self.wait_for_step(number, |run| {
+            run.progress.connecting(run.connected().saturating_sub(others), wanted);
+        });
+    }
+
+    fn visit(&mut self, number: usize, visit: &Visit) {
+        let before = self.control.sum(|station| &station.visited);
+        self.wait_for_step(number, |run| {
+            let visited = run.control.sum(|station| &station.visited) - before;
+            run.progress.visiting(visit.name, visited, visit.count.into());
+        });
+    }
+
+    fn wait_for_step(&mut self, number: usize, say: impl Fn(&Self)) {
+        let begin_ns = self.clock.now_ns();
+        let mut say_ns = begin_ns + 1_000_000_000;
+        while !self.control.is_done(number) && !self.control.is_stopping() {
             if self.clock.now_ns() >= say_ns {
                 say_ns += 1_000_000_000;
-                self.progress.connecting(self.connected(), wanted);
+                say(self);
             }
             thread::sleep(LOOK);
         }
-        self.connect_s = self.clock.now_ns() as f64 / 1e9;
+        if self.plan.steps[number].connects() {
+            self.connect_s += (self.clock.now_ns() - begin_ns) as f64 / 1e9;
+        }
+    }
+
+    fn idle(&self, time: Duration) {
+        let end_ns = self.clock.now_ns() + time.as_nanos() as i64;
+        while self.clock.now_ns() < end_ns && !self.control.is_stopping() {
+            thread::sleep(LOOK.min(time));
+        }
+    }
+
+    fn flow(&mut self) {
+        if let Some(timeline) = self.start() {
+            self.watch(timeline);
+            self.drain(timeline);
+        }
     }
 
     fn start(&self) -> Option<Timeline> {
@@ -176,7 +249,14 @@ impl<'a> Run<'a> {
 
     /// Collects and reports once a second until the last message has been due.
     fn watch(&mut self, timeline: Timeline) {
-        self.wait_until(&timeline, timeline.end_ns, |_| false);
+        let planned = self.plan.message_count;
+        self.wait_until(&timeline, timeline.end_ns, |run| {
+            let published = run.control.sum(|station| &station.published);
+            planned.is_some_and(|planned| published >= planned)
+        });
+        if planned.is_some() {
+            self.published_ns = self.clock.now_ns();
+        }
     }
 
     /// Waits for what is still on its way, as long as the plan allows.
@@ -225,8 +305,30 @@ impl<'a> Run<'a> {
         let acknowledged = self.control.sum(|station| &station.acknowledged);
         planned.is_none_or(|planned| published >= planned)
             && (self.plan.qos as u8 == 0 || acknowledged >= published)
+            && self.control.sum(|station| &station.open_questions) == 0
+            && (self.plan.incident.is_none() || self.control.incident_end_ns() < i64::MAX)
+            && self.control.sum(|station| &station.aside) >= published * self.plan.aside_count()
             && self.control.sum(|station| &station.delivered)
                 >= self.control.sum(|station| &station.owed)
+    }
+
+    /// A closed loop with a number of messages has ended when it was through with them.
+    fn timeline(&self) -> Option<Timeline> {
+        let timeline = self.control.timeline()?;
+        Some(Timeline { end_ns: timeline.end_ns.min(self.published_ns), ..timeline })
+    }
+
+    fn steps(&self, harvests: &[Harvest]) -> Vec<StepOutcome> {
+        let steps = self.plan.steps.iter().zip(&self.step_times).enumerate();
+        steps
+            .map(|(number, (step, &(begin_ns, end_ns)))| {
+                let books = harvests.iter().filter_map(|harvest| harvest.steps.get(number));
+                let mut operations = Operations::default();
+                books.clone().for_each(|book| operations.absorb(&book.operations));
+                let usage = books.map(|book| book.usage).collect();
+                StepOutcome { name: step.name(), begin_ns, end_ns, operations, usage }
+            })
+            .collect()
     }
 
     fn outcome(mut self, harvests: &[Harvest]) -> Outcome {
@@ -242,14 +344,22 @@ impl<'a> Run<'a> {
             started_unix_s: self.started_unix_s,
             connected: self.connected(),
             connect_s: self.connect_s,
-            timeline: self.control.timeline(),
-            counts: harvests.iter().map(|harvest| harvest.tally.counts()).sum(),
-            settlement: harvests.iter().map(|harvest| harvest.tally.settle(&sent)).sum(),
+            timeline: self.timeline(),
+            counts: harvests.iter().map(Harvest::counts).sum(),
+            settlement: harvests.iter().map(|harvest| harvest.settle(&sent)).sum(),
+            aside: (
+                harvests.iter().map(|harvest| harvest.aside.counts()).sum(),
+                harvests.iter().map(|harvest| harvest.aside.settle(&sent)).sum(),
+            ),
+            replay: replay(harvests),
+            impact: impact(harvests),
+            shares: harvests.iter().flat_map(|harvest| harvest.groups.deliveries()).collect(),
             strays: harvests.iter().map(|harvest| harvest.strays).sum(),
             sent: sent.iter().sum(),
             acknowledged: harvests.iter().map(|harvest| harvest.acknowledged).sum(),
             written_off: harvests.iter().map(|harvest| harvest.written_off).sum(),
             usage: harvests.iter().map(|harvest| harvest.usage).collect(),
+            steps: self.steps(harvests),
             process_cpu_s: machine::process_cpu_s(),
             recorder: self.recorder,
             intervals: self.intervals,
@@ -272,12 +382,26 @@ impl Interval {
 /// How many messages the schedule has: `None` in closed loop, where the broker decides.
 pub(crate) fn planned_count(plan: &Plan, timeline: &Timeline) -> Option<u64> {
     match plan.load {
+        _ if plan.message_count.is_some() => plan.message_count,
         Load::Closed { .. } => None,
         Load::Open { rate_per_s } => {
             let schedule = Schedule::new(timeline, rate_per_s, plan.publisher_count);
             Some((0..plan.publisher_count).map(|number| schedule.message_count(number)).sum())
         }
     }
+}
+
+fn replay(harvests: &[Harvest]) -> ReplayBook {
+    let mut sum = ReplayBook::default();
+    harvests.iter().for_each(|harvest| sum.absorb(&harvest.replay));
+    sum
+}
+
+fn impact(harvests: &[Harvest]) -> Option<Impact> {
+    let mut impacts = harvests.iter().filter_map(|harvest| harvest.impact.as_ref());
+    let mut sum = impacts.next()?.clone();
+    impacts.for_each(|impact| sum.absorb(impact));
+    Some(sum)
 }
 
 fn sent_per_topic(harvests: &[Harvest]) -> Vec<u64> {

@@ -9,8 +9,11 @@ use crate::report::{Percentiles, Report, Verdict};
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write_title(f, self)?;
-        write_rates(f, self)?;
-        write_latencies(f, self)?;
+        if self.publishes.planned.is_some() || self.publishes.sent > 0 {
+            write_rates(f, self)?;
+            write_latencies(f, self)?;
+        }
+        write!(f, "{}", self.findings)?;
         write_generator(f, self)?;
         write_verdict(f, self)
     }
@@ -18,20 +21,16 @@ impl Display for Report {
 
 fn write_title(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     let settings = &report.settings;
-    let load = match settings["window"].as_u64() {
-        Some(window) => format!("closed loop, {} outstanding per publisher", count(window)),
-        None => format!("open loop, {} publishes/s", number(float(&settings["rate"]))),
-    };
-    writeln!(
-        f,
-        "\n{} on {}: {}, QoS {}, {} bytes, {load}, {} s\n",
-        report.scenario,
-        settings["broker"].as_str().unwrap_or_default(),
-        report.cast,
-        settings["qos"],
-        settings["payload"],
-        number(report.steady_s),
-    )
+    let broker = settings["broker"].as_str().unwrap_or_default();
+    write!(f, "\n{} on {broker}: {}, QoS {}", report.scenario, report.cast, settings["qos"])?;
+    if !settings["payload"].is_null() {
+        let load = match settings["window"].as_u64() {
+            Some(window) => format!("closed loop, {} outstanding per publisher", count(window)),
+            None => format!("open loop, {} publishes/s", number(float(&settings["rate"]))),
+        };
+        write!(f, ", {} bytes, {load}, {} s", settings["payload"], number(report.steady_s))?;
+    }
+    writeln!(f, "\n")
 }
 
 fn float(value: &Value) -> f64 {
@@ -101,7 +100,11 @@ fn write_latencies(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
     write_percentiles(f, "(schedule lateness)", &report.generator.lateness_ns)
 }
 
-fn write_percentiles(f: &mut Formatter<'_>, name: &str, of: &Percentiles) -> fmt::Result {
+pub(crate) fn write_percentiles(
+    f: &mut Formatter<'_>,
+    name: &str,
+    of: &Percentiles,
+) -> fmt::Result {
     write!(f, "{name:22}")?;
     for value in [of.p50, of.p90, of.p99, of.p99_9, of.p99_99, of.max] {
         let text = if of.count == 0 { "-".to_owned() } else { duration(value) };
@@ -163,7 +166,7 @@ pub(crate) fn duration(ns: u64) -> String {
 }
 
 /// Small numbers with their decimals, large ones with thousands apart.
-fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     if value >= 1000.0 || value.fract() == 0.0 {
         return count(value.round() as u64);
     }

@@ -3,10 +3,12 @@
 mod capacity;
 mod command_line;
 mod connections;
+mod crews;
 mod fake_broker;
 mod faults;
 mod flows;
 mod pace;
+mod visits;
 
 use std::process::{Command, Output};
 
@@ -30,6 +32,19 @@ impl Run {
             .pointer(path)
             .and_then(Value::as_u64)
             .unwrap_or_else(|| panic!("{path} is no count in {:#}\n{}", self.report, self.stderr))
+    }
+
+    /// A figure of an operation in a step.
+    fn operation(&self, step: &str, name: &str, figure: &str) -> u64 {
+        let row = |rows: &Value, name: &str| {
+            let rows = rows.as_array().into_iter().flatten();
+            rows.into_iter().find(|row| row["name"] == name).cloned()
+        };
+        let step = row(&self.report["steps"], step).unwrap_or_default();
+        let operation = row(&step["operations"], name).unwrap_or_default();
+        operation[figure].as_u64().unwrap_or_else(|| {
+            panic!("no {figure} of {name} in {:#}\n{}", self.report["steps"], self.stderr)
+        })
     }
 
     fn deliveries(&self, name: &str) -> u64 {
