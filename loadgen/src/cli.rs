@@ -12,6 +12,7 @@ use crate::output::{OutputOptions, ShowOptions};
 use crate::payload::{RunId, STAMP_BYTES};
 use crate::plan::{Credentials, Load, Plan, by_name};
 use crate::scenario::SCENARIOS;
+use crate::step::{Step, VisitPace};
 
 const PAYLOAD_BYTES_MAX: usize = 16 << 20;
 const SECONDS_MAX: f64 = 7.0 * 86_400.0;
@@ -52,12 +53,13 @@ pub(crate) fn parse(
         .find(|scenario| scenario.name == name)
         .expect("clap accepts only the subcommands that come from this table");
     let plan = (scenario.plan)(matches)?;
-    plan.check().map_err(|message| bad_value(&message))?;
+    plan.check().map_err(|message| refuse(&message))?;
     let output = OutputOptions::from_arg_matches(matches)?;
     Ok(Invocation::Measure(Box::new(Measurement { plan, output })))
 }
 
-fn bad_value(message: &str) -> clap::Error {
+/// Options that make no sense together.
+pub(crate) fn refuse(message: &str) -> clap::Error {
     command().error(clap::error::ErrorKind::ValueValidation, message)
 }
 
@@ -155,6 +157,24 @@ pub(crate) struct TimeOptions {
     warmup: f64,
 }
 
+/// How fast clients come, for scenarios that measure that.
+#[derive(Args, Serialize, Clone)]
+pub(crate) struct VisitOptions {
+    /// Open loop: clients that connect per second; without it as many as --at-once allows
+    #[arg(long, value_name = "R", value_parser = rate)]
+    connect_rate: Option<f64>,
+    /// Clients that may be on their way at once; many brokers listen with a backlog of 100
+    #[arg(long, value_name = "N", default_value_t = 100,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    at_once: u32,
+}
+
+impl VisitOptions {
+    pub(crate) fn pace(&self) -> VisitPace {
+        VisitPace { rate_per_s: self.connect_rate, at_once: self.at_once }
+    }
+}
+
 #[derive(ValueEnum, Serialize, Clone, Copy)]
 enum Protocol {
     #[value(name = "3.1")]
@@ -190,6 +210,14 @@ impl RunOptions {
             interest: |_, _| 0..0,
             filters: by_name,
             load: Load::Open { rate_per_s: RATE_DEFAULT },
+            message_count: None,
+            retain: false,
+            live: true,
+            crew: None,
+            steps: vec![Step::Assemble, Step::Flow],
+            group_size: 1,
+            churn: None,
+            incident: None,
             payload_bytes: STAMP_BYTES,
             warmup: Duration::ZERO,
             duration: Duration::ZERO,
@@ -256,16 +284,22 @@ fn broker(text: &str) -> Result<String, String> {
     }
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
     number(text)
         .filter(|rate| *rate > 0.0 && *rate <= RATE_MAX)
         .ok_or_else(|| format!("expected publishes per second, above 0 and up to {RATE_MAX}"))
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+pub(crate) fn seconds(text: &str) -> Result<f64, String> {
     number(text)
         .filter(|seconds| (0.0..=SECONDS_MAX).contains(seconds))
         .ok_or_else(|| format!("expected seconds, 0 to {SECONDS_MAX}"))
+}
+
+/// A part of the whole.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    let expected = || "expected a share, 0 to 1".to_owned();
+    number(text).filter(|share| (0.0..=1.0).contains(share)).ok_or_else(expected)
 }
 
 fn seconds_above_zero(text: &str) -> Result<f64, String> {

@@ -130,7 +130,7 @@ impl Document {
     /// How it was loaded, in words.
     pub(crate) fn load(&self) -> Vec<String> {
         let settings = &self.first()["settings"];
-        let load = match settings["window"].as_u64() {
+        let pace = || match settings["window"].as_u64() {
             Some(window) => format!("closed loop, {} outstanding per publisher", count(window)),
             None => {
                 let rate = settings["rate"].as_f64().unwrap_or_default();
@@ -138,12 +138,13 @@ impl Document {
             }
         };
         let payload = settings["payload"].as_u64().map(|bytes| format!("{} bytes", count(bytes)));
+        let seconds = self.figure("/steady_s").map(|it| it.median).filter(|it| *it > 0.0);
         let parts = [
             self.first()["cast"].as_str().map(str::to_owned),
             Some(format!("QoS {}", settings["qos"])),
-            payload,
-            Some(load),
-            self.figure("/steady_s").map(|seconds| format!("{} s", number(seconds.median))),
+            payload.clone(),
+            payload.map(|_| pace()),
+            seconds.map(|seconds| format!("{} s", number(seconds))),
             (self.runs.len() > 1).then(|| format!("{} runs", self.runs.len())),
         ];
         parts.into_iter().flatten().collect()

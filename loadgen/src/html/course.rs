@@ -238,20 +238,38 @@ fn span(group: &[Value]) -> Option<(f64, f64)> {
     Some((group.first()?["from_s"].as_f64()?, group.last()?["to_s"].as_f64()?))
 }
 
+/// The steps of the run; what comes before and after the measured part of a flow is shaded.
 fn bands(run: &Value, end_s: f64) -> Vec<Band> {
+    let steps = run["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut bands = Vec::new();
+    for step in steps {
+        let name = step["name"].as_str().unwrap_or_default();
+        let from = step["from_s"].as_f64().unwrap_or_default();
+        let to = from + step["seconds"].as_f64().unwrap_or_default();
+        match name {
+            "flow" => bands.extend(flow_bands(run, to.min(end_s))),
+            _ => bands.push(band(name, from, to, name == "assemble")),
+        }
+    }
+    bands
+}
+
+fn flow_bands(run: &Value, end_s: f64) -> Vec<Band> {
     let moment = |key: &str| run["moments"][key].as_f64();
     let (Some(start), Some(steady), Some(end)) =
         (moment("start_s"), moment("steady_s"), moment("end_s"))
     else {
         return Vec::new();
     };
-    let band = |name, from, to, shaded| Band { name, from, to, shaded };
     vec![
-        band("connect", 0.0, start, true),
         band("warm-up", start, steady, true),
         band("steady", steady, end, false),
         band("drain", end, end_s.max(end), true),
     ]
+}
+
+fn band(name: &str, from: f64, to: f64, shaded: bool) -> Band {
+    Band { name: name.to_owned(), from, to, shaded }
 }
 
 #[cfg(test)]
