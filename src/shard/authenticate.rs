@@ -105,6 +105,5 @@ pub(super) fn send_auth(
     let data = (!data.is_empty()).then_some(Property::AuthenticationData(data));
     let properties = Properties::write([method].into_iter().chain(data), &mut buffer);
     let auth = Packet::Auth(Auth { reason, properties });
-    out.outbox(id)
-        .push_with(|buffer| encode_within(&auth, Version::V5, packet_bytes_max, buffer));
+    out.outbox(id).push_with(|buffer| encode_within(&auth, Version::V5, packet_bytes_max, buffer));
 }

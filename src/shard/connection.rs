@@ -333,6 +333,8 @@ impl Shard {
                 self.handle_connect(id, &connect, out);
                 Ok(self.step_after(id))
             }
+            // Whatever it says: no reason for which a CONNECT is refused may stand in DISCONNECT.
+            _ if frame.kind == PacketType::Connect => Err(ProtocolError::SecondConnect),
             Phase::Authenticating(_) => {
                 match Packet::decode(frame, connection.version)? {
                     Packet::Auth(auth) => self.handle_auth(id, &auth, out)?,
