@@ -8,23 +8,26 @@ use ringmq::mqtt::{QoS, Version};
 use serde::Serialize;
 
 use crate::compare::CompareOptions;
-use crate::output::OutputOptions;
+use crate::output::{OutputOptions, ShowOptions};
 use crate::payload::{RunId, STAMP_BYTES};
 use crate::plan::{Credentials, Load, Plan, by_name};
 use crate::scenario::SCENARIOS;
+use crate::step::{Step, VisitPace};
 
 const PAYLOAD_BYTES_MAX: usize = 16 << 20;
 const SECONDS_MAX: f64 = 7.0 * 86_400.0;
 const RATE_DEFAULT: f64 = 100.0;
 const RATE_MAX: f64 = 10_000_000.0;
 
-/// The subcommand that measures nothing.
+/// The subcommands that measure nothing.
 const COMPARE: &str = "compare";
+const SHOW: &str = "show";
 
 /// What the command line asks for.
 pub(crate) enum Invocation {
     Measure(Box<Measurement>),
     Compare(CompareOptions),
+    Show(ShowOptions),
 }
 
 /// A run, and what becomes of its report.
@@ -40,20 +43,23 @@ pub(crate) fn parse(
 ) -> Result<Invocation, clap::Error> {
     let matches = command().try_get_matches_from(arguments)?;
     let (name, matches) = matches.subcommand().expect("clap requires a subcommand");
-    if name == COMPARE {
-        return Ok(Invocation::Compare(CompareOptions::from_arg_matches(matches)?));
+    match name {
+        COMPARE => return CompareOptions::from_arg_matches(matches).map(Invocation::Compare),
+        SHOW => return ShowOptions::from_arg_matches(matches).map(Invocation::Show),
+        _ => (),
     }
     let scenario = SCENARIOS
         .iter()
         .find(|scenario| scenario.name == name)
         .expect("clap accepts only the subcommands that come from this table");
     let plan = (scenario.plan)(matches)?;
-    plan.check().map_err(|message| bad_value(&message))?;
+    plan.check().map_err(|message| refuse(&message))?;
     let output = OutputOptions::from_arg_matches(matches)?;
     Ok(Invocation::Measure(Box::new(Measurement { plan, output })))
 }
 
-fn bad_value(message: &str) -> clap::Error {
+/// Options that make no sense together.
+pub(crate) fn refuse(message: &str) -> clap::Error {
     command().error(clap::error::ErrorKind::ValueValidation, message)
 }
 
@@ -75,6 +81,10 @@ fn command() -> Command {
         .subcommand(
             CompareOptions::augment_args(Command::new(COMPARE))
                 .about("Compares the reports of two brokers, versions or settings"),
+        )
+        .subcommand(
+            ShowOptions::augment_args(Command::new(SHOW))
+                .about("Shows a report again, as a table or as HTML"),
         )
 }
 
@@ -147,6 +157,24 @@ pub(crate) struct TimeOptions {
     warmup: f64,
 }
 
+/// How fast clients come, for scenarios that measure that.
+#[derive(Args, Serialize, Clone)]
+pub(crate) struct VisitOptions {
+    /// Open loop: clients that connect per second; without it as many as --at-once allows
+    #[arg(long, value_name = "R", value_parser = rate)]
+    connect_rate: Option<f64>,
+    /// Clients that may be on their way at once; many brokers listen with a backlog of 100
+    #[arg(long, value_name = "N", default_value_t = 100,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    at_once: u32,
+}
+
+impl VisitOptions {
+    pub(crate) fn pace(&self) -> VisitPace {
+        VisitPace { rate_per_s: self.connect_rate, at_once: self.at_once }
+    }
+}
+
 #[derive(ValueEnum, Serialize, Clone, Copy)]
 enum Protocol {
     #[value(name = "3.1")]
@@ -182,6 +210,14 @@ impl RunOptions {
             interest: |_, _| 0..0,
             filters: by_name,
             load: Load::Open { rate_per_s: RATE_DEFAULT },
+            message_count: None,
+            retain: false,
+            live: true,
+            crew: None,
+            steps: vec![Step::Assemble, Step::Flow],
+            group_size: 1,
+            churn: None,
+            incident: None,
             payload_bytes: STAMP_BYTES,
             warmup: Duration::ZERO,
             duration: Duration::ZERO,
@@ -248,16 +284,22 @@ fn broker(text: &str) -> Result<String, String> {
     }
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
     number(text)
         .filter(|rate| *rate > 0.0 && *rate <= RATE_MAX)
         .ok_or_else(|| format!("expected publishes per second, above 0 and up to {RATE_MAX}"))
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+pub(crate) fn seconds(text: &str) -> Result<f64, String> {
     number(text)
         .filter(|seconds| (0.0..=SECONDS_MAX).contains(seconds))
         .ok_or_else(|| format!("expected seconds, 0 to {SECONDS_MAX}"))
+}
+
+/// A part of the whole.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    let expected = || "expected a share, 0 to 1".to_owned();
+    number(text).filter(|share| (0.0..=1.0).contains(share)).ok_or_else(expected)
 }
 
 fn seconds_above_zero(text: &str) -> Result<f64, String> {
@@ -297,7 +339,7 @@ pub(crate) mod tests {
         let words = std::iter::once("ringmq-loadgen").chain(words.split_whitespace());
         match parse(words.map(OsString::from))? {
             Invocation::Measure(measurement) => Ok(*measurement),
-            Invocation::Compare(_) => panic!("compare measures nothing"),
+            Invocation::Compare(_) | Invocation::Show(_) => panic!("it measures nothing"),
         }
     }
 

@@ -8,6 +8,8 @@
 
 mod actor;
 mod bench;
+mod bystander;
+mod churner;
 mod cli;
 mod client;
 mod closed_loop;
@@ -16,11 +18,14 @@ mod connection;
 mod control;
 mod document;
 mod figures;
+mod findings;
 mod handshake;
 mod hlog;
 mod html;
+mod impact;
 mod machine;
 mod mailbox;
+mod operations;
 mod output;
 mod pacer;
 mod payload;
@@ -29,6 +34,7 @@ mod process;
 mod progress;
 mod publisher;
 mod recorder;
+mod replay;
 mod report;
 mod resources;
 #[cfg(not(test))]
@@ -37,6 +43,9 @@ mod ring;
 mod run;
 mod scenario;
 mod series;
+mod share;
+mod socket;
+mod step;
 mod subscriber;
 mod table;
 mod tally;
@@ -69,6 +78,7 @@ fn main() -> ExitCode {
     let (status, bad) = match invocation {
         Invocation::Measure(measurement) => (measure(*measurement), RUN_FAILED),
         Invocation::Compare(options) => (compare(&options), BAD_INPUT),
+        Invocation::Show(options) => (options.show().map(|()| 0), BAD_INPUT),
     };
     status.map_or_else(
         |error| {
