@@ -1,13 +1,14 @@
 //! The command line: one subcommand per scenario, and the options that all scenarios share.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Command, ValueEnum};
+use clap::{Args, Command, FromArgMatches, ValueEnum};
 use ringmq::mqtt::{QoS, Version};
 use serde::Serialize;
 
+use crate::compare::CompareOptions;
+use crate::output::OutputOptions;
 use crate::payload::{RunId, STAMP_BYTES};
 use crate::plan::{Credentials, Load, Plan, by_name};
 use crate::scenario::SCENARIOS;
@@ -18,11 +19,19 @@ const SECONDS_MAX: f64 = 7.0 * 86_400.0;
 const RATE_DEFAULT: f64 = 100.0;
 const RATE_MAX: f64 = 10_000_000.0;
 
+/// The subcommand that measures nothing.
+const COMPARE: &str = "compare";
+
 /// What the command line asks for.
-pub(crate) struct Invocation {
+pub(crate) enum Invocation {
+    Measure(Box<Measurement>),
+    Compare(CompareOptions),
+}
+
+/// A run, and what becomes of its report.
+pub(crate) struct Measurement {
     pub(crate) plan: Plan,
-    /// Where the JSON report goes.
-    pub(crate) json: Option<PathBuf>,
+    pub(crate) output: OutputOptions,
 }
 
 /// # Errors
@@ -32,13 +41,17 @@ pub(crate) fn parse(
 ) -> Result<Invocation, clap::Error> {
     let matches = command().try_get_matches_from(arguments)?;
     let (name, matches) = matches.subcommand().expect("clap requires a subcommand");
+    if name == COMPARE {
+        return Ok(Invocation::Compare(CompareOptions::from_arg_matches(matches)?));
+    }
     let scenario = SCENARIOS
         .iter()
         .find(|scenario| scenario.name == name)
         .expect("clap accepts only the subcommands that come from this table");
     let plan = (scenario.plan)(matches)?;
     plan.check().map_err(|message| refuse(&message))?;
-    Ok(Invocation { plan, json: matches.get_one("json").cloned() })
+    let output = OutputOptions::from_arg_matches(matches)?;
+    Ok(Invocation::Measure(Box::new(Measurement { plan, output })))
 }
 
 /// Options that make no sense together.
@@ -52,7 +65,8 @@ fn command() -> Command {
         .about("Measures how fast any MQTT broker delivers, and whether it delivers everything")
         .after_help(
             "Exit status: 0 all well; 1 the broker broke a promise (lost at QoS 1 or 2, \
-             duplicated at QoS 2, out of order, ...); 2 bad options; 3 the run failed",
+             duplicated at QoS 2, out of order, ...), or compare found a regression; 2 bad \
+             options or input; 3 the run failed",
         )
         .subcommand_required(true)
         .arg_required_else_help(true)
@@ -60,6 +74,10 @@ fn command() -> Command {
             // Last, because options that are flattened in bring a description of their own.
             (scenario.arguments)(Command::new(scenario.name)).about(scenario.about)
         }))
+        .subcommand(
+            CompareOptions::augment_args(Command::new(COMPARE))
+                .about("Compares the reports of two brokers, versions or settings"),
+        )
 }
 
 /// Options of every scenario, as they go into the report.
@@ -71,6 +89,9 @@ pub(crate) struct RunOptions {
     /// Quality of service of publishes and subscriptions
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
     qos: u8,
+    /// Seconds between two points of the plots, and of the live progress
+    #[arg(long, value_name = "S", default_value = "1", value_parser = interval)]
+    interval: f64,
     /// Executors, one thread each
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=256))]
@@ -94,10 +115,9 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "TEXT", requires = "username")]
     #[serde(skip)]
     password: Option<String>,
-    /// Write the report here as JSON
-    #[arg(long, value_name = "FILE")]
+    #[command(flatten)]
     #[serde(skip)]
-    json: Option<PathBuf>,
+    output: OutputOptions,
 }
 
 /// How fast messages are published, and how large they are.
@@ -194,6 +214,7 @@ impl RunOptions {
             warmup: Duration::ZERO,
             duration: Duration::ZERO,
             drain: Duration::ZERO,
+            interval: Duration::from_secs_f64(self.interval),
             connect_timeout: Duration::from_secs_f64(self.connect_timeout),
             executor_count: self.cores,
             keep_alive_s: self.keep_alive,
@@ -278,6 +299,11 @@ fn seconds_above_zero(text: &str) -> Result<f64, String> {
     seconds(text).ok().filter(|seconds| *seconds >= 0.001).ok_or_else(expected)
 }
 
+fn interval(text: &str) -> Result<f64, String> {
+    let expected = || "expected seconds, 0.1 to 3600".to_owned();
+    seconds(text).ok().filter(|seconds| (0.1..=3600.0).contains(seconds)).ok_or_else(expected)
+}
+
 fn number(text: &str) -> Option<f64> {
     text.parse().ok()
 }
@@ -298,12 +324,15 @@ fn prefix(text: &str) -> Result<String, String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn parse_words(words: &str) -> Result<Invocation, clap::Error> {
+    pub(crate) fn parse_words(words: &str) -> Result<Measurement, clap::Error> {
         let words = std::iter::once("ringmq-loadgen").chain(words.split_whitespace());
-        parse(words.map(OsString::from))
+        match parse(words.map(OsString::from))? {
+            Invocation::Measure(measurement) => Ok(*measurement),
+            Invocation::Compare(_) => panic!("compare measures nothing"),
+        }
     }
 
     fn complaint(words: &str) -> String {
@@ -322,7 +351,6 @@ mod tests {
         assert_eq!(invocation.plan.load, Load::Open { rate_per_s: 100.0 });
         assert_eq!(invocation.plan.payload_bytes, 64);
         assert_eq!(invocation.plan.settings["rate"], 100.0);
-        assert!(invocation.json.is_none());
     }
 
     #[test]
@@ -342,11 +370,10 @@ mod tests {
     fn options_reach_the_plan_and_the_report() {
         let words = "fanout --broker localhost:1 --qos 2 --window 8 --payload 40 --duration 0.5 \
                      --json r.json --mqtt-version 3.1 --cores 2 --username u --password secret";
-        let Invocation { plan, json } = parse_words(words).expect("all good");
+        let Measurement { plan, .. } = parse_words(words).expect("all good");
         assert_eq!(plan.load, Load::Closed { window_size: 8 });
         assert_eq!((plan.qos, plan.version), (QoS::ExactlyOnce, Version::V31));
         assert_eq!(plan.duration, Duration::from_millis(500));
-        assert_eq!(json, Some(PathBuf::from("r.json")));
         assert_eq!(plan.settings["mqtt_version"], "3.1");
         assert!(!plan.settings.to_string().contains("secret"));
     }

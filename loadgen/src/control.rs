@@ -144,12 +144,13 @@ impl Control {
 
 impl Station {
     /// Hands over a full recorder and takes an empty one, unless the last one is still waiting.
-    pub(crate) fn hand_over(&self, recorder: &mut Box<Recorder>) {
+    pub(crate) fn hand_over(&self, recorder: &mut Box<Recorder>, now_ns: i64) {
         let mut exchange = lock(&self.exchange);
         if exchange.full.is_some() {
             return;
         }
         let empty = exchange.spare.take().unwrap_or_else(|| Box::new(Recorder::new()));
+        recorder.until_ns = now_ns;
         exchange.full = Some(std::mem::replace(recorder, empty));
     }
 
@@ -188,7 +189,7 @@ mod tests {
         let mut sum = Recorder::new();
         for round in 1..=3 {
             recorder.published = 1;
-            station.hand_over(&mut recorder);
+            station.hand_over(&mut recorder, 1);
             assert_eq!(recorder.published, 0);
             station.collect(&mut sum);
             station.collect(&mut sum);
@@ -200,9 +201,9 @@ mod tests {
     fn a_recorder_that_nobody_fetches_goes_on_counting() {
         let station = Station::default();
         let mut recorder = Box::new(Recorder::new());
-        station.hand_over(&mut recorder);
+        station.hand_over(&mut recorder, 1);
         recorder.published = 5;
-        station.hand_over(&mut recorder);
+        station.hand_over(&mut recorder, 1);
         assert_eq!(recorder.published, 5);
     }
 }

@@ -1,17 +1,21 @@
 //! What a run found beside the figures of its publishes and deliveries: how each step went, and
 //! what only some scenarios look for.
 
-use std::fmt::{self, Display, Formatter};
+use std::fmt::{self, Formatter};
 
 use serde::Serialize;
+use serde_json::Value;
 
+use crate::document::Document;
+use crate::figures::QUANTILES;
 use crate::impact::Impact;
 use crate::operations::{Operation, RECONNECT};
 use crate::plan::Plan;
-use crate::report::{Executor, Percentiles, per_second};
+use crate::report::{Executor, Percentiles};
 use crate::run::{Outcome, StepOutcome};
+use crate::series::per;
 use crate::step::Duty;
-use crate::table::{count, number, write_percentiles};
+use crate::units::{Unit, count};
 
 /// Steps shorter than this say nothing about the use of a core.
 const STEP_S_MIN: f64 = 0.2;
@@ -215,83 +219,124 @@ impl OperationRow {
             count,
             failed: operation.failed,
             first_failure: operation.first_failure.clone(),
-            per_second: per_second(count as f64, seconds),
+            per_second: per(count as f64, seconds),
             latency_ns: Percentiles::of(&operation.latency),
         }
     }
 }
 
-/// As people read it: a block for each step that has operations, and what else there is.
-impl Display for Findings {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        for step in self.steps.iter().filter(|step| step.is_measured()) {
-            write_step(f, step)?;
-        }
-        if let Some(impact) = &self.impact {
-            write_impact(f, impact)?;
-        }
-        if let Some(aside) = &self.aside {
-            writeln!(
-                f,
-                "\nslow consumers: delivered {} of {}   lost {}   duplicated {}   out of order {}",
-                count(aside.delivered),
-                count(aside.expected),
-                count(aside.lost),
-                count(aside.duplicated),
-                count(aside.out_of_order),
-            )?;
-        }
-        if let Some(shares) = &self.shares {
-            let (least, mean, most) = (shares.least, number(shares.mean), shares.most);
-            writeln!(
-                f,
-                "\nmessages per member of a group: {} to {}, {mean} on average",
-                count(least),
-                count(most)
-            )?;
-        }
-        Ok(())
+/// As people read it: a block for each step that has operations, and what else there is. Of
+/// several runs, the medians.
+pub(crate) fn write_findings(f: &mut Formatter<'_>, document: &Document) -> fmt::Result {
+    for (step, row) in rows(&document.first()["steps"]) {
+        let at = format!("/steps/{step}");
+        write_step(f, document, &at, row)?;
     }
+    if document.first()["impact"].is_object() {
+        write_impact(f, document)?;
+    }
+    write_line(f, document, "slow consumers", ASIDE)?;
+    write_line(f, document, "retained", RETAINED)?;
+    write_line(f, document, "messages per member of a group", SHARES)
 }
 
-fn write_step(f: &mut Formatter<'_>, step: &StepRow) -> fmt::Result {
-    writeln!(f, "\n{}: {} s", step.name, number(step.seconds))?;
-    for row in &step.operations {
-        let failed = match row.failed {
-            0 => String::new(),
-            failed => format!(", {} failed", count(failed)),
+/// Figures of a line, where they stand and what they are called.
+type Line = &'static [(&'static str, &'static str)];
+
+const ASIDE: Line = &[
+    ("/aside/expected", "expected"),
+    ("/aside/delivered", "delivered"),
+    ("/aside/lost", "lost"),
+    ("/aside/duplicated", "duplicated"),
+    ("/aside/out_of_order", "out of order"),
+];
+const RETAINED: Line =
+    &[("/retained/outdated", "outdated"), ("/retained/unflagged", "without the RETAIN flag")];
+const SHARES: Line =
+    &[("/shares/least", "least"), ("/shares/mean", "mean"), ("/shares/most", "most")];
+
+fn write_line(f: &mut Formatter<'_>, document: &Document, name: &str, line: Line) -> fmt::Result {
+    let shown = |&(at, name): &(&str, &str)| {
+        Some(format!("{name} {}", Unit::Count.show(document.figure(at)?.median)))
+    };
+    let shown: Vec<String> = line.iter().filter_map(shown).collect();
+    if shown.is_empty() {
+        return Ok(());
+    }
+    writeln!(f, "\n{name}: {}", shown.join("   "))
+}
+
+fn rows(list: &Value) -> impl Iterator<Item = (usize, &Value)> {
+    list.as_array().into_iter().flatten().enumerate()
+}
+
+fn write_step(f: &mut Formatter<'_>, document: &Document, at: &str, row: &Value) -> fmt::Result {
+    if rows(&row["operations"]).next().is_none() {
+        return Ok(());
+    }
+    let show = |unit: Unit, at: &str| {
+        document.figure(at).map_or_else(|| "-".to_owned(), |spread| unit.show(spread.median))
+    };
+    let seconds = show(Unit::Seconds, &format!("{at}/seconds"));
+    writeln!(f, "\nstep {}: {seconds}", row["name"].as_str().unwrap_or_default())?;
+    for (number, operation) in rows(&row["operations"]) {
+        let at = format!("{at}/operations/{number}");
+        let name = operation["name"].as_str().unwrap_or_default();
+        let count = show(Unit::Count, &format!("{at}/count"));
+        let rate = show(Unit::PerSecond, &format!("{at}/per_second"));
+        let failed = match document.figure(&format!("{at}/failed")) {
+            Some(spread) if spread.max > 0.0 => {
+                format!("{} failed", Unit::Count.show(spread.median))
+            }
+            _ => String::new(),
         };
-        let rate = number(row.per_second);
-        writeln!(f, "  {:20}{:>14}  {rate} per second{failed}", row.name, count(row.count))?;
+        writeln!(f, "  {name:22}{count:>11}{rate:>22}  {failed}")?;
     }
-    let timed = step.operations.iter().filter(|row| row.count > 0);
-    write_percentiles_of(f, timed.map(|row| (row.name, &row.latency_ns)))
+    let times: Vec<(&str, String)> = rows(&row["operations"])
+        .map(|(number, operation)| {
+            let name = operation["name"].as_str().unwrap_or_default();
+            (name, format!("{at}/operations/{number}/latency_ns"))
+        })
+        .collect();
+    write_times(f, document, &times)
 }
 
-fn write_impact(f: &mut Formatter<'_>, impact: &ImpactRow) -> fmt::Result {
-    match impact.seconds {
-        Some(seconds) => writeln!(f, "\nincident: over after {} s", number(seconds))?,
+fn write_impact(f: &mut Formatter<'_>, document: &Document) -> fmt::Result {
+    match document.figure("/impact/seconds") {
+        Some(spread) => {
+            writeln!(f, "\nincident: over after {}", Unit::Seconds.show(spread.median))?
+        }
         None => writeln!(f, "\nincident: not over at the end of the run")?,
     }
-    let rows = [
-        ("deliveries before", &impact.before_ns),
-        ("during", &impact.during_ns),
-        ("after", &impact.after_ns),
+    let times = [
+        ("deliveries before", "/impact/before_ns".to_owned()),
+        ("during", "/impact/during_ns".to_owned()),
+        ("after", "/impact/after_ns".to_owned()),
     ];
-    write_percentiles_of(f, rows.into_iter())
+    write_times(f, document, &times)
 }
 
-fn write_percentiles_of<'a>(
+/// A row of percentiles for each latency that there is.
+fn write_times(
     f: &mut Formatter<'_>,
-    rows: impl Iterator<Item = (&'a str, &'a Percentiles)>,
+    document: &Document,
+    times: &[(&str, String)],
 ) -> fmt::Result {
-    write!(f, "  {:20}", "time")?;
-    for name in ["p50", "p90", "p99", "p99.9", "p99.99", "max"] {
-        write!(f, "{name:>11}")?;
+    let some = |at: &str| document.figure(&format!("{at}/count")).is_some_and(|it| it.max > 0.0);
+    if !times.iter().any(|(_, at)| some(at)) {
+        return Ok(());
     }
+    write!(f, "  {:22}", "time")?;
+    QUANTILES.iter().try_for_each(|(_, name, _)| write!(f, "{name:>11}"))?;
     writeln!(f)?;
-    for (name, of) in rows {
-        write_percentiles(f, &format!("  {name}"), of)?;
+    for (name, at) in times.iter().filter(|(_, at)| some(at)) {
+        write!(f, "  {name:22}")?;
+        for (key, ..) in QUANTILES {
+            let spread = document.figure(&format!("{at}/{key}"));
+            let shown = spread.map_or_else(String::new, |it| Unit::Nanoseconds.show(it.median));
+            write!(f, "{shown:>11}")?;
+        }
+        writeln!(f)?;
     }
     Ok(())
 }

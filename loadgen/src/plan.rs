@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::payload::RunId;
 use crate::step::{Churn, Crew, Duty, Incident, SessionUse, Step};
-use crate::table::count;
+use crate::units::count;
 
 /// Sequence numbers kept in memory: one per subscriber and topic that it listens to.
 const FLOW_COUNT_MAX: u64 = 200_000_000;
@@ -61,6 +61,8 @@ pub(crate) struct Plan {
     pub(crate) warmup: Duration,
     pub(crate) duration: Duration,
     pub(crate) drain: Duration,
+    /// The resolution of the course of the run.
+    pub(crate) interval: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) executor_count: u32,
     pub(crate) keep_alive_s: u16,
@@ -332,6 +334,7 @@ pub(crate) mod tests {
             warmup: Duration::from_secs(1),
             duration: Duration::from_secs(1),
             drain: Duration::from_secs(1),
+            interval: Duration::from_secs(1),
             connect_timeout: Duration::from_secs(1),
             executor_count: 2,
             keep_alive_s: 60,

@@ -10,16 +10,19 @@ use glommio::ExecutorJoinHandle;
 
 use crate::bench::Strays;
 use crate::control::{Clock, Control};
+use crate::hlog::IntervalLog;
 use crate::impact::Impact;
 use crate::machine;
 use crate::mailbox::Mailbox;
 use crate::operations::Operations;
 use crate::pacer::{Schedule, Timeline};
 use crate::plan::{Load, Plan};
+use crate::process::Process;
 use crate::progress::Progress;
 use crate::recorder::Recorder;
 use crate::replay::ReplayBook;
-use crate::step::{Step, Visit};
+use crate::series::{Interval, Mark, Marks, Series, Shown};
+use crate::step::Step;
 use crate::tally::{Counts, Settlement};
 use crate::worker::{Harvest, Orders, Usage, spawn};
 
@@ -41,6 +44,9 @@ pub(crate) struct Outcome {
     pub(crate) timeline: Option<Timeline>,
     pub(crate) recorder: Recorder,
     pub(crate) intervals: Vec<Interval>,
+    pub(crate) marks: Marks,
+    /// Pid and name of the broker, if it was sampled.
+    pub(crate) broker: Option<(u32, String)>,
     pub(crate) counts: Counts,
     pub(crate) settlement: Settlement,
     /// Of members of the crew that take deliveries.
@@ -56,7 +62,6 @@ pub(crate) struct Outcome {
     /// Of each executor.
     pub(crate) usage: Vec<Usage>,
     pub(crate) steps: Vec<StepOutcome>,
-    pub(crate) process_cpu_s: f64,
 }
 
 /// What happened in one step.
@@ -69,14 +74,12 @@ pub(crate) struct StepOutcome {
     pub(crate) usage: Vec<Usage>,
 }
 
-/// What happened in one second of the run.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Interval {
-    pub(crate) published: u64,
-    pub(crate) delivered: u64,
-    pub(crate) p50_ns: u64,
-    pub(crate) p99_ns: u64,
-    pub(crate) max_ns: u64,
+/// What looks on while a run goes.
+#[derive(Default)]
+pub(crate) struct Watch {
+    /// The broker, if it runs on this machine.
+    pub(crate) broker: Option<Process>,
+    pub(crate) log: Option<IntervalLog>,
 }
 
 /// Carries the plan out.
@@ -84,14 +87,19 @@ pub(crate) struct Interval {
 /// # Errors
 /// It could not even begin: no address, a limit that is too low, no ring. What goes wrong later
 /// is part of the outcome.
-pub(crate) fn run(plan: &Arc<Plan>) -> Result<Outcome> {
+pub(crate) fn run(plan: &Arc<Plan>, watch: &mut Watch) -> Result<Outcome> {
     let address = resolve(plan)?;
     machine::allow_connections(plan.connection_count()).map_err(anyhow::Error::msg)?;
     let clock = Clock::start();
     let control = Arc::new(Control::new(plan.executor_count));
     let executors = spawn_all(plan, address, clock, &control)?;
-    let mut run = Run::new(plan, clock, &control);
+    let mut run = Run::new(plan, clock, &control, watch);
     run.take_steps();
+    run.marks.drained = Some(run.mark());
+    if !plan.steps.iter().any(|step| matches!(step, Step::Flow)) {
+        // All of it is what was to be measured.
+        (run.marks.steady, run.marks.end) = (run.marks.begin, run.marks.drained);
+    }
     control.stop();
     let harvests = executors
         .into_iter()
@@ -139,19 +147,30 @@ struct Run<'a> {
     progress: Progress,
     started_unix_s: u64,
     connect_s: f64,
-    /// When all messages of the plan were published, if it has a number of them.
-    published_ns: i64,
+    /// The step that goes on, and what had been visited before it.
+    step: usize,
+    visited_before: u64,
     /// When each step began and ended.
     step_times: Vec<(i64, i64)>,
+    /// When all messages of the plan were published, if it has a number of them.
+    published_ns: i64,
     recorder: Recorder,
     /// What was collected since the last interval ended.
     current: Recorder,
-    intervals: Vec<Interval>,
+    series: Series,
+    /// When the interval that goes on is to end.
+    interval_end_ns: i64,
+    marks: Marks,
+    watch: &'a mut Watch,
 }
 
 impl<'a> Run<'a> {
-    fn new(plan: &'a Plan, clock: Clock, control: &'a Control) -> Self {
+    fn new(plan: &'a Plan, clock: Clock, control: &'a Control, watch: &'a mut Watch) -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        if let Some(log) = &mut watch.log {
+            log.begin_run();
+        }
+        let begin = Mark::take(clock.now_ns(), watch.broker.as_mut());
         Self {
             plan,
             clock,
@@ -159,12 +178,21 @@ impl<'a> Run<'a> {
             progress: Progress::new(),
             started_unix_s: since_epoch.map_or(0, |time| time.as_secs()),
             connect_s: 0.0,
-            published_ns: i64::MAX,
+            step: 0,
+            visited_before: 0,
             step_times: Vec::new(),
+            published_ns: i64::MAX,
             recorder: Recorder::new(),
             current: Recorder::new(),
-            intervals: Vec::new(),
+            series: Series::begin(begin),
+            interval_end_ns: begin.at_ns + plan.interval.as_nanos() as i64,
+            marks: Marks { begin: Some(begin), ..Marks::default() },
+            watch,
         }
+    }
+
+    fn mark(&mut self) -> Mark {
+        Mark::take(self.clock.now_ns(), self.watch.broker.as_mut())
     }
 
     fn connected(&self) -> u64 {
@@ -174,13 +202,17 @@ impl<'a> Run<'a> {
     fn take_steps(&mut self) {
         let plan = self.plan;
         for (number, step) in plan.steps.iter().enumerate() {
+            self.step = number;
+            self.visited_before = self.control.sum(|station| &station.visited);
             let begin_ns = self.clock.now_ns();
             self.control.begin(number);
             match step {
-                Step::Assemble => self.connect(number),
+                Step::Assemble | Step::Visit(_) => self.await_step(begin_ns),
                 Step::Flow => self.flow(),
-                Step::Visit(visit) => self.visit(number, visit),
-                Step::Idle { time, .. } => self.idle(*time),
+                Step::Idle { time, .. } => {
+                    let end_ns = begin_ns + time.as_nanos() as i64;
+                    self.wait_until(self.control.timeline(), end_ns, |_| false);
+                }
             }
             self.step_times.push((begin_ns, self.clock.now_ns()));
             if self.control.is_stopping() {
@@ -189,43 +221,16 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Waits until everybody is connected. Each handshake has a timeout, so this ends.
-    fn connect(&mut self, number: usize) {
-        let wanted = self.plan.flow_client_count();
-        let others = self.connected();
-        self.wait_for_step(number, |run| {
-            run.progress.connecting(run.connected().saturating_sub(others), wanted);
-        });
-    }
-
-    fn visit(&mut self, number: usize, visit: &Visit) {
-        let before = self.control.sum(|station| &station.visited);
-        self.wait_for_step(number, |run| {
-            let visited = run.control.sum(|station| &station.visited) - before;
-            run.progress.visiting(visit.name, visited, visit.count.into());
-        });
-    }
-
-    fn wait_for_step(&mut self, number: usize, say: impl Fn(&Self)) {
-        let begin_ns = self.clock.now_ns();
-        let mut say_ns = begin_ns + 1_000_000_000;
-        while !self.control.is_done(number) && !self.control.is_stopping() {
-            if self.clock.now_ns() >= say_ns {
-                say_ns += 1_000_000_000;
-                say(self);
-            }
-            thread::sleep(LOOK);
-        }
+    /// Waits until all executors have done their part. Each handshake has a timeout, so this ends.
+    fn await_step(&mut self, begin_ns: i64) {
+        let (number, timeline) = (self.step, self.control.timeline());
+        self.wait_until(timeline, i64::MAX, |run| run.control.is_done(number));
         if self.plan.steps[number].connects() {
-            self.connect_s += (self.clock.now_ns() - begin_ns) as f64 / 1e9;
+            let mark = self.mark();
+            self.connect_s += (mark.at_ns - begin_ns) as f64 / 1e9;
+            self.marks.connected = Some(mark);
         }
-    }
-
-    fn idle(&self, time: Duration) {
-        let end_ns = self.clock.now_ns() + time.as_nanos() as i64;
-        while self.clock.now_ns() < end_ns && !self.control.is_stopping() {
-            thread::sleep(LOOK.min(time));
-        }
+        self.end_interval(timeline);
     }
 
     fn flow(&mut self) {
@@ -235,7 +240,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn start(&self) -> Option<Timeline> {
+    fn start(&mut self) -> Option<Timeline> {
         if self.control.is_stopping() {
             return None;
         }
@@ -244,60 +249,98 @@ impl<'a> Run<'a> {
         let end_ns = steady_ns + self.plan.duration.as_nanos() as i64;
         let timeline = Timeline { start_ns, steady_ns, end_ns };
         self.control.start(timeline);
+        // Executors hand over when an interval of their own ends; give them a moment.
+        self.interval_end_ns = start_ns + self.plan.interval.as_nanos() as i64 + START_DELAY_NS;
         Some(timeline)
     }
 
-    /// Collects and reports once a second until the last message has been due.
+    /// Collects and reports in every interval until the last message has been due.
     fn watch(&mut self, timeline: Timeline) {
+        self.wait_until(Some(timeline), timeline.steady_ns, |_| false);
+        self.marks.steady = Some(self.mark());
         let planned = self.plan.message_count;
-        self.wait_until(&timeline, timeline.end_ns, |run| {
+        self.wait_until(Some(timeline), timeline.end_ns, |run| {
             let published = run.control.sum(|station| &station.published);
             planned.is_some_and(|planned| published >= planned)
         });
+        let mark = self.mark();
+        self.marks.end = Some(mark);
         if planned.is_some() {
-            self.published_ns = self.clock.now_ns();
+            self.published_ns = mark.at_ns;
         }
     }
 
     /// Waits for what is still on its way, as long as the plan allows.
     fn drain(&mut self, timeline: Timeline) {
-        // The figures of the executors are a few milliseconds old.
-        thread::sleep(5 * LOOK);
+        // The figures of the executors are a few milliseconds old; and what they hand over at the
+        // end of the steady part is to be an interval of its own.
+        thread::sleep(6 * LOOK);
+        self.keep_intervals(Some(timeline));
         let planned = planned_count(self.plan, &timeline);
         let deadline_ns = self.clock.now_ns() + self.plan.drain.as_nanos() as i64;
-        self.wait_until(&timeline, deadline_ns, |run| run.is_complete(planned));
+        self.wait_until(Some(timeline), deadline_ns, |run| run.is_complete(planned));
         if !self.control.is_stopping() {
             thread::sleep(GRACE.min(self.plan.drain));
         }
     }
 
-    fn wait_until(&mut self, timeline: &Timeline, time_ns: i64, done: impl Fn(&Self) -> bool) {
+    fn wait_until(
+        &mut self,
+        timeline: Option<Timeline>,
+        time_ns: i64,
+        done: impl Fn(&Self) -> bool,
+    ) {
         while !self.control.is_stopping() && self.clock.now_ns() < time_ns && !done(self) {
             thread::sleep(LOOK);
-            let second = self.intervals.len() as i64 + 1;
-            // Executors hand over on the second; give them a moment.
-            if self.clock.now_ns() > timeline.start_ns + second * 1_000_000_000 + START_DELAY_NS {
-                self.end_interval(timeline);
-            }
+            self.keep_intervals(timeline);
         }
     }
 
-    fn end_interval(&mut self, timeline: &Timeline) {
+    fn keep_intervals(&mut self, timeline: Option<Timeline>) {
+        if self.clock.now_ns() > self.interval_end_ns {
+            self.interval_end_ns += self.plan.interval.as_nanos() as i64;
+            self.end_interval(timeline);
+            self.say(timeline);
+        }
+    }
+
+    fn end_interval(&mut self, timeline: Option<Timeline>) {
         for station in &self.control.stations {
             station.collect(&mut self.current);
         }
-        let interval = Interval::of(&self.current);
-        self.take_current();
-        let left_s = (timeline.end_ns - self.clock.now_ns()) as f64 / 1e9;
-        let p99_ns = self.recorder.latency.value_at_quantile(0.99);
-        let missing = self.control.sum(|station| &station.missing);
-        self.progress.running(&interval, p99_ns, missing, left_s);
+        let mark = self.mark();
+        self.take_current(timeline, mark);
     }
 
-    fn take_current(&mut self) {
-        self.intervals.push(Interval::of(&self.current));
+    fn take_current(&mut self, timeline: Option<Timeline>, mark: Mark) {
+        let shown = Shown {
+            connected: self.connected(),
+            missing: self.control.sum(|station| &station.missing),
+        };
+        let interval = self.series.end_interval(mark, timeline, &self.current, shown);
+        if let Some(log) = &mut self.watch.log {
+            log.write(interval, &self.current);
+        }
         self.recorder.absorb(&self.current);
         self.current.clear();
+    }
+
+    fn say(&self, timeline: Option<Timeline>) {
+        let visited = self.control.sum(|station| &station.visited) - self.visited_before;
+        let timeline = match (self.plan.steps[self.step], timeline) {
+            (Step::Visit(visit), _) => {
+                return self.progress.visiting(visit.name, visited, visit.count.into());
+            }
+            (_, Some(timeline)) => timeline,
+            (_, None) => {
+                return self.progress.connecting(self.connected(), self.plan.connection_count());
+            }
+        };
+        let left_s = (timeline.end_ns - self.clock.now_ns()) as f64 / 1e9;
+        let p99_ns = self.recorder.latency.value_at_quantile(0.99);
+        if let Some(interval) = self.series.last() {
+            self.progress.running(interval, p99_ns, left_s);
+        }
     }
 
     fn is_complete(&self, planned: Option<u64>) -> bool {
@@ -337,7 +380,9 @@ impl<'a> Run<'a> {
             station.collect(&mut self.current);
             self.current.absorb(&harvest.recorder);
         }
-        self.take_current();
+        let drained = self.marks.drained.expect("the executors stop after this mark");
+        self.current.until_ns = self.current.until_ns.max(drained.at_ns);
+        self.take_current(self.control.timeline(), drained);
         let sent = sent_per_topic(harvests);
         Outcome {
             failure: self.control.failure(),
@@ -360,21 +405,10 @@ impl<'a> Run<'a> {
             written_off: harvests.iter().map(|harvest| harvest.written_off).sum(),
             usage: harvests.iter().map(|harvest| harvest.usage).collect(),
             steps: self.steps(harvests),
-            process_cpu_s: machine::process_cpu_s(),
             recorder: self.recorder,
-            intervals: self.intervals,
-        }
-    }
-}
-
-impl Interval {
-    fn of(recorder: &Recorder) -> Self {
-        Self {
-            published: recorder.published,
-            delivered: recorder.delivered,
-            p50_ns: recorder.latency.value_at_quantile(0.5),
-            p99_ns: recorder.latency.value_at_quantile(0.99),
-            max_ns: recorder.latency.max(),
+            intervals: self.series.into_intervals(),
+            marks: self.marks,
+            broker: self.watch.broker.as_ref().map(|it| (it.pid(), it.name().to_owned())),
         }
     }
 }

@@ -39,7 +39,8 @@ const RING_BYTES: usize = 1 << 20;
 /// How often an executor looks after itself.
 const ROUND: Duration = Duration::from_millis(10);
 const KEEP_ALIVE_INTERVAL_MAX: Duration = Duration::from_secs(1);
-const COLLECT_INTERVAL_NS: i64 = 1_000_000_000;
+/// How often the closed loop gives up what is lost; it waits for a message at least as long.
+const WRITE_OFF_INTERVAL_NS: i64 = 1_000_000_000;
 /// How long clients may take to say goodbye.
 const LEAVE_ROUNDS_MAX: u32 = 200;
 
@@ -193,19 +194,21 @@ impl Worker {
 
     async fn run(self: Rc<Self>) -> Harvest {
         spawn_local(Rc::clone(&self).keep_alive()).detach();
-        let (mut usage, mut steps) = (Usage::default(), Vec::new());
+        let (whole, mut steps) = (Usage::now(self.orders.clock), Vec::new());
+        let mut steady = None;
         for (number, step) in self.orders.plan.steps.iter().enumerate() {
             if !self.await_step(number).await {
                 break;
             }
             let begin = Usage::now(self.orders.clock);
-            usage = self.take(number, step).await.unwrap_or(usage);
+            steady = self.take(number, step).await.or(steady);
             let operations = self.take_operations();
             let used = Usage::now(self.orders.clock).since(begin);
             steps.push(StepBook { operations, usage: used });
             self.show();
             self.station().steps_done.store(number + 1, Ordering::Release);
         }
+        let usage = steady.unwrap_or_else(|| Usage::now(self.orders.clock).since(whole));
         self.leave().await;
         self.harvest(usage, steps)
     }
@@ -390,15 +393,20 @@ impl Worker {
     /// Looks after everything that is not driven by packets, until the flow is over.
     async fn supervise(&self, number: usize, timeline: Timeline) -> Usage {
         let mut stopwatch = Stopwatch::new(self.orders.clock);
-        let mut collect_ns = timeline.start_ns + COLLECT_INTERVAL_NS;
+        let interval_ns = self.orders.plan.interval.as_nanos() as i64;
+        let mut collect_ns = timeline.start_ns + interval_ns;
+        let mut write_off_ns = timeline.start_ns + WRITE_OFF_INTERVAL_NS;
         while !self.orders.control.is_stopping() && !self.orders.control.is_ended(number) {
             let now_ns = self.orders.clock.now_ns();
             stopwatch.look(&timeline, now_ns);
             self.show();
             self.watch_incident();
             if now_ns >= collect_ns {
-                collect_ns += COLLECT_INTERVAL_NS;
-                self.station().hand_over(&mut self.stage.bench.borrow_mut().recorder);
+                collect_ns += interval_ns;
+                self.station().hand_over(&mut self.stage.bench.borrow_mut().recorder, now_ns);
+            }
+            if now_ns >= write_off_ns {
+                write_off_ns += WRITE_OFF_INTERVAL_NS;
                 self.write_off(now_ns);
             }
             Timer::new(ROUND).await;
@@ -436,7 +444,7 @@ impl Worker {
 
     /// Messages lost must not hold the closed loop up for ever.
     fn write_off(&self, now_ns: i64) {
-        let age_ns = (self.orders.plan.drain.as_nanos() as i64).max(COLLECT_INTERVAL_NS);
+        let age_ns = (self.orders.plan.drain.as_nanos() as i64).max(WRITE_OFF_INTERVAL_NS);
         if let Some(closed) = self.stage.bench.borrow_mut().closed_loop() {
             closed.expire(now_ns, age_ns);
         }

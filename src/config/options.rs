@@ -224,7 +224,7 @@ limits! {
     session_count_max: usize = 10_000_000, Count(1, U32_MAX);
     /// Subscriptions of one session.
     subscription_count_max: usize = 100_000, Count(1, U32_MAX);
-    /// Levels of a topic or topic filter.
+    /// Levels of a topic filter.
     topic_level_count_max: usize = 128, Count(1, 65_536);
     /// Retained messages in the whole process.
     retained_count_max: usize = 10_000_000, Count(0, U32_MAX);

@@ -52,6 +52,20 @@ impl<'a> Connect<'a> {
         decode_version(&mut Reader::new(frame.body))
     }
 
+    /// The version that a CONNECT names of which only the beginning is there.
+    ///
+    /// # Errors
+    /// [`DecodeError::Truncated`] if `bytes` end before the version; otherwise as for
+    /// [`Self::version_of`], or no CONNECT at all.
+    pub fn version_at_head(bytes: &[u8]) -> Result<Version, DecodeError> {
+        let mut reader = Reader::new(bytes);
+        if reader.u8()? != PacketType::Connect.first_byte() {
+            return Err(DecodeError::FlagsReserved);
+        }
+        reader.varint()?;
+        decode_version(&mut reader)
+    }
+
     pub(super) fn decode(frame: Frame<'a>) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(frame.body);
         let version = decode_version(&mut reader)?;

@@ -192,13 +192,20 @@ impl Inbound {
 
     /// An identifier names one publish at a time.
     pub(super) fn is_used_otherwise(&self, qos: QoS, packet_id: PacketId) -> bool {
-        let pending = |other: QoS| {
-            self.pending.iter().any(|p| p.packet_id == packet_id && p.qos == other && p.owed)
-        };
         match qos {
-            QoS::ExactlyOnce => self.qos1_count > 0 && pending(QoS::AtLeastOnce),
+            QoS::ExactlyOnce => self.is_pending_at_qos1(packet_id),
             _ => self.received.contains_key(&packet_id),
         }
+    }
+
+    /// Whether a publish that came on this connection has this identifier.
+    pub(super) fn is_used(&self, packet_id: PacketId) -> bool {
+        self.is_unsettled(packet_id) || self.is_pending_at_qos1(packet_id)
+    }
+
+    fn is_pending_at_qos1(&self, packet_id: PacketId) -> bool {
+        let is_it = |p: &Pending| p.packet_id == packet_id && p.qos == QoS::AtLeastOnce && p.owed;
+        self.qos1_count > 0 && self.pending.iter().any(is_it)
     }
 
     fn answer_duplicate(&mut self, packet_id: PacketId, out: &mut impl Output) {

@@ -33,7 +33,8 @@ use outbound::Outbound;
 use crate::config::Limits;
 use crate::metrics::DropCause;
 use crate::mqtt::{
-    Auth, Disconnect, Packet, Publish, QoS, ReasonCode, Subscribe, TopicName, Unsubscribe,
+    Auth, Disconnect, Packet, PacketId, Properties, Publish, QoS, ReasonCode, Suback, Subscribe,
+    TopicName, Unsuback, Unsubscribe,
 };
 
 /// A session that stays until a client ends it.
@@ -206,6 +207,12 @@ impl Session {
             Packet::Pubrec(ack) => self.outbound().handle_pubrec(ack, out),
             Packet::Pubrel(ack) => self.inbound().handle_pubrel(ack.packet_id, out),
             Packet::Pubcomp(ack) => self.outbound().handle_pubcomp(ack.packet_id, out),
+            Packet::Subscribe(subscribe) if self.is_used(subscribe.packet_id) => {
+                refuse_subscribe(&subscribe, out);
+            }
+            Packet::Unsubscribe(unsubscribe) if self.is_used(unsubscribe.packet_id) => {
+                refuse_unsubscribe(&unsubscribe, out);
+            }
             Packet::Subscribe(subscribe) => return Ok(Ask::Subscribe(subscribe)),
             Packet::Unsubscribe(unsubscribe) => return Ok(Ask::Unsubscribe(unsubscribe)),
             Packet::Pingreq => out.send(&Packet::Pingresp), // [MQTT-3.12.4-1]
@@ -357,6 +364,13 @@ impl Session {
         Ok(())
     }
 
+    /// Whether an identifier names a publish of this connection that is under way
+    /// [MQTT-2.2.1-3]; never before 5.0, which has no word for it.
+    fn is_used(&self, packet_id: PacketId) -> bool {
+        let is_v5 = self.receive_count_max.is_some();
+        is_v5 && self.inbound.as_ref().is_some_and(|inbound| inbound.is_used(packet_id))
+    }
+
     fn inbound(&mut self) -> &mut Inbound {
         self.inbound.get_or_insert_default()
     }
@@ -364,6 +378,20 @@ impl Session {
     fn outbound(&mut self) -> &mut Outbound {
         self.outbound.get_or_insert_default()
     }
+}
+
+const IN_USE: u8 = ReasonCode::PacketIdentifierInUse as u8;
+
+fn refuse_subscribe(subscribe: &Subscribe<'_>, out: &mut impl Output) {
+    let reasons = vec![IN_USE; subscribe.subscriptions.iter().count()];
+    let (packet_id, properties) = (subscribe.packet_id, Properties::EMPTY);
+    out.send(&Packet::Suback(Suback { packet_id, properties, reasons: &reasons }));
+}
+
+fn refuse_unsubscribe(unsubscribe: &Unsubscribe<'_>, out: &mut impl Output) {
+    let reasons = vec![IN_USE; unsubscribe.filters.iter().count()];
+    let (packet_id, properties) = (unsubscribe.packet_id, Properties::EMPTY);
+    out.send(&Packet::Unsuback(Unsuback { packet_id, properties, reasons: &reasons }));
 }
 
 /// A payload that is said to be UTF-8 is looked at.

@@ -6,6 +6,7 @@ use crate::mqtt::{Auth, Packet, Properties, Property, ReasonCode, Version};
 use crate::session::ProtocolError;
 
 use super::connection::{Pause, Phase};
+use super::wire::encode_within;
 use super::{ConnectionId, Output, Shard};
 
 impl Shard {
@@ -54,13 +55,15 @@ impl Shard {
     ) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.is_challenged = matches!(verdict, Verdict::Challenge(_));
+        let packet_bytes_max = connection.packet_bytes_max;
         match verdict {
             Verdict::Allow(data) => {
-                send_auth(id, &connection.method, ReasonCode::Success, &data, out);
+                let reason = ReasonCode::Success;
+                send_auth(id, &connection.method, reason, &data, packet_bytes_max, out);
             }
             Verdict::Challenge(data) => {
                 let reason = ReasonCode::ContinueAuthentication;
-                send_auth(id, &connection.method, reason, &data, out);
+                send_auth(id, &connection.method, reason, &data, packet_bytes_max, out);
             }
             Verdict::Refuse(reason) => {
                 // [MQTT-4.12.1-2]; not every reason of CONNACK may stand in DISCONNECT.
@@ -94,6 +97,7 @@ pub(super) fn send_auth(
     method: &Option<Box<str>>,
     reason: ReasonCode,
     data: &[u8],
+    packet_bytes_max: u32,
     out: &mut impl Output,
 ) {
     let mut buffer = Vec::new();
@@ -101,5 +105,5 @@ pub(super) fn send_auth(
     let data = (!data.is_empty()).then_some(Property::AuthenticationData(data));
     let properties = Properties::write([method].into_iter().chain(data), &mut buffer);
     let auth = Packet::Auth(Auth { reason, properties });
-    out.outbox(id).push_with(|buffer| auth.encode(Version::V5, buffer));
+    out.outbox(id).push_with(|buffer| encode_within(&auth, Version::V5, packet_bytes_max, buffer));
 }

@@ -111,7 +111,8 @@ impl Shard {
             Verdict::Allow(data) => self.open_session(id, &opening, &data, out),
             Verdict::Challenge(data) => {
                 let reason = ReasonCode::ContinueAuthentication;
-                send_auth(id, &opening.method, reason, &data, out);
+                let packet_bytes_max = connection.packet_bytes_max;
+                send_auth(id, &opening.method, reason, &data, packet_bytes_max, out);
                 connection.phase = Phase::Authenticating(opening);
             }
             Verdict::Refuse(reason) => self.refuse(id, reason, out),
@@ -151,6 +152,14 @@ impl Shard {
     pub(super) fn handle_closed(&mut self, id: ConnectionId, out: &mut impl Output) {
         if let Some(connection) = self.connections.take(id) {
             self.leave(connection, out);
+        }
+    }
+
+    pub(super) fn handle_expel(&mut self, client_id: &str, out: &mut impl Output) {
+        let Some(slot) = self.registry.find(client_id) else { return };
+        if let Some(connection) = self.registry.get(slot).connection {
+            debug!(%connection, client_id, "closed: an administrator wants it");
+            self.close(connection, ReasonCode::AdministrativeAction, out);
         }
     }
 

@@ -4,13 +4,19 @@ use std::time::Duration;
 
 use tracing::debug;
 
-use crate::mqtt::{self, Connect, Frame, Packet, PacketType, Publish, QoS, ReasonCode, Version};
+use crate::mqtt::{
+    self, Connect, DecodeError, Frame, Packet, PacketType, Publish, QoS, ReasonCode, Version,
+};
 use crate::routing::{Placement, ShardId, shared_filter};
 use crate::session::{Ask, KeepAlive, ProtocolError, Session};
 
 use super::connect::{LastWill, Opening};
 use super::wire::{UNLIMITED, Wire};
 use super::{ConnectionId, Output, Shard, Timer};
+
+/// By so many bytes of a CONNECT its version is told: a fixed header of 5, and a protocol name of 6
+/// with its length.
+const VERSION_AT_MAX: usize = 14;
 
 /// Where a connection stands.
 ///
@@ -276,6 +282,9 @@ impl Shard {
                     }
                     step => step,
                 },
+                Err(DecodeError::PacketTooLarge) if self.must_see_version(id, &bytes[used..]) => {
+                    break;
+                }
                 Err(error) => Err(error.into()),
             };
             match step {
@@ -288,6 +297,18 @@ impl Shard {
             }
         }
         used
+    }
+
+    /// A CONNECT of which not all is read is refused in the words of its version; whether that is
+    /// still to come.
+    fn must_see_version(&mut self, id: ConnectionId, bytes: &[u8]) -> bool {
+        let Some(connection) = self.connections.get_mut(id) else { return false };
+        let Phase::AwaitConnect = connection.phase else { return false };
+        match Connect::version_at_head(bytes) {
+            Ok(version) => connection.version = version,
+            Err(error) => return error == DecodeError::Truncated && bytes.len() < VERSION_AT_MAX,
+        }
+        false
     }
 
     fn handle_frame(
@@ -312,6 +333,8 @@ impl Shard {
                 self.handle_connect(id, &connect, out);
                 Ok(self.step_after(id))
             }
+            // Whatever it says: no reason for which a CONNECT is refused may stand in DISCONNECT.
+            _ if frame.kind == PacketType::Connect => Err(ProtocolError::SecondConnect),
             Phase::Authenticating(_) => {
                 match Packet::decode(frame, connection.version)? {
                     Packet::Auth(auth) => self.handle_auth(id, &auth, out)?,

@@ -103,6 +103,12 @@ pub enum Input<'a> {
         /// The answer; pending is not one.
         verdict: Verdict,
     },
+    /// Whoever runs the broker wants this client away: its connection is closed with
+    /// [`ReasonCode::AdministrativeAction`]. The session stays as long as it was agreed.
+    Expel {
+        /// Whose home this shard is; nothing happens if it has no connection.
+        client_id: &'a str,
+    },
     /// [`Shard::next_timeout`] has come.
     Timeout,
     /// The broker stops: every connection is closed.
@@ -218,6 +224,7 @@ impl Shard {
             Input::Authenticated { connection, verdict } => {
                 self.handle_authenticated(connection, verdict, out);
             }
+            Input::Expel { client_id } => self.handle_expel(client_id, out),
             Input::Timeout => self.handle_timeout(out),
             Input::Shutdown => self.handle_shutdown(out),
         }

@@ -15,6 +15,9 @@ pub(crate) trait World {
 
     /// Lets time pass.
     fn wait(&mut self, duration: Duration);
+
+    /// Ends a client's connection as an administrator.
+    fn expel(&mut self, client_id: &str);
 }
 
 /// `Err` names the line of the file and what went wrong there.
@@ -24,6 +27,10 @@ pub(crate) fn run_case<W: World>(world: &mut W, case: &Case) -> Outcome {
         let outcome = match step {
             Step::Wait(duration) => {
                 world.wait(*duration);
+                Ok(())
+            }
+            Step::Expel(client_id) => {
+                world.expel(client_id);
                 Ok(())
             }
             Step::Client(name, action) => run_action(world, &mut clients, name, action),
@@ -74,6 +81,7 @@ fn act<L: Link>(client: &mut Peer<L>, action: &Action) -> Outcome {
 fn describe(step: &Step) -> String {
     match step {
         Step::Wait(duration) => format!("wait {duration:?}"),
+        Step::Expel(client_id) => format!("expel {client_id}"),
         Step::Client(name, _) => format!("client {name}"),
     }
 }

@@ -12,7 +12,8 @@
 //!
 //! More steps: `a connect` (opens a connection and sends nothing), `a close` and `a abort` (ends
 //! it without DISCONNECT, in order or by a reset), `a < nothing`, `a < closed within 900ms`,
-//! `wait 500ms`, `broker option=value` (an option of the broker, before the first step). Lines that
+//! `wait 500ms`, `expel x` (an administrator wants the client with this identifier away; only on
+//! bare shards), `broker option=value` (an option of the broker, before the first step). Lines that
 //! start with `a <~` and follow each other are packets that may come in any order.
 //!
 //! A case that says `only bare shards: why` is not run over sockets, and one that says `only
@@ -48,6 +49,7 @@ pub(crate) struct Case {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Wait(Duration),
+    Expel(String),
     Client(String, Action),
 }
 
@@ -121,6 +123,10 @@ impl Case {
     fn add_step(&mut self, number: usize, line: &str) -> Result<(), String> {
         if let Some(duration) = line.strip_prefix("wait ") {
             self.steps.push((number, Step::Wait(parse_duration(duration)?)));
+            return Ok(());
+        }
+        if let Some(client_id) = line.strip_prefix("expel ") {
+            self.steps.push((number, Step::Expel(client_id.to_owned())));
             return Ok(());
         }
         let (client, rest) = line.split_once(' ').ok_or("a step wants a client and an action")?;

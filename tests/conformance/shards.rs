@@ -48,6 +48,10 @@ impl World for ShardWorld {
     fn wait(&mut self, duration: Duration) {
         self.cluster.borrow_mut().advance(duration);
     }
+
+    fn expel(&mut self, client_id: &str) {
+        self.cluster.borrow_mut().expel(client_id);
+    }
 }
 
 impl Link for ShardLink {

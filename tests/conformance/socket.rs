@@ -32,4 +32,8 @@ impl World for SocketWorld {
     fn wait(&mut self, duration: Duration) {
         std::thread::sleep(duration);
     }
+
+    fn expel(&mut self, _: &str) {
+        unreachable!("a case that expels says that it is for bare shards");
+    }
 }

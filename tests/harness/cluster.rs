@@ -101,6 +101,12 @@ impl Cluster {
         self.clients[client].ended = true;
     }
 
+    /// An administrator wants a client away.
+    pub(crate) fn expel(&mut self, client_id: &str) {
+        self.settle();
+        self.handle(self.partition.home(client_id).index(), Input::Expel { client_id });
+    }
+
     /// Lets the shards work, and time pass if need be, until there is something for the client.
     pub(crate) fn receive(
         &mut self,

@@ -75,8 +75,7 @@ pub(crate) mod tests {
 
     /// What a command line amounts to.
     pub(crate) fn plan_of(words: &str) -> Plan {
-        let words = std::iter::once("ringmq-loadgen").chain(words.split_whitespace());
-        cli::parse(words.map(Into::into)).unwrap_or_else(|error| panic!("{error}")).plan
+        cli::tests::parse_words(words).unwrap_or_else(|error| panic!("{error}")).plan
     }
 
     #[test]

@@ -2,12 +2,15 @@
 
 mod capacity;
 mod command_line;
+mod compare;
 mod connections;
 mod crews;
 mod fake_broker;
 mod faults;
 mod flows;
+mod output;
 mod pace;
+mod series;
 mod visits;
 
 use std::process::{Command, Output};
@@ -47,6 +50,12 @@ impl Run {
         })
     }
 
+    /// What the table says of a figure.
+    fn row(&self, name: &str) -> &str {
+        let rows = self.stdout.lines().filter_map(|line| line.trim().strip_prefix(name));
+        rows.map(str::trim).next().unwrap_or_else(|| panic!("no {name} in {}", self.stdout))
+    }
+
     fn deliveries(&self, name: &str) -> u64 {
         self.count(&format!("/deliveries/{name}"))
     }
@@ -70,10 +79,8 @@ fn fanout_at(address: &str, options: &str) -> Run {
 
 /// Runs a scenario with `options` against `address`, and reads the report.
 fn run_at(address: &str, scenario: &str, options: &str) -> Run {
-    let thread = std::thread::current();
-    let name = thread.name().unwrap_or("test").replace("::", "-");
     let port = address.rsplit(':').next().unwrap_or_default();
-    let file = format!("{}/{name}-{port}.json", env!("CARGO_TARGET_TMPDIR"));
+    let file = scratch(&format!("{port}.json"));
     let output = loadgen(&format!("{scenario} --broker {address} --json {file} {options}"));
     let text = std::fs::read_to_string(&file).unwrap_or_default();
     Run {
@@ -82,6 +89,13 @@ fn run_at(address: &str, scenario: &str, options: &str) -> Run {
         stdout: String::from_utf8(output.stdout).expect("UTF-8"),
         stderr: String::from_utf8(output.stderr).expect("UTF-8"),
     }
+}
+
+/// A file of this test's own.
+fn scratch(name: &str) -> String {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("test").replace("::", "-");
+    format!("{}/{test}-{name}", env!("CARGO_TARGET_TMPDIR"))
 }
 
 fn fanout(script: Script, options: &str) -> Run {
