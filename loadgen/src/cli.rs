@@ -8,7 +8,7 @@ use ringmq::mqtt::{QoS, Version};
 use serde::Serialize;
 
 use crate::compare::CompareOptions;
-use crate::output::OutputOptions;
+use crate::output::{OutputOptions, ShowOptions};
 use crate::payload::{RunId, STAMP_BYTES};
 use crate::plan::{Credentials, Load, Plan, by_name};
 use crate::scenario::SCENARIOS;
@@ -19,13 +19,15 @@ const SECONDS_MAX: f64 = 7.0 * 86_400.0;
 const RATE_DEFAULT: f64 = 100.0;
 const RATE_MAX: f64 = 10_000_000.0;
 
-/// The subcommand that measures nothing.
+/// The subcommands that measure nothing.
 const COMPARE: &str = "compare";
+const SHOW: &str = "show";
 
 /// What the command line asks for.
 pub(crate) enum Invocation {
     Measure(Box<Measurement>),
     Compare(CompareOptions),
+    Show(ShowOptions),
 }
 
 /// A run, and what becomes of its report.
@@ -41,8 +43,10 @@ pub(crate) fn parse(
 ) -> Result<Invocation, clap::Error> {
     let matches = command().try_get_matches_from(arguments)?;
     let (name, matches) = matches.subcommand().expect("clap requires a subcommand");
-    if name == COMPARE {
-        return Ok(Invocation::Compare(CompareOptions::from_arg_matches(matches)?));
+    match name {
+        COMPARE => return CompareOptions::from_arg_matches(matches).map(Invocation::Compare),
+        SHOW => return ShowOptions::from_arg_matches(matches).map(Invocation::Show),
+        _ => (),
     }
     let scenario = SCENARIOS
         .iter()
@@ -77,6 +81,10 @@ fn command() -> Command {
         .subcommand(
             CompareOptions::augment_args(Command::new(COMPARE))
                 .about("Compares the reports of two brokers, versions or settings"),
+        )
+        .subcommand(
+            ShowOptions::augment_args(Command::new(SHOW))
+                .about("Shows a report again, as a table or as HTML"),
         )
 }
 
@@ -331,7 +339,7 @@ pub(crate) mod tests {
         let words = std::iter::once("ringmq-loadgen").chain(words.split_whitespace());
         match parse(words.map(OsString::from))? {
             Invocation::Measure(measurement) => Ok(*measurement),
-            Invocation::Compare(_) => panic!("compare measures nothing"),
+            Invocation::Compare(_) | Invocation::Show(_) => panic!("it measures nothing"),
         }
     }
 

@@ -1,8 +1,6 @@
 //! What a run found beside the figures of its publishes and deliveries: how each step went, and
 //! what only some scenarios look for.
 
-use std::fmt::{self, Formatter};
-
 use serde::Serialize;
 use serde_json::Value;
 
@@ -15,7 +13,7 @@ use crate::report::{Executor, Percentiles};
 use crate::run::{Outcome, StepOutcome};
 use crate::series::per;
 use crate::step::Duty;
-use crate::units::{Unit, count};
+use crate::units::count;
 
 /// Steps shorter than this say nothing about the use of a core.
 const STEP_S_MIN: f64 = 0.2;
@@ -24,6 +22,8 @@ const STEP_S_MIN: f64 = 0.2;
 #[derive(Serialize)]
 pub(crate) struct StepRow {
     pub(crate) name: &'static str,
+    /// From the beginning of the run.
+    pub(crate) from_s: f64,
     pub(crate) seconds: f64,
     pub(crate) operations: Vec<OperationRow>,
     pub(crate) executors: Vec<Executor>,
@@ -196,6 +196,7 @@ impl StepRow {
         let operations = step.operations.iter();
         Self {
             name: step.name,
+            from_s: step.begin_ns as f64 / 1e9,
             seconds: (step.end_ns - step.begin_ns) as f64 / 1e9,
             operations: operations
                 .map(|(name, operation)| OperationRow::of(name, operation))
@@ -223,120 +224,4 @@ impl OperationRow {
             latency_ns: Percentiles::of(&operation.latency),
         }
     }
-}
-
-/// As people read it: a block for each step that has operations, and what else there is. Of
-/// several runs, the medians.
-pub(crate) fn write_findings(f: &mut Formatter<'_>, document: &Document) -> fmt::Result {
-    for (step, row) in rows(&document.first()["steps"]) {
-        let at = format!("/steps/{step}");
-        write_step(f, document, &at, row)?;
-    }
-    if document.first()["impact"].is_object() {
-        write_impact(f, document)?;
-    }
-    write_line(f, document, "slow consumers", ASIDE)?;
-    write_line(f, document, "retained", RETAINED)?;
-    write_line(f, document, "messages per member of a group", SHARES)
-}
-
-/// Figures of a line, where they stand and what they are called.
-type Line = &'static [(&'static str, &'static str)];
-
-const ASIDE: Line = &[
-    ("/aside/expected", "expected"),
-    ("/aside/delivered", "delivered"),
-    ("/aside/lost", "lost"),
-    ("/aside/duplicated", "duplicated"),
-    ("/aside/out_of_order", "out of order"),
-];
-const RETAINED: Line =
-    &[("/retained/outdated", "outdated"), ("/retained/unflagged", "without the RETAIN flag")];
-const SHARES: Line =
-    &[("/shares/least", "least"), ("/shares/mean", "mean"), ("/shares/most", "most")];
-
-fn write_line(f: &mut Formatter<'_>, document: &Document, name: &str, line: Line) -> fmt::Result {
-    let shown = |&(at, name): &(&str, &str)| {
-        Some(format!("{name} {}", Unit::Count.show(document.figure(at)?.median)))
-    };
-    let shown: Vec<String> = line.iter().filter_map(shown).collect();
-    if shown.is_empty() {
-        return Ok(());
-    }
-    writeln!(f, "\n{name}: {}", shown.join("   "))
-}
-
-fn rows(list: &Value) -> impl Iterator<Item = (usize, &Value)> {
-    list.as_array().into_iter().flatten().enumerate()
-}
-
-fn write_step(f: &mut Formatter<'_>, document: &Document, at: &str, row: &Value) -> fmt::Result {
-    if rows(&row["operations"]).next().is_none() {
-        return Ok(());
-    }
-    let show = |unit: Unit, at: &str| {
-        document.figure(at).map_or_else(|| "-".to_owned(), |spread| unit.show(spread.median))
-    };
-    let seconds = show(Unit::Seconds, &format!("{at}/seconds"));
-    writeln!(f, "\nstep {}: {seconds}", row["name"].as_str().unwrap_or_default())?;
-    for (number, operation) in rows(&row["operations"]) {
-        let at = format!("{at}/operations/{number}");
-        let name = operation["name"].as_str().unwrap_or_default();
-        let count = show(Unit::Count, &format!("{at}/count"));
-        let rate = show(Unit::PerSecond, &format!("{at}/per_second"));
-        let failed = match document.figure(&format!("{at}/failed")) {
-            Some(spread) if spread.max > 0.0 => {
-                format!("{} failed", Unit::Count.show(spread.median))
-            }
-            _ => String::new(),
-        };
-        writeln!(f, "  {name:22}{count:>11}{rate:>22}  {failed}")?;
-    }
-    let times: Vec<(&str, String)> = rows(&row["operations"])
-        .map(|(number, operation)| {
-            let name = operation["name"].as_str().unwrap_or_default();
-            (name, format!("{at}/operations/{number}/latency_ns"))
-        })
-        .collect();
-    write_times(f, document, &times)
-}
-
-fn write_impact(f: &mut Formatter<'_>, document: &Document) -> fmt::Result {
-    match document.figure("/impact/seconds") {
-        Some(spread) => {
-            writeln!(f, "\nincident: over after {}", Unit::Seconds.show(spread.median))?
-        }
-        None => writeln!(f, "\nincident: not over at the end of the run")?,
-    }
-    let times = [
-        ("deliveries before", "/impact/before_ns".to_owned()),
-        ("during", "/impact/during_ns".to_owned()),
-        ("after", "/impact/after_ns".to_owned()),
-    ];
-    write_times(f, document, &times)
-}
-
-/// A row of percentiles for each latency that there is.
-fn write_times(
-    f: &mut Formatter<'_>,
-    document: &Document,
-    times: &[(&str, String)],
-) -> fmt::Result {
-    let some = |at: &str| document.figure(&format!("{at}/count")).is_some_and(|it| it.max > 0.0);
-    if !times.iter().any(|(_, at)| some(at)) {
-        return Ok(());
-    }
-    write!(f, "  {:22}", "time")?;
-    QUANTILES.iter().try_for_each(|(_, name, _)| write!(f, "{name:>11}"))?;
-    writeln!(f)?;
-    for (name, at) in times.iter().filter(|(_, at)| some(at)) {
-        write!(f, "  {name:22}")?;
-        for (key, ..) in QUANTILES {
-            let spread = document.figure(&format!("{at}/{key}"));
-            let shown = spread.map_or_else(String::new, |it| Unit::Nanoseconds.show(it.median));
-            write!(f, "{shown:>11}")?;
-        }
-        writeln!(f)?;
-    }
-    Ok(())
 }

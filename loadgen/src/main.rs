@@ -75,6 +75,7 @@ fn main() -> ExitCode {
     let (status, bad) = match invocation {
         Invocation::Measure(measurement) => (measure(*measurement), RUN_FAILED),
         Invocation::Compare(options) => (compare(&options), BAD_INPUT),
+        Invocation::Show(options) => (options.show().map(|()| 0), BAD_INPUT),
     };
     status.map_or_else(
         |error| {

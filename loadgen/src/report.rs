@@ -8,7 +8,6 @@ use serde_json::Value;
 use crate::findings::{self, Findings, StepRow};
 use crate::machine::Machine;
 use crate::plan::Plan;
-use crate::recorder::Recorder;
 use crate::resources::{Broker, MachineUse, per_million};
 use crate::run::{Outcome, planned_count};
 use crate::series::{Interval, per};
@@ -50,7 +49,6 @@ pub(crate) struct Report {
     pub(crate) raw_latency_ns: Percentiles,
     /// From the intended time to PUBACK or PUBCOMP; none at QoS 0.
     pub(crate) acknowledge_latency_ns: Option<Percentiles>,
-    pub(crate) curves: Curves,
     /// Steps and whatever else the scenario has.
     #[serde(flatten)]
     pub(crate) findings: Findings,
@@ -69,15 +67,6 @@ pub(crate) struct Moments {
     pub(crate) steady_s: Option<f64>,
     pub(crate) end_s: Option<f64>,
     pub(crate) drained_s: Option<f64>,
-}
-
-/// Histograms as lines: pairs of a quantile, from 0 to 1, and the nanoseconds that so many of the
-/// messages did not exceed.
-#[derive(Serialize)]
-pub(crate) struct Curves {
-    pub(crate) latency_ns: Vec<(f64, u64)>,
-    pub(crate) raw_latency_ns: Vec<(f64, u64)>,
-    pub(crate) acknowledge_latency_ns: Vec<(f64, u64)>,
 }
 
 /// Whether the run is worth anything, and whether the broker kept its promises.
@@ -172,7 +161,7 @@ pub(crate) struct Deliveries {
 }
 
 /// Of a histogram with three significant digits.
-#[derive(Serialize, Clone, Copy, Default, PartialEq, Debug)]
+#[derive(Serialize, Clone, Default, PartialEq, Debug)]
 pub(crate) struct Percentiles {
     pub(crate) count: u64,
     pub(crate) min: u64,
@@ -183,6 +172,8 @@ pub(crate) struct Percentiles {
     pub(crate) p99_9: u64,
     pub(crate) p99_99: u64,
     pub(crate) max: u64,
+    /// As a line: pairs of a quantile, from 0 to 1, and the value that so many did not exceed.
+    pub(crate) curve: Vec<(f64, u64)>,
 }
 
 impl Report {
@@ -214,7 +205,6 @@ impl Report {
             raw_latency_ns: Percentiles::of(&recorder.raw_latency),
             acknowledge_latency_ns: acknowledges
                 .then(|| Percentiles::of(&recorder.acknowledge_latency)),
-            curves: Curves::of(recorder),
             findings,
             broker: Broker::of(outcome),
             intervals: outcome.intervals.clone(),
@@ -370,6 +360,7 @@ impl Percentiles {
             p99_9: at(0.999),
             p99_99: at(0.9999),
             max: histogram.max(),
+            curve: curve(histogram),
         }
     }
 }
@@ -384,16 +375,6 @@ impl Moments {
             steady_s: timeline.map(|timeline| seconds(timeline.steady_ns)),
             end_s: timeline.map(|timeline| seconds(timeline.end_ns)),
             drained_s: outcome.marks.drained.map(|mark| seconds(mark.at_ns)),
-        }
-    }
-}
-
-impl Curves {
-    fn of(recorder: &Recorder) -> Self {
-        Self {
-            latency_ns: curve(&recorder.latency),
-            raw_latency_ns: curve(&recorder.raw_latency),
-            acknowledge_latency_ns: curve(&recorder.acknowledge_latency),
         }
     }
 }
@@ -418,6 +399,7 @@ pub(crate) mod tests {
     use crate::bench::Strays;
     use crate::pacer::Timeline;
     use crate::plan::{Load, tests::plan};
+    use crate::recorder::Recorder;
     use crate::series::tests::{interval, mark, sample};
     use crate::series::{Marks, Phase};
     use crate::tally::{Counts, Settlement};
@@ -516,11 +498,11 @@ pub(crate) mod tests {
 
     #[test]
     fn curves_rise_to_the_maximum_and_end_there() {
-        let curve = report(QoS::AtMostOnce, &outcome()).curves.latency_ns;
+        let curve = report(QoS::AtMostOnce, &outcome()).latency_ns.curve;
         assert!(curve.is_sorted_by(|a, b| a.0 <= b.0 && a.1 <= b.1), "{curve:?}");
         let (quantile, value) = *curve.last().expect("it has points");
         assert_eq!((quantile, value), (1.0, outcome().recorder.latency.max()));
-        assert!(report(QoS::AtMostOnce, &outcome()).curves.raw_latency_ns.is_empty());
+        assert!(report(QoS::AtMostOnce, &outcome()).raw_latency_ns.curve.is_empty());
     }
 
     #[test]

@@ -22,7 +22,7 @@ use crate::progress::Progress;
 use crate::recorder::Recorder;
 use crate::replay::ReplayBook;
 use crate::series::{Interval, Mark, Marks, Series, Shown};
-use crate::step::Step;
+use crate::step::{Step, Visit};
 use crate::tally::{Counts, Settlement};
 use crate::worker::{Harvest, Orders, Usage, spawn};
 
@@ -64,6 +64,14 @@ pub(crate) struct Outcome {
     pub(crate) steps: Vec<StepOutcome>,
 }
 
+/// What looks on while a run goes.
+#[derive(Default)]
+pub(crate) struct Watch {
+    /// The broker, if it runs on this machine.
+    pub(crate) broker: Option<Process>,
+    pub(crate) log: Option<IntervalLog>,
+}
+
 /// What happened in one step.
 pub(crate) struct StepOutcome {
     pub(crate) name: &'static str,
@@ -72,14 +80,6 @@ pub(crate) struct StepOutcome {
     pub(crate) operations: Operations,
     /// Of each executor.
     pub(crate) usage: Vec<Usage>,
-}
-
-/// What looks on while a run goes.
-#[derive(Default)]
-pub(crate) struct Watch {
-    /// The broker, if it runs on this machine.
-    pub(crate) broker: Option<Process>,
-    pub(crate) log: Option<IntervalLog>,
 }
 
 /// Carries the plan out.
@@ -96,10 +96,6 @@ pub(crate) fn run(plan: &Arc<Plan>, watch: &mut Watch) -> Result<Outcome> {
     let mut run = Run::new(plan, clock, &control, watch);
     run.take_steps();
     run.marks.drained = Some(run.mark());
-    if !plan.steps.iter().any(|step| matches!(step, Step::Flow)) {
-        // All of it is what was to be measured.
-        (run.marks.steady, run.marks.end) = (run.marks.begin, run.marks.drained);
-    }
     control.stop();
     let harvests = executors
         .into_iter()
@@ -221,16 +217,44 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Waits until all executors have done their part. Each handshake has a timeout, so this ends.
-    fn await_step(&mut self, begin_ns: i64) {
-        let (number, timeline) = (self.step, self.control.timeline());
-        self.wait_until(timeline, i64::MAX, |run| run.control.is_done(number));
+    /// Waits until everybody is connected. Each handshake has a timeout, so this ends.
+    fn connect(&mut self, number: usize) {
+        let wanted = self.plan.flow_client_count();
+        let others = self.connected();
+        self.wait_for_step(number, |run| {
+            run.progress.connecting(run.connected().saturating_sub(others), wanted);
+        });
+    }
+
+    fn visit(&mut self, number: usize, visit: &Visit) {
+        let before = self.control.sum(|station| &station.visited);
+        self.wait_for_step(number, |run| {
+            let visited = run.control.sum(|station| &station.visited) - before;
+            run.progress.visiting(visit.name, visited, visit.count.into());
+        });
+    }
+
+    fn wait_for_step(&mut self, number: usize, say: impl Fn(&Self)) {
+        let begin_ns = self.clock.now_ns();
+        while !self.control.is_done(number) && !self.control.is_stopping() {
+            thread::sleep(LOOK);
+            self.keep_intervals(&say);
+        }
         if self.plan.steps[number].connects() {
             let mark = self.mark();
             self.connect_s += (mark.at_ns - begin_ns) as f64 / 1e9;
             self.marks.connected = Some(mark);
         }
-        self.end_interval(timeline);
+        self.end_interval();
+    }
+
+    fn idle(&mut self, time: Duration) {
+        let end_ns = self.clock.now_ns() + time.as_nanos() as i64;
+        while self.clock.now_ns() < end_ns && !self.control.is_stopping() {
+            thread::sleep(LOOK.min(time));
+            self.keep_intervals(&|_| ());
+        }
+        self.end_interval();
     }
 
     fn flow(&mut self) {
@@ -256,15 +280,15 @@ impl<'a> Run<'a> {
 
     /// Collects and reports in every interval until the last message has been due.
     fn watch(&mut self, timeline: Timeline) {
-        self.wait_until(Some(timeline), timeline.steady_ns, |_| false);
-        self.marks.steady = Some(self.mark());
         let planned = self.plan.message_count;
-        self.wait_until(Some(timeline), timeline.end_ns, |run| {
+        let published = |run: &Self| {
             let published = run.control.sum(|station| &station.published);
             planned.is_some_and(|planned| published >= planned)
-        });
-        let mark = self.mark();
-        self.marks.end = Some(mark);
+        };
+        self.wait_until(timeline.steady_ns, published);
+        self.marks.steady = Some(self.mark());
+        self.wait_until(timeline.end_ns, published);
+        self.marks.end = Some(self.mark());
         if planned.is_some() {
             self.published_ns = mark.at_ns;
         }
@@ -275,48 +299,44 @@ impl<'a> Run<'a> {
         // The figures of the executors are a few milliseconds old; and what they hand over at the
         // end of the steady part is to be an interval of its own.
         thread::sleep(6 * LOOK);
-        self.keep_intervals(Some(timeline));
+        self.keep_intervals(&Self::say);
         let planned = planned_count(self.plan, &timeline);
         let deadline_ns = self.clock.now_ns() + self.plan.drain.as_nanos() as i64;
-        self.wait_until(Some(timeline), deadline_ns, |run| run.is_complete(planned));
+        self.wait_until(deadline_ns, |run| run.is_complete(planned));
         if !self.control.is_stopping() {
             thread::sleep(GRACE.min(self.plan.drain));
         }
     }
 
-    fn wait_until(
-        &mut self,
-        timeline: Option<Timeline>,
-        time_ns: i64,
-        done: impl Fn(&Self) -> bool,
-    ) {
+    fn wait_until(&mut self, time_ns: i64, done: impl Fn(&Self) -> bool) {
         while !self.control.is_stopping() && self.clock.now_ns() < time_ns && !done(self) {
             thread::sleep(LOOK);
-            self.keep_intervals(timeline);
+            self.keep_intervals(&Self::say);
         }
     }
 
-    fn keep_intervals(&mut self, timeline: Option<Timeline>) {
+    fn keep_intervals(&mut self, say: &impl Fn(&Self)) {
         if self.clock.now_ns() > self.interval_end_ns {
             self.interval_end_ns += self.plan.interval.as_nanos() as i64;
-            self.end_interval(timeline);
-            self.say(timeline);
+            self.end_interval();
+            say(self);
         }
     }
 
-    fn end_interval(&mut self, timeline: Option<Timeline>) {
+    fn end_interval(&mut self) {
         for station in &self.control.stations {
             station.collect(&mut self.current);
         }
         let mark = self.mark();
-        self.take_current(timeline, mark);
+        self.take_current(mark);
     }
 
-    fn take_current(&mut self, timeline: Option<Timeline>, mark: Mark) {
+    fn take_current(&mut self, mark: Mark) {
         let shown = Shown {
             connected: self.connected(),
             missing: self.control.sum(|station| &station.missing),
         };
+        let timeline = self.timeline();
         let interval = self.series.end_interval(mark, timeline, &self.current, shown);
         if let Some(log) = &mut self.watch.log {
             log.write(interval, &self.current);
@@ -325,18 +345,9 @@ impl<'a> Run<'a> {
         self.current.clear();
     }
 
-    fn say(&self, timeline: Option<Timeline>) {
-        let visited = self.control.sum(|station| &station.visited) - self.visited_before;
-        let timeline = match (self.plan.steps[self.step], timeline) {
-            (Step::Visit(visit), _) => {
-                return self.progress.visiting(visit.name, visited, visit.count.into());
-            }
-            (_, Some(timeline)) => timeline,
-            (_, None) => {
-                return self.progress.connecting(self.connected(), self.plan.connection_count());
-            }
-        };
-        let left_s = (timeline.end_ns - self.clock.now_ns()) as f64 / 1e9;
+    fn say(&self) {
+        let end_ns = self.timeline().map_or(0, |timeline| timeline.end_ns);
+        let left_s = (end_ns - self.clock.now_ns()) as f64 / 1e9;
         let p99_ns = self.recorder.latency.value_at_quantile(0.99);
         if let Some(interval) = self.series.last() {
             self.progress.running(interval, p99_ns, left_s);
@@ -382,7 +393,7 @@ impl<'a> Run<'a> {
         }
         let drained = self.marks.drained.expect("the executors stop after this mark");
         self.current.until_ns = self.current.until_ns.max(drained.at_ns);
-        self.take_current(self.control.timeline(), drained);
+        self.take_current(drained);
         let sent = sent_per_topic(harvests);
         Outcome {
             failure: self.control.failure(),

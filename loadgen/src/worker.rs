@@ -39,8 +39,9 @@ const RING_BYTES: usize = 1 << 20;
 /// How often an executor looks after itself.
 const ROUND: Duration = Duration::from_millis(10);
 const KEEP_ALIVE_INTERVAL_MAX: Duration = Duration::from_secs(1);
-/// How often the closed loop gives up what is lost; it waits for a message at least as long.
-const WRITE_OFF_INTERVAL_NS: i64 = 1_000_000_000;
+/// How often the closed loop looks for what is lost, and how long it waits for a message at least.
+const WRITE_OFF_INTERVAL_NS: i64 = 200_000_000;
+const WRITE_OFF_AGE_NS_MIN: i64 = 1_000_000_000;
 /// How long clients may take to say goodbye.
 const LEAVE_ROUNDS_MAX: u32 = 200;
 
@@ -444,7 +445,7 @@ impl Worker {
 
     /// Messages lost must not hold the closed loop up for ever.
     fn write_off(&self, now_ns: i64) {
-        let age_ns = (self.orders.plan.drain.as_nanos() as i64).max(WRITE_OFF_INTERVAL_NS);
+        let age_ns = (self.orders.plan.drain.as_nanos() as i64).max(WRITE_OFF_AGE_NS_MIN);
         if let Some(closed) = self.stage.bench.borrow_mut().closed_loop() {
             closed.expire(now_ns, age_ns);
         }

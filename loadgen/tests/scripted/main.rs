@@ -20,7 +20,7 @@ use serde_json::Value;
 
 /// Messages of [`SHORT`]: half a second at 100 per second.
 const MESSAGES: u64 = 50;
-const SHORT: &str = "--rate 100 --warmup 0 --duration 0.5 --drain 1";
+const SHORT: &str = "--rate 100 --warmup 0 --duration 0.5 --drain 3";
 
 struct Run {
     status: i32,
@@ -37,6 +37,12 @@ impl Run {
             .unwrap_or_else(|| panic!("{path} is no count in {:#}\n{}", self.report, self.stderr))
     }
 
+    /// What the table says of a figure.
+    fn row(&self, name: &str) -> &str {
+        let rows = self.stdout.lines().filter_map(|line| line.trim().strip_prefix(name));
+        rows.map(str::trim).next().unwrap_or_else(|| panic!("no {name} in {}", self.stdout))
+    }
+
     /// A figure of an operation in a step.
     fn operation(&self, step: &str, name: &str, figure: &str) -> u64 {
         let row = |rows: &Value, name: &str| {
@@ -48,12 +54,6 @@ impl Run {
         operation[figure].as_u64().unwrap_or_else(|| {
             panic!("no {figure} of {name} in {:#}\n{}", self.report["steps"], self.stderr)
         })
-    }
-
-    /// What the table says of a figure.
-    fn row(&self, name: &str) -> &str {
-        let rows = self.stdout.lines().filter_map(|line| line.trim().strip_prefix(name));
-        rows.map(str::trim).next().unwrap_or_else(|| panic!("no {name} in {}", self.stdout))
     }
 
     fn deliveries(&self, name: &str) -> u64 {
