@@ -136,8 +136,6 @@ impl Document {
                 let rate = settings["rate"].as_f64().unwrap_or_default();
                 format!("open loop, {} publishes/s", number(rate))
             }
-            (None, Some(rate)) => Some(format!("open loop, {} publishes/s", number(rate))),
-            (None, None) => None,
         };
         let payload = settings["payload"].as_u64().map(|bytes| format!("{} bytes", count(bytes)));
         let seconds = self.figure("/steady_s").map(|it| it.median).filter(|it| *it > 0.0);
@@ -155,11 +153,6 @@ impl Document {
     #[cfg(test)]
     pub(crate) fn first_mut(&mut self) -> &mut Value {
         &mut self.runs[0]
-    }
-
-    /// Whether messages were published, or were to be.
-    pub(crate) fn has_flow(&self) -> bool {
-        self.figure("/moments/start_s").is_some()
     }
 
     /// `None` if no run has it.

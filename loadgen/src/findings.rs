@@ -2,10 +2,7 @@
 //! what only some scenarios look for.
 
 use serde::Serialize;
-use serde_json::Value;
 
-use crate::document::Document;
-use crate::figures::QUANTILES;
 use crate::impact::Impact;
 use crate::operations::{Operation, RECONNECT};
 use crate::plan::Plan;

@@ -143,13 +143,10 @@ struct Run<'a> {
     progress: Progress,
     started_unix_s: u64,
     connect_s: f64,
-    /// The step that goes on, and what had been visited before it.
-    step: usize,
-    visited_before: u64,
-    /// When each step began and ended.
-    step_times: Vec<(i64, i64)>,
     /// When all messages of the plan were published, if it has a number of them.
     published_ns: i64,
+    /// When each step began and ended.
+    step_times: Vec<(i64, i64)>,
     recorder: Recorder,
     /// What was collected since the last interval ended.
     current: Recorder,
@@ -174,10 +171,8 @@ impl<'a> Run<'a> {
             progress: Progress::new(),
             started_unix_s: since_epoch.map_or(0, |time| time.as_secs()),
             connect_s: 0.0,
-            step: 0,
-            visited_before: 0,
-            step_times: Vec::new(),
             published_ns: i64::MAX,
+            step_times: Vec::new(),
             recorder: Recorder::new(),
             current: Recorder::new(),
             series: Series::begin(begin),
@@ -198,17 +193,13 @@ impl<'a> Run<'a> {
     fn take_steps(&mut self) {
         let plan = self.plan;
         for (number, step) in plan.steps.iter().enumerate() {
-            self.step = number;
-            self.visited_before = self.control.sum(|station| &station.visited);
             let begin_ns = self.clock.now_ns();
             self.control.begin(number);
             match step {
-                Step::Assemble | Step::Visit(_) => self.await_step(begin_ns),
+                Step::Assemble => self.connect(number),
                 Step::Flow => self.flow(),
-                Step::Idle { time, .. } => {
-                    let end_ns = begin_ns + time.as_nanos() as i64;
-                    self.wait_until(self.control.timeline(), end_ns, |_| false);
-                }
+                Step::Visit(visit) => self.visit(number, visit),
+                Step::Idle { time, .. } => self.idle(*time),
             }
             self.step_times.push((begin_ns, self.clock.now_ns()));
             if self.control.is_stopping() {
@@ -290,7 +281,7 @@ impl<'a> Run<'a> {
         self.wait_until(timeline.end_ns, published);
         self.marks.end = Some(self.mark());
         if planned.is_some() {
-            self.published_ns = mark.at_ns;
+            self.published_ns = self.clock.now_ns();
         }
     }
 

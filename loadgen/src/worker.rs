@@ -195,21 +195,19 @@ impl Worker {
 
     async fn run(self: Rc<Self>) -> Harvest {
         spawn_local(Rc::clone(&self).keep_alive()).detach();
-        let (whole, mut steps) = (Usage::now(self.orders.clock), Vec::new());
-        let mut steady = None;
+        let (mut usage, mut steps) = (Usage::default(), Vec::new());
         for (number, step) in self.orders.plan.steps.iter().enumerate() {
             if !self.await_step(number).await {
                 break;
             }
             let begin = Usage::now(self.orders.clock);
-            steady = self.take(number, step).await.or(steady);
+            usage = self.take(number, step).await.unwrap_or(usage);
             let operations = self.take_operations();
             let used = Usage::now(self.orders.clock).since(begin);
             steps.push(StepBook { operations, usage: used });
             self.show();
             self.station().steps_done.store(number + 1, Ordering::Release);
         }
-        let usage = steady.unwrap_or_else(|| Usage::now(self.orders.clock).since(whole));
         self.leave().await;
         self.harvest(usage, steps)
     }
