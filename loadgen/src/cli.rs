@@ -1,27 +1,39 @@
 //! The command line: one subcommand per scenario, and the options that all scenarios share.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Command, ValueEnum};
+use clap::{Args, Command, FromArgMatches, ValueEnum};
 use ringmq::mqtt::{QoS, Version};
 use serde::Serialize;
 
+use crate::compare::CompareOptions;
+use crate::output::{OutputOptions, ShowOptions};
 use crate::payload::{RunId, STAMP_BYTES};
-use crate::plan::{Credentials, Load, Plan};
+use crate::plan::{Credentials, Load, Plan, by_name};
 use crate::scenario::SCENARIOS;
+use crate::step::{Step, VisitPace};
 
 const PAYLOAD_BYTES_MAX: usize = 16 << 20;
 const SECONDS_MAX: f64 = 7.0 * 86_400.0;
 const RATE_DEFAULT: f64 = 100.0;
 const RATE_MAX: f64 = 10_000_000.0;
 
+/// The subcommands that measure nothing.
+const COMPARE: &str = "compare";
+const SHOW: &str = "show";
+
 /// What the command line asks for.
-pub(crate) struct Invocation {
+pub(crate) enum Invocation {
+    Measure(Box<Measurement>),
+    Compare(CompareOptions),
+    Show(ShowOptions),
+}
+
+/// A run, and what becomes of its report.
+pub(crate) struct Measurement {
     pub(crate) plan: Plan,
-    /// Where the JSON report goes.
-    pub(crate) json: Option<PathBuf>,
+    pub(crate) output: OutputOptions,
 }
 
 /// # Errors
@@ -31,16 +43,23 @@ pub(crate) fn parse(
 ) -> Result<Invocation, clap::Error> {
     let matches = command().try_get_matches_from(arguments)?;
     let (name, matches) = matches.subcommand().expect("clap requires a subcommand");
+    match name {
+        COMPARE => return CompareOptions::from_arg_matches(matches).map(Invocation::Compare),
+        SHOW => return ShowOptions::from_arg_matches(matches).map(Invocation::Show),
+        _ => (),
+    }
     let scenario = SCENARIOS
         .iter()
         .find(|scenario| scenario.name == name)
         .expect("clap accepts only the subcommands that come from this table");
     let plan = (scenario.plan)(matches)?;
-    plan.check().map_err(|message| bad_value(&message))?;
-    Ok(Invocation { plan, json: matches.get_one("json").cloned() })
+    plan.check().map_err(|message| refuse(&message))?;
+    let output = OutputOptions::from_arg_matches(matches)?;
+    Ok(Invocation::Measure(Box::new(Measurement { plan, output })))
 }
 
-fn bad_value(message: &str) -> clap::Error {
+/// Options that make no sense together.
+pub(crate) fn refuse(message: &str) -> clap::Error {
     command().error(clap::error::ErrorKind::ValueValidation, message)
 }
 
@@ -50,7 +69,8 @@ fn command() -> Command {
         .about("Measures how fast any MQTT broker delivers, and whether it delivers everything")
         .after_help(
             "Exit status: 0 all well; 1 the broker broke a promise (lost at QoS 1 or 2, \
-             duplicated at QoS 2, out of order, ...); 2 bad options; 3 the run failed",
+             duplicated at QoS 2, out of order, ...), or compare found a regression; 2 bad \
+             options or input; 3 the run failed",
         )
         .subcommand_required(true)
         .arg_required_else_help(true)
@@ -58,6 +78,14 @@ fn command() -> Command {
             // Last, because options that are flattened in bring a description of their own.
             (scenario.arguments)(Command::new(scenario.name)).about(scenario.about)
         }))
+        .subcommand(
+            CompareOptions::augment_args(Command::new(COMPARE))
+                .about("Compares the reports of two brokers, versions or settings"),
+        )
+        .subcommand(
+            ShowOptions::augment_args(Command::new(SHOW))
+                .about("Shows a report again, as a table or as HTML"),
+        )
 }
 
 /// Options of every scenario, as they go into the report.
@@ -69,25 +97,9 @@ pub(crate) struct RunOptions {
     /// Quality of service of publishes and subscriptions
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=2))]
     qos: u8,
-    /// Open loop: publishes per second in all, whatever the broker does [default: 100]
-    #[arg(long, value_name = "R", conflicts_with = "window", value_parser = rate)]
-    rate: Option<f64>,
-    /// Closed loop instead: messages outstanding per publisher; one is outstanding until it has
-    /// reached all subscribers (and, at QoS 1 and 2, is acknowledged)
-    #[arg(long, value_name = "W", value_parser = clap::value_parser!(u32).range(1..=65_535))]
-    window: Option<u32>,
-    /// Bytes of a payload; the stamp that is measured by takes 40 of them
-    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = payload_bytes)]
-    payload: usize,
-    /// Seconds to measure for
-    #[arg(long, value_name = "S", default_value = "10", value_parser = seconds_above_zero)]
-    duration: f64,
-    /// Seconds of the same load before measuring
-    #[arg(long, value_name = "S", default_value = "1", value_parser = seconds)]
-    warmup: f64,
-    /// Seconds to wait for the last deliveries; what has not come by then is lost
-    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
-    drain: f64,
+    /// Seconds between two points of the plots, and of the live progress
+    #[arg(long, value_name = "S", default_value = "1", value_parser = interval)]
+    interval: f64,
     /// Executors, one thread each
     #[arg(long, value_name = "N", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=256))]
@@ -111,10 +123,56 @@ pub(crate) struct RunOptions {
     #[arg(long, value_name = "TEXT", requires = "username")]
     #[serde(skip)]
     password: Option<String>,
-    /// Write the report here as JSON
-    #[arg(long, value_name = "FILE")]
+    #[command(flatten)]
     #[serde(skip)]
-    json: Option<PathBuf>,
+    output: OutputOptions,
+}
+
+/// How fast messages are published, and how large they are.
+#[derive(Args, Serialize, Clone)]
+pub(crate) struct LoadOptions {
+    /// Open loop: publishes per second in all, whatever the broker does [default: 100]
+    #[arg(long, value_name = "R", conflicts_with = "window", value_parser = rate)]
+    rate: Option<f64>,
+    /// Closed loop instead: messages outstanding per publisher; one is outstanding until it has
+    /// reached all subscribers (and, at QoS 1 and 2, is acknowledged)
+    #[arg(long, value_name = "W", value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    window: Option<u32>,
+    /// Bytes of a payload; the stamp that is measured by takes 40 of them
+    #[arg(long, value_name = "BYTES", default_value_t = 64, value_parser = payload_bytes)]
+    payload: usize,
+    /// Seconds to wait for the last deliveries; what has not come by then is lost
+    #[arg(long, value_name = "S", default_value = "5", value_parser = seconds)]
+    drain: f64,
+}
+
+/// How long messages are published, for scenarios whose load has no end of its own.
+#[derive(Args, Serialize, Clone)]
+pub(crate) struct TimeOptions {
+    /// Seconds to measure for
+    #[arg(long, value_name = "S", default_value = "10", value_parser = seconds_above_zero)]
+    duration: f64,
+    /// Seconds of the same load before measuring
+    #[arg(long, value_name = "S", default_value = "1", value_parser = seconds)]
+    warmup: f64,
+}
+
+/// How fast clients come, for scenarios that measure that.
+#[derive(Args, Serialize, Clone)]
+pub(crate) struct VisitOptions {
+    /// Open loop: clients that connect per second; without it as many as --at-once allows
+    #[arg(long, value_name = "R", value_parser = rate)]
+    connect_rate: Option<f64>,
+    /// Clients that may be on their way at once; many brokers listen with a backlog of 100
+    #[arg(long, value_name = "N", default_value_t = 100,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    at_once: u32,
+}
+
+impl VisitOptions {
+    pub(crate) fn pace(&self) -> VisitPace {
+        VisitPace { rate_per_s: self.connect_rate, at_once: self.at_once }
+    }
 }
 
 #[derive(ValueEnum, Serialize, Clone, Copy)]
@@ -135,6 +193,7 @@ impl RunOptions {
     pub(crate) fn plan(&self) -> Plan {
         Plan {
             scenario: "",
+            cast: String::new(),
             settings: serde_json::Value::Null,
             run: RunId::new(random()),
             broker: self.broker.clone(),
@@ -149,15 +208,45 @@ impl RunOptions {
             topics_per_publisher: 1,
             subscriber_count: 0,
             interest: |_, _| 0..0,
-            load: self.load(),
-            payload_bytes: self.payload,
-            warmup: Duration::from_secs_f64(self.warmup),
-            duration: Duration::from_secs_f64(self.duration),
-            drain: Duration::from_secs_f64(self.drain),
+            filters: by_name,
+            load: Load::Open { rate_per_s: RATE_DEFAULT },
+            message_count: None,
+            retain: false,
+            live: true,
+            crew: None,
+            steps: vec![Step::Assemble, Step::Flow],
+            group_size: 1,
+            churn: None,
+            incident: None,
+            payload_bytes: STAMP_BYTES,
+            warmup: Duration::ZERO,
+            duration: Duration::ZERO,
+            drain: Duration::ZERO,
+            interval: Duration::from_secs_f64(self.interval),
             connect_timeout: Duration::from_secs_f64(self.connect_timeout),
             executor_count: self.cores,
             keep_alive_s: self.keep_alive,
             client_prefix: self.client_prefix.clone(),
+        }
+    }
+
+    fn credentials(&self) -> Option<Credentials> {
+        let username = self.username.clone()?;
+        Some(Credentials { username, password: self.password.clone() })
+    }
+}
+
+impl LoadOptions {
+    /// Sets what these options say.
+    pub(crate) fn load(&self, plan: Plan) -> Plan {
+        Plan {
+            load: match self.window {
+                Some(window_size) => Load::Closed { window_size },
+                None => Load::Open { rate_per_s: self.rate.unwrap_or(RATE_DEFAULT) },
+            },
+            payload_bytes: self.payload,
+            drain: Duration::from_secs_f64(self.drain),
+            ..plan
         }
     }
 
@@ -168,17 +257,16 @@ impl RunOptions {
         }
         self
     }
+}
 
-    fn load(&self) -> Load {
-        match self.window {
-            Some(window_size) => Load::Closed { window_size },
-            None => Load::Open { rate_per_s: self.rate.unwrap_or(RATE_DEFAULT) },
+impl TimeOptions {
+    /// Sets what these options say.
+    pub(crate) fn times(&self, plan: Plan) -> Plan {
+        Plan {
+            warmup: Duration::from_secs_f64(self.warmup),
+            duration: Duration::from_secs_f64(self.duration),
+            ..plan
         }
-    }
-
-    fn credentials(&self) -> Option<Credentials> {
-        let username = self.username.clone()?;
-        Some(Credentials { username, password: self.password.clone() })
     }
 }
 
@@ -196,21 +284,32 @@ fn broker(text: &str) -> Result<String, String> {
     }
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
     number(text)
         .filter(|rate| *rate > 0.0 && *rate <= RATE_MAX)
         .ok_or_else(|| format!("expected publishes per second, above 0 and up to {RATE_MAX}"))
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+pub(crate) fn seconds(text: &str) -> Result<f64, String> {
     number(text)
         .filter(|seconds| (0.0..=SECONDS_MAX).contains(seconds))
         .ok_or_else(|| format!("expected seconds, 0 to {SECONDS_MAX}"))
 }
 
+/// A part of the whole.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    let expected = || "expected a share, 0 to 1".to_owned();
+    number(text).filter(|share| (0.0..=1.0).contains(share)).ok_or_else(expected)
+}
+
 fn seconds_above_zero(text: &str) -> Result<f64, String> {
     let expected = || format!("expected seconds, at least 0.001 and up to {SECONDS_MAX}");
     seconds(text).ok().filter(|seconds| *seconds >= 0.001).ok_or_else(expected)
+}
+
+fn interval(text: &str) -> Result<f64, String> {
+    let expected = || "expected seconds, 0.1 to 3600".to_owned();
+    seconds(text).ok().filter(|seconds| (0.1..=3600.0).contains(seconds)).ok_or_else(expected)
 }
 
 fn number(text: &str) -> Option<f64> {
@@ -233,12 +332,15 @@ fn prefix(text: &str) -> Result<String, String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn parse_words(words: &str) -> Result<Invocation, clap::Error> {
+    pub(crate) fn parse_words(words: &str) -> Result<Measurement, clap::Error> {
         let words = std::iter::once("ringmq-loadgen").chain(words.split_whitespace());
-        parse(words.map(OsString::from))
+        match parse(words.map(OsString::from))? {
+            Invocation::Measure(measurement) => Ok(*measurement),
+            Invocation::Compare(_) | Invocation::Show(_) => panic!("it measures nothing"),
+        }
     }
 
     fn complaint(words: &str) -> String {
@@ -257,7 +359,6 @@ mod tests {
         assert_eq!(invocation.plan.load, Load::Open { rate_per_s: 100.0 });
         assert_eq!(invocation.plan.payload_bytes, 64);
         assert_eq!(invocation.plan.settings["rate"], 100.0);
-        assert!(invocation.json.is_none());
     }
 
     #[test]
@@ -277,11 +378,10 @@ mod tests {
     fn options_reach_the_plan_and_the_report() {
         let words = "fanout --broker localhost:1 --qos 2 --window 8 --payload 40 --duration 0.5 \
                      --json r.json --mqtt-version 3.1 --cores 2 --username u --password secret";
-        let Invocation { plan, json } = parse_words(words).expect("all good");
+        let Measurement { plan, .. } = parse_words(words).expect("all good");
         assert_eq!(plan.load, Load::Closed { window_size: 8 });
         assert_eq!((plan.qos, plan.version), (QoS::ExactlyOnce, Version::V31));
         assert_eq!(plan.duration, Duration::from_millis(500));
-        assert_eq!(json, Some(PathBuf::from("r.json")));
         assert_eq!(plan.settings["mqtt_version"], "3.1");
         assert!(!plan.settings.to_string().contains("secret"));
     }

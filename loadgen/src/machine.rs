@@ -20,6 +20,12 @@ pub(crate) struct Machine {
     pub(crate) core_count: usize,
     /// Cores that this process may use (affinity, cgroup).
     pub(crate) allowed_core_count: usize,
+    pub(crate) memory_bytes: Option<u64>,
+    pub(crate) operating_system: String,
+    /// "reno", "cubic", "bbr": decides how a burst leaves.
+    pub(crate) tcp_congestion_control: String,
+    /// Of the last minute, when the run began: what else the machine was doing.
+    pub(crate) load_average: Option<f64>,
 }
 
 impl Machine {
@@ -30,7 +36,40 @@ impl Machine {
             cpu_model: cpu_model(&cpuinfo),
             core_count: cpuinfo.lines().filter(|line| line.starts_with("processor")).count(),
             allowed_core_count: std::thread::available_parallelism().map_or(1, usize::from),
+            memory_bytes: memory_bytes(&read_trimmed("/proc/meminfo")),
+            operating_system: operating_system(&read_trimmed("/etc/os-release")),
+            tcp_congestion_control: read_trimmed("/proc/sys/net/ipv4/tcp_congestion_control"),
+            load_average: first_number(&read_trimmed("/proc/loadavg")),
         }
+    }
+}
+
+/// CPU seconds of all cores since the machine was started.
+#[derive(Clone, Copy, PartialEq, Debug)]
+pub(crate) struct MachineTimes {
+    pub(crate) busy_s: f64,
+    /// The hypervisor ran somebody else while this machine wanted to run.
+    pub(crate) stolen_s: f64,
+    pub(crate) total_s: f64,
+}
+
+impl MachineTimes {
+    pub(crate) fn read() -> Option<Self> {
+        Self::parse(&fs::read_to_string("/proc/stat").ok()?)
+    }
+
+    /// The first line: cpu user nice system idle iowait irq softirq steal guest guest_nice.
+    fn parse(stat: &str) -> Option<Self> {
+        let fields = stat.lines().next()?.strip_prefix("cpu ")?.split_whitespace();
+        let ticks: Vec<u64> = fields.map(|field| field.parse().ok()).collect::<Option<_>>()?;
+        let [user, nice, system, idle, iowait, irq, softirq, stolen] = *ticks.first_chunk()?;
+        let busy = user + nice + system + irq + softirq;
+        let seconds = |ticks| ticks as f64 / rustix::param::clock_ticks_per_second() as f64;
+        Some(Self {
+            busy_s: seconds(busy),
+            stolen_s: seconds(stolen),
+            total_s: seconds(busy + stolen + idle + iowait),
+        })
     }
 }
 
@@ -140,6 +179,20 @@ fn cpu_model(cpuinfo: &str) -> String {
     model.unwrap_or("unknown").to_owned()
 }
 
+fn memory_bytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kib| kib * 1024)
+}
+
+fn operating_system(os_release: &str) -> String {
+    let line = os_release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
+    line.map_or("unknown", |name| name.trim_matches('"')).to_owned()
+}
+
+fn first_number(text: &str) -> Option<f64> {
+    text.split_whitespace().next()?.parse().ok()
+}
+
 fn read_trimmed(path: &str) -> String {
     fs::read_to_string(path).map_or_else(|_| "unknown".to_owned(), |text| text.trim().to_owned())
 }
@@ -155,6 +208,25 @@ mod tests {
             "Best CPU @ 3 GHz"
         );
         assert_eq!(cpu_model(""), "unknown");
+    }
+
+    #[test]
+    fn reads_the_memory_and_the_system() {
+        let meminfo = "MemTotal:        2048 kB\nMemFree: 7 kB\n";
+        assert_eq!(memory_bytes(meminfo), Some(2 << 20));
+        assert_eq!(memory_bytes("unknown"), None);
+        assert_eq!(operating_system("ID=x\nPRETTY_NAME=\"Best Linux 12\"\n"), "Best Linux 12");
+        assert_eq!(first_number("0.25 0.50 0.75 1/234 5"), Some(0.25));
+    }
+
+    #[test]
+    fn times_of_the_machine_are_sums() {
+        let stat = "cpu  100 100 100 500 100 50 50 200 7 7\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+        let times = MachineTimes::parse(stat).expect("complete");
+        let ticks = rustix::param::clock_ticks_per_second() as f64;
+        assert_eq!((times.busy_s * ticks, times.stolen_s * ticks), (400.0, 200.0));
+        assert_eq!(times.total_s * ticks, 1200.0);
+        assert_eq!(MachineTimes::parse("cpu  1 2"), None);
     }
 
     #[test]

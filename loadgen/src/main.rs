@@ -8,43 +8,66 @@
 
 mod actor;
 mod bench;
+mod bystander;
+mod churner;
 mod cli;
 mod client;
 mod closed_loop;
+mod compare;
 mod connection;
 mod control;
+mod document;
+mod figures;
+mod findings;
 mod handshake;
+mod hlog;
+mod html;
+mod impact;
 mod machine;
 mod mailbox;
+mod operations;
+mod output;
 mod pacer;
 mod payload;
 mod plan;
+mod process;
 mod progress;
 mod publisher;
 mod recorder;
+mod replay;
 mod report;
+mod resources;
+#[cfg(not(test))]
+#[path = "../../src/ring.rs"]
+mod ring;
 mod run;
 mod scenario;
+mod series;
+mod share;
+mod socket;
+mod step;
 mod subscriber;
 mod table;
 mod tally;
+mod units;
 mod worker;
 
-use std::fs::{self, File};
 use std::io::{Write, stdout};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Error, Result};
 
-use crate::cli::Invocation;
+use crate::cli::{Invocation, Measurement};
+use crate::compare::CompareOptions;
+use crate::document::Document;
 use crate::machine::Machine;
 use crate::report::Report;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+const BAD_INPUT: u8 = 2;
 const RUN_FAILED: u8 = 3;
 
 fn main() -> ExitCode {
@@ -52,43 +75,37 @@ fn main() -> ExitCode {
         Ok(invocation) => invocation,
         Err(error) => error.exit(),
     };
-    match measure(invocation) {
-        Ok(status) => ExitCode::from(status),
-        Err(error) => {
+    let (status, bad) = match invocation {
+        Invocation::Measure(measurement) => (measure(*measurement), RUN_FAILED),
+        Invocation::Compare(options) => (compare(&options), BAD_INPUT),
+        Invocation::Show(options) => (options.show().map(|()| 0), BAD_INPUT),
+    };
+    status.map_or_else(
+        |error| {
             eprintln!("ringmq-loadgen: {error:#}");
-            ExitCode::from(RUN_FAILED)
-        }
-    }
+            ExitCode::from(bad)
+        },
+        ExitCode::from,
+    )
 }
 
-fn measure(Invocation { plan, json }: Invocation) -> Result<u8> {
-    if let Some(file) = &json {
-        begin_file(file)?;
-    }
+fn compare(options: &CompareOptions) -> Result<u8> {
+    let comparison = options.compare().map_err(Error::msg)?;
+    // Nobody may be reading; the exit status says it too.
+    let _ = write!(stdout(), "{comparison}");
+    Ok(comparison.exit_status())
+}
+
+fn measure(Measurement { plan, output }: Measurement) -> Result<u8> {
+    let mut watch = output.begin()?;
     let plan = Arc::new(plan);
-    let outcome = run::run(&plan)?;
-    let report = Report::new(&plan, &outcome, Machine::detect());
-    if outcome.timeline.is_some() {
-        // Nobody may be reading; the exit status and the file say it too.
-        let _ = write!(stdout(), "{report}");
-    }
-    if let Some(file) = &json {
-        write_json(file, &report)?;
-    }
+    let machine = Machine::detect();
+    let outcome = run::run(&plan, &mut watch)?;
+    let report = Report::new(&plan, &outcome, machine);
+    let document = Document::new(&[report]);
+    output.finish(watch, &document, &outcome.recorder)?;
     if let Some(failure) = &outcome.failure {
         eprintln!("ringmq-loadgen: {failure}");
     }
-    Ok(report.verdict.exit_status())
-}
-
-/// A file that cannot be written is better noticed before the run, and an old report must not
-/// pass for that of a run that failed.
-fn begin_file(file: &Path) -> Result<()> {
-    File::create(file).map(drop).with_context(|| format!("cannot write {}", file.display()))
-}
-
-fn write_json(file: &Path, report: &Report) -> Result<()> {
-    let mut text = serde_json::to_string_pretty(report)?;
-    text.push('\n');
-    fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
+    Ok(document.outcome().exit_status())
 }

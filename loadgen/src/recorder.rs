@@ -3,6 +3,7 @@
 use hdrhistogram::Histogram;
 
 use crate::pacer::Timeline;
+use crate::series::Brief;
 
 /// One hour: anything longer is recorded as this.
 const LATENCY_NS_MAX: u64 = 3_600_000_000_000;
@@ -23,6 +24,9 @@ pub(crate) struct Recorder {
     pub(crate) latency: Histogram<u64>,
     /// From the actual send to the delivery.
     pub(crate) raw_latency: Histogram<u64>,
+    /// The same two of messages intended before the steady part: only the course shows them.
+    warm_up_latency: Histogram<u64>,
+    warm_up_raw_latency: Histogram<u64>,
     /// From the intended time to PUBACK or PUBCOMP.
     pub(crate) acknowledge_latency: Histogram<u64>,
     /// From the intended time to the actual send, as far as the broker had no part in it.
@@ -34,6 +38,8 @@ pub(crate) struct Recorder {
     /// Messages sent late because the broker did not take them: its receive window or its
     /// acknowledgements were full up.
     pub(crate) held_back: u64,
+    /// When this was handed over, 0 before; set by the executor.
+    pub(crate) until_ns: i64,
 }
 
 impl Recorder {
@@ -45,6 +51,8 @@ impl Recorder {
         Self {
             latency: histogram(),
             raw_latency: histogram(),
+            warm_up_latency: histogram(),
+            warm_up_raw_latency: histogram(),
             acknowledge_latency: histogram(),
             lateness: histogram(),
             published: 0,
@@ -52,6 +60,7 @@ impl Recorder {
             steady_published: 0,
             steady_delivered: 0,
             held_back: 0,
+            until_ns: 0,
         }
     }
 
@@ -59,10 +68,13 @@ impl Recorder {
     pub(crate) fn record_delivery(&mut self, timeline: &Timeline, times: Times, now_ns: i64) {
         self.delivered += 1;
         self.steady_delivered += u64::from(timeline.is_steady(now_ns));
-        if timeline.is_steady(times.intended_ns) {
-            self.latency.saturating_record(elapsed(times.intended_ns, now_ns));
-            self.raw_latency.saturating_record(elapsed(times.sent_ns, now_ns));
-        }
+        let (latency, raw_latency) = if timeline.is_steady(times.intended_ns) {
+            (&mut self.latency, &mut self.raw_latency)
+        } else {
+            (&mut self.warm_up_latency, &mut self.warm_up_raw_latency)
+        };
+        latency.saturating_record(elapsed(times.intended_ns, now_ns));
+        raw_latency.saturating_record(elapsed(times.sent_ns, now_ns));
     }
 
     pub(crate) fn record_publish(&mut self, timeline: &Timeline, times: Times, held_back: bool) {
@@ -93,6 +105,8 @@ impl Recorder {
     pub(crate) fn absorb(&mut self, other: &Self) {
         add(&mut self.latency, &other.latency);
         add(&mut self.raw_latency, &other.raw_latency);
+        add(&mut self.warm_up_latency, &other.warm_up_latency);
+        add(&mut self.warm_up_raw_latency, &other.warm_up_raw_latency);
         add(&mut self.acknowledge_latency, &other.acknowledge_latency);
         add(&mut self.lateness, &other.lateness);
         self.published += other.published;
@@ -100,6 +114,15 @@ impl Recorder {
         self.steady_published += other.steady_published;
         self.steady_delivered += other.steady_delivered;
         self.held_back += other.held_back;
+        self.until_ns = self.until_ns.max(other.until_ns);
+    }
+
+    /// Latency and raw latency of everything that was delivered, warm-up or not.
+    pub(crate) fn latencies(&self) -> (Option<Brief>, Option<Brief>) {
+        (
+            Brief::of([&self.latency, &self.warm_up_latency]),
+            Brief::of([&self.raw_latency, &self.warm_up_raw_latency]),
+        )
     }
 
     /// Forgets everything.
@@ -107,6 +130,8 @@ impl Recorder {
         let histograms = [
             &mut self.latency,
             &mut self.raw_latency,
+            &mut self.warm_up_latency,
+            &mut self.warm_up_raw_latency,
             &mut self.acknowledge_latency,
             &mut self.lateness,
         ];
@@ -119,6 +144,7 @@ impl Recorder {
             &mut self.held_back,
         ];
         counts.into_iter().for_each(|count| *count = 0);
+        self.until_ns = 0;
     }
 }
 

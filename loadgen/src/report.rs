@@ -5,17 +5,22 @@ use ringmq::mqtt::QoS;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::findings::{self, Findings, StepRow};
 use crate::machine::Machine;
 use crate::plan::Plan;
-use crate::run::{Interval, Outcome, planned_count};
+use crate::resources::{Broker, MachineUse, per_million};
+use crate::run::{Outcome, planned_count};
+use crate::series::{Interval, per};
 use crate::worker::Usage;
 
 /// Raised when the meaning of a field changes.
-const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 /// An executor that used this share of a core may have been the limit.
 const CPU_SHARE_MAX: f64 = 0.95;
 /// An executor that waited for a core this share of the time was disturbed by others.
 const WAIT_SHARE_MAX: f64 = 0.10;
+/// Points of a curve for each halving of the distance to 100 %.
+const CURVE_TICKS_PER_HALF: u32 = 5;
 /// A schedule kept this well is never the limit.
 const LATENESS_NS_MAX: u64 = 1_000_000;
 
@@ -24,9 +29,14 @@ pub(crate) struct Report {
     pub(crate) format: u32,
     pub(crate) generator: Generator,
     pub(crate) scenario: &'static str,
+    /// Who took part, in words.
+    pub(crate) cast: String,
     pub(crate) settings: Value,
     pub(crate) machine: Machine,
+    /// In the steady part.
+    pub(crate) machine_use: Option<MachineUse>,
     pub(crate) started_unix_s: u64,
+    pub(crate) moments: Moments,
     pub(crate) verdict: Verdict,
     pub(crate) connect: Connect,
     /// Length of the measured part.
@@ -39,8 +49,24 @@ pub(crate) struct Report {
     pub(crate) raw_latency_ns: Percentiles,
     /// From the intended time to PUBACK or PUBCOMP; none at QoS 0.
     pub(crate) acknowledge_latency_ns: Option<Percentiles>,
-    /// One for each second from the start of the warm-up; the last one is what was left.
-    pub(crate) intervals: Vec<IntervalRow>,
+    /// Steps and whatever else the scenario has.
+    #[serde(flatten)]
+    pub(crate) findings: Findings,
+    /// If it was sampled.
+    pub(crate) broker: Option<Broker>,
+    /// From the first connection attempt to the last delivery, without a gap.
+    pub(crate) intervals: Vec<Interval>,
+}
+
+/// When the parts of the run began, in seconds from the first connection attempt.
+#[derive(Serialize)]
+pub(crate) struct Moments {
+    pub(crate) connected_s: f64,
+    /// The warm-up.
+    pub(crate) start_s: Option<f64>,
+    pub(crate) steady_s: Option<f64>,
+    pub(crate) end_s: Option<f64>,
+    pub(crate) drained_s: Option<f64>,
 }
 
 /// Whether the run is worth anything, and whether the broker kept its promises.
@@ -60,8 +86,13 @@ pub(crate) struct Generator {
     /// True: these figures are the generator's limit, not the broker's.
     pub(crate) generator_bound: bool,
     pub(crate) reasons: Vec<String>,
-    /// CPU seconds of the whole process, connecting included.
+    /// "release"; figures of another build mean little.
+    pub(crate) build: &'static str,
+    /// CPU seconds of the whole process in the whole run, connecting included.
     pub(crate) cpu_s: f64,
+    pub(crate) steady_cores: f64,
+    /// CPU seconds for each million messages, sent and received, in the steady part.
+    pub(crate) cpu_s_per_million_messages: Option<f64>,
     /// In the steady part.
     pub(crate) executors: Vec<Executor>,
     /// Actual minus intended send time, where the broker did not hold the publisher back.
@@ -109,6 +140,8 @@ pub(crate) struct Deliveries {
     /// In the steady part.
     pub(crate) per_second: f64,
     pub(crate) lost: u64,
+    /// Lost among those expected, 0 to 1.
+    pub(crate) loss: f64,
     pub(crate) duplicated: u64,
     /// Those without the DUP flag.
     pub(crate) duplicated_unmarked: u64,
@@ -128,7 +161,7 @@ pub(crate) struct Deliveries {
 }
 
 /// Of a histogram with three significant digits.
-#[derive(Serialize, Clone, Copy, Default, PartialEq, Debug)]
+#[derive(Serialize, Clone, Default, PartialEq, Debug)]
 pub(crate) struct Percentiles {
     pub(crate) count: u64,
     pub(crate) min: u64,
@@ -139,16 +172,8 @@ pub(crate) struct Percentiles {
     pub(crate) p99_9: u64,
     pub(crate) p99_99: u64,
     pub(crate) max: u64,
-}
-
-#[derive(Serialize)]
-pub(crate) struct IntervalRow {
-    pub(crate) second: usize,
-    pub(crate) published: u64,
-    pub(crate) delivered: u64,
-    pub(crate) p50_ns: u64,
-    pub(crate) p99_ns: u64,
-    pub(crate) max_ns: u64,
+    /// As a line: pairs of a quantile, from 0 to 1, and the value that so many did not exceed.
+    pub(crate) curve: Vec<(f64, u64)>,
 }
 
 impl Report {
@@ -158,14 +183,20 @@ impl Report {
         let deliveries = Deliveries::of(outcome);
         let latency_ns = Percentiles::of(&recorder.latency);
         let acknowledges = plan.qos > QoS::AtMostOnce;
+        let findings = Findings::of(plan, outcome);
+        let mut broken = broken_promises(plan.qos, &publishes, &deliveries);
+        broken.extend(findings.violations());
         Self {
             format: FORMAT,
-            generator: Generator::of(outcome, &latency_ns),
+            generator: Generator::of(outcome, &latency_ns, &findings.steps),
             scenario: plan.scenario,
+            cast: plan.cast.clone(),
             settings: plan.settings.clone(),
             machine,
+            machine_use: MachineUse::of(&outcome.marks),
             started_unix_s: outcome.started_unix_s,
-            verdict: Verdict::of(plan.qos, outcome.failure.as_deref(), &publishes, &deliveries),
+            moments: Moments::of(outcome),
+            verdict: Verdict::of(outcome.failure.as_deref(), broken),
             connect: Connect::of(outcome),
             steady_s: steady_s(outcome),
             publishes,
@@ -174,54 +205,60 @@ impl Report {
             raw_latency_ns: Percentiles::of(&recorder.raw_latency),
             acknowledge_latency_ns: acknowledges
                 .then(|| Percentiles::of(&recorder.acknowledge_latency)),
-            intervals: outcome.intervals.iter().enumerate().map(IntervalRow::of).collect(),
+            findings,
+            broker: Broker::of(outcome),
+            intervals: outcome.intervals.clone(),
         }
     }
 }
 
 impl Verdict {
-    fn of(qos: QoS, failure: Option<&str>, publishes: &Publishes, deliveries: &Deliveries) -> Self {
-        if let Some(failure) = failure {
-            return Self::Failed { failure: failure.to_owned() };
-        }
-        let at_least_once = qos > QoS::AtMostOnce;
-        let exactly_once = qos == QoS::ExactlyOnce;
-        let promises = [
-            (at_least_once, deliveries.lost, "lost"),
-            (exactly_once, deliveries.duplicated, "duplicated"),
-            (true, deliveries.out_of_order, "out of order"),
-            (at_least_once, publishes.unacknowledged, "published, but never acknowledged"),
-            (true, deliveries.invented, "delivered, but never published"),
-            (true, deliveries.misrouted, "delivered to a subscriber that had not asked"),
-            (true, deliveries.wrong_qos, "delivered at another QoS than agreed"),
-        ];
-        let broken = promises.into_iter().filter(|&(promised, count, _)| promised && count > 0);
-        let violations: Vec<String> =
-            broken.map(|(_, count, what)| format!("{count} {what}")).collect();
-        if violations.is_empty() { Self::Ok } else { Self::Violated { violations } }
-    }
-
-    /// 0, 1 or 3; see `--help`.
-    pub(crate) fn exit_status(&self) -> u8 {
-        match self {
-            Self::Ok => 0,
-            Self::Violated { .. } => 1,
-            Self::Failed { .. } => 3,
+    fn of(failure: Option<&str>, violations: Vec<String>) -> Self {
+        match failure {
+            Some(failure) => Self::Failed { failure: failure.to_owned() },
+            None if violations.is_empty() => Self::Ok,
+            None => Self::Violated { violations },
         }
     }
 }
 
+/// What the broker owes at this QoS and did not keep.
+fn broken_promises(qos: QoS, publishes: &Publishes, deliveries: &Deliveries) -> Vec<String> {
+    let at_least_once = qos > QoS::AtMostOnce;
+    let exactly_once = qos == QoS::ExactlyOnce;
+    let promises = [
+        (at_least_once, deliveries.lost, "lost"),
+        (exactly_once, deliveries.duplicated, "duplicated"),
+        (true, deliveries.out_of_order, "out of order"),
+        (at_least_once, publishes.unacknowledged, "published, but never acknowledged"),
+        (true, deliveries.invented, "delivered, but never published"),
+        (true, deliveries.misrouted, "delivered to a subscriber that had not asked"),
+        (true, deliveries.wrong_qos, "delivered at another QoS than agreed"),
+    ];
+    let broken = promises.into_iter().filter(|&(promised, count, _)| promised && count > 0);
+    broken.map(|(_, count, what)| format!("{count} {what}")).collect()
+}
+
 impl Generator {
-    fn of(outcome: &Outcome, latency: &Percentiles) -> Self {
+    fn of(outcome: &Outcome, latency: &Percentiles, steps: &[StepRow]) -> Self {
         let executors: Vec<Executor> = outcome.usage.iter().map(Executor::of).collect();
         let lateness_ns = Percentiles::of(&outcome.recorder.lateness);
-        let reasons = limits(&executors, &lateness_ns, latency);
+        let mut reasons = limits(&executors, &lateness_ns, latency);
+        reasons.extend(findings::limits(steps, CPU_SHARE_MAX));
+        let recorder = &outcome.recorder;
+        let (steady_cpu_s, seconds) = outcome.marks.steady_part(|mark| mark.cpu_s);
         Self {
             name: env!("CARGO_PKG_NAME"),
             version: env!("CARGO_PKG_VERSION"),
             generator_bound: !reasons.is_empty(),
             reasons,
-            cpu_s: outcome.process_cpu_s,
+            build: if cfg!(debug_assertions) { "debug" } else { "release" },
+            cpu_s: outcome.marks.whole(|mark| mark.cpu_s),
+            steady_cores: per(steady_cpu_s, seconds),
+            cpu_s_per_million_messages: per_million(
+                steady_cpu_s,
+                recorder.steady_published + recorder.steady_delivered,
+            ),
             executors,
             lateness_ns,
         }
@@ -249,11 +286,11 @@ fn limits(executors: &[Executor], lateness: &Percentiles, latency: &Percentiles)
 }
 
 impl Executor {
-    fn of(usage: &Usage) -> Self {
+    pub(crate) fn of(usage: &Usage) -> Self {
         Self {
             cpu_s: usage.cpu_s,
-            cpu_share: per_second(usage.cpu_s, usage.elapsed_s),
-            wait_share: per_second(usage.wait_s, usage.elapsed_s),
+            cpu_share: per(usage.cpu_s, usage.elapsed_s),
+            wait_share: per(usage.wait_s, usage.elapsed_s),
         }
     }
 }
@@ -263,7 +300,7 @@ impl Connect {
         Self {
             connections: outcome.connected,
             seconds: outcome.connect_s,
-            per_second: per_second(outcome.connected as f64, outcome.connect_s),
+            per_second: per(outcome.connected as f64, outcome.connect_s),
         }
     }
 }
@@ -278,7 +315,7 @@ impl Publishes {
             unsent: planned.map_or(0, |planned| planned.saturating_sub(outcome.sent)),
             acknowledged: outcome.acknowledged,
             unacknowledged: awaited.saturating_sub(outcome.acknowledged),
-            per_second: per_second(outcome.recorder.steady_published as f64, steady_s(outcome)),
+            per_second: per(outcome.recorder.steady_published as f64, steady_s(outcome)),
             held_back: outcome.recorder.held_back,
             written_off: outcome.written_off,
         }
@@ -291,8 +328,9 @@ impl Deliveries {
         Self {
             expected: outcome.settlement.expected,
             delivered: counts.delivered,
-            per_second: per_second(outcome.recorder.steady_delivered as f64, steady_s(outcome)),
+            per_second: per(outcome.recorder.steady_delivered as f64, steady_s(outcome)),
             lost: outcome.settlement.lost,
+            loss: per(outcome.settlement.lost as f64, outcome.settlement.expected as f64),
             duplicated: counts.duplicated,
             duplicated_unmarked: counts.duplicated_unmarked,
             out_of_order: counts.out_of_order,
@@ -322,23 +360,37 @@ impl Percentiles {
             p99_9: at(0.999),
             p99_99: at(0.9999),
             max: histogram.max(),
+            curve: curve(histogram),
         }
     }
 }
 
-impl IntervalRow {
-    fn of((number, interval): (usize, &Interval)) -> Self {
-        let Interval { published, delivered, p50_ns, p99_ns, max_ns } = *interval;
-        Self { second: number + 1, published, delivered, p50_ns, p99_ns, max_ns }
+impl Moments {
+    fn of(outcome: &Outcome) -> Self {
+        let seconds = |ns: i64| ns as f64 / 1e9;
+        let timeline = outcome.timeline;
+        Self {
+            connected_s: outcome.connect_s,
+            start_s: timeline.map(|timeline| seconds(timeline.start_ns)),
+            steady_s: timeline.map(|timeline| seconds(timeline.steady_ns)),
+            end_s: timeline.map(|timeline| seconds(timeline.end_ns)),
+            drained_s: outcome.marks.drained.map(|mark| seconds(mark.at_ns)),
+        }
     }
+}
+
+/// Points ever closer to 1: some for each halving of what is left.
+fn curve(histogram: &Histogram<u64>) -> Vec<(f64, u64)> {
+    let steps = histogram.iter_quantiles(CURVE_TICKS_PER_HALF);
+    let value = |step_value: u64| step_value.min(histogram.max());
+    let mut points: Vec<(f64, u64)> =
+        steps.map(|step| (step.quantile_iterated_to(), value(step.value_iterated_to()))).collect();
+    points.dedup();
+    points
 }
 
 fn steady_s(outcome: &Outcome) -> f64 {
     outcome.timeline.map_or(0.0, |timeline| timeline.steady_s())
-}
-
-fn per_second(amount: f64, seconds: f64) -> f64 {
-    if seconds > 0.0 { amount / seconds } else { 0.0 }
 }
 
 #[cfg(test)]
@@ -348,9 +400,25 @@ pub(crate) mod tests {
     use crate::pacer::Timeline;
     use crate::plan::{Load, tests::plan};
     use crate::recorder::Recorder;
+    use crate::series::tests::{interval, mark, sample};
+    use crate::series::{Marks, Phase};
     use crate::tally::{Counts, Settlement};
 
     const SECOND: i64 = 1_000_000_000;
+
+    /// The broker has no clients, 8 clients, a steady part that costs it 3 s of CPU, and an end.
+    pub(crate) fn marks() -> Marks {
+        let mark = |at_s, cpu_s, broker_cpu_s, rss| {
+            Some(mark(at_s, cpu_s, Some(sample(broker_cpu_s, rss))))
+        };
+        Marks {
+            begin: mark(-2.0, 0.0, 1.0, 1_000),
+            connected: mark(0.0, 0.5, 2.0, 9_000),
+            steady: mark(0.0, 0.5, 2.0, 9_000),
+            end: mark(2.0, 1.5, 5.0, 20_000),
+            drained: mark(3.0, 1.75, 5.5, 10_000),
+        }
+    }
 
     /// A run of two seconds with 10 publishes per second that went well.
     pub(crate) fn outcome() -> Outcome {
@@ -365,7 +433,7 @@ pub(crate) mod tests {
             connect_s: 2.0,
             timeline: Some(Timeline { start_ns: 0, steady_ns: 0, end_ns: 2 * SECOND }),
             recorder,
-            intervals: Vec::new(),
+            intervals: vec![interval(0.0, 1.0, Phase::Steady), interval(1.0, 2.0, Phase::Steady)],
             counts: Counts { delivered: 100, ..Default::default() },
             settlement: Settlement { expected: 100, ..Default::default() },
             strays: Strays::default(),
@@ -373,7 +441,13 @@ pub(crate) mod tests {
             acknowledged: 20,
             written_off: 0,
             usage: vec![Usage { cpu_s: 1.0, wait_s: 0.02, elapsed_s: 2.0 }],
-            process_cpu_s: 1.5,
+            steps: Vec::new(),
+            aside: Default::default(),
+            replay: Default::default(),
+            impact: None,
+            shares: Vec::new(),
+            marks: marks(),
+            broker: Some((7, "fake".to_owned())),
         }
     }
 
@@ -383,12 +457,24 @@ pub(crate) mod tests {
             cpu_model: "CPU".to_owned(),
             core_count: 2,
             allowed_core_count: 1,
+            memory_bytes: Some(4 << 30),
+            operating_system: "Linux 1".to_owned(),
+            tcp_congestion_control: "cubic".to_owned(),
+            load_average: Some(0.5),
         }
     }
 
     fn report(qos: QoS, outcome: &Outcome) -> Report {
         let plan = Plan { qos, publisher_count: 1, ..plan() };
         Report::new(&plan, outcome, machine())
+    }
+
+    fn status_of(verdict: &Verdict) -> u8 {
+        match verdict {
+            Verdict::Ok => 0,
+            Verdict::Violated { .. } => 1,
+            Verdict::Failed { .. } => 3,
+        }
     }
 
     #[test]
@@ -399,6 +485,24 @@ pub(crate) mod tests {
         assert_eq!(report.connect.per_second, 4.0);
         assert_eq!(report.generator.executors[0].cpu_share, 0.5);
         assert_eq!(report.verdict, Verdict::Ok);
+    }
+
+    #[test]
+    fn cpu_is_set_against_what_was_done() {
+        let generator = report(QoS::AtMostOnce, &outcome()).generator;
+        assert_eq!((generator.cpu_s, generator.steady_cores), (1.75, 0.5));
+        // 1 s for 20 publishes and 100 deliveries.
+        let per_million = generator.cpu_s_per_million_messages.expect("there were some");
+        assert!((per_million - 1e6 / 120.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn curves_rise_to_the_maximum_and_end_there() {
+        let curve = report(QoS::AtMostOnce, &outcome()).latency_ns.curve;
+        assert!(curve.is_sorted_by(|a, b| a.0 <= b.0 && a.1 <= b.1), "{curve:?}");
+        let (quantile, value) = *curve.last().expect("it has points");
+        assert_eq!((quantile, value), (1.0, outcome().recorder.latency.max()));
+        assert!(report(QoS::AtMostOnce, &outcome()).raw_latency_ns.curve.is_empty());
     }
 
     #[test]
@@ -415,28 +519,28 @@ pub(crate) mod tests {
         let mut outcome = outcome();
         outcome.settlement.lost = 3;
         outcome.counts.duplicated = 2;
-        let status = |qos| report(qos, &outcome).verdict.exit_status();
+        let status = |qos| status_of(&report(qos, &outcome).verdict);
         assert_eq!(status(QoS::AtMostOnce), 0, "QoS 0 promises neither");
         let Verdict::Violated { violations } = report(QoS::AtLeastOnce, &outcome).verdict else {
             panic!("a loss at QoS 1 is a violation");
         };
         assert_eq!(violations, ["3 lost"], "QoS 1 may duplicate");
         outcome.settlement.lost = 0;
-        assert_eq!(report(QoS::ExactlyOnce, &outcome).verdict.exit_status(), 1);
+        assert_eq!(status_of(&report(QoS::ExactlyOnce, &outcome).verdict), 1);
     }
 
     #[test]
     fn order_is_promised_at_every_qos() {
         let mut outcome = outcome();
         outcome.counts.out_of_order = 1;
-        assert_eq!(report(QoS::AtMostOnce, &outcome).verdict.exit_status(), 1);
+        assert_eq!(status_of(&report(QoS::AtMostOnce, &outcome).verdict), 1);
     }
 
     #[test]
     fn publishes_without_acknowledgement_break_a_promise() {
         let outcome = Outcome { acknowledged: 19, ..outcome() };
         assert_eq!(report(QoS::AtMostOnce, &outcome).verdict, Verdict::Ok);
-        assert_eq!(report(QoS::AtLeastOnce, &outcome).verdict.exit_status(), 1);
+        assert_eq!(status_of(&report(QoS::AtLeastOnce, &outcome).verdict), 1);
     }
 
     #[test]
@@ -444,7 +548,7 @@ pub(crate) mod tests {
         let mut outcome = outcome();
         outcome.failure = Some("publisher 0: gone".to_owned());
         outcome.settlement.lost = 3;
-        assert_eq!(report(QoS::AtLeastOnce, &outcome).verdict.exit_status(), 3);
+        assert_eq!(status_of(&report(QoS::AtLeastOnce, &outcome).verdict), 3);
     }
 
     #[test]

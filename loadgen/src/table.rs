@@ -1,224 +1,182 @@
-//! The report as people read it.
+//! The report as people read it on a terminal.
 
 use std::fmt::{self, Display, Formatter};
 
-use serde_json::Value;
+use crate::document::{Document, Outcome, Spread};
+use crate::figures::{self, Figure, Group, Latency, QUANTILES};
+use crate::units::{Unit, count, digits};
 
-use crate::report::{Percentiles, Report, Verdict};
+const NAME_WIDTH: usize = 36;
+const VALUE_WIDTH: usize = 14;
 
-impl Display for Report {
+impl Display for Document {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        write_title(f, self)?;
-        write_rates(f, self)?;
-        write_latencies(f, self)?;
-        write_generator(f, self)?;
+        writeln!(f, "\n{}: {}", self.title(), self.load().join(", "))?;
+        if self.runs().len() > 1 {
+            let name = "figures of all runs";
+            writeln!(f, "\n{name:NAME_WIDTH$}{:>14}{:>14}{:>14}", "median", "lowest", "highest")?;
+        }
+        for group in figures::groups(self.first()) {
+            if group.name == "broker" {
+                write_latencies(f, self)?;
+            }
+            write_group(f, self, &group)?;
+        }
+        write_executors(f, self)?;
+        write_machine(f, self)?;
         write_verdict(f, self)
     }
 }
 
-fn write_title(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
-    let settings = &report.settings;
-    let load = match settings["window"].as_u64() {
-        Some(window) => format!("closed loop, {} outstanding per publisher", count(window)),
-        None => format!("open loop, {} publishes/s", number(float(&settings["rate"]))),
-    };
-    writeln!(
-        f,
-        "\n{} on {}: {} -> {}, QoS {}, {} bytes, {load}, {} s\n",
-        report.scenario,
-        settings["broker"].as_str().unwrap_or_default(),
-        plural(&settings["publishers"], "publisher"),
-        plural(&settings["subscribers"], "subscriber"),
-        settings["qos"],
-        settings["payload"],
-        number(report.steady_s),
-    )
-}
-
-fn float(value: &Value) -> f64 {
-    value.as_f64().unwrap_or_default()
-}
-
-fn plural(amount: &Value, noun: &str) -> String {
-    match amount.as_u64() {
-        Some(1) => format!("1 {noun}"),
-        amount => format!("{} {noun}s", count(amount.unwrap_or_default())),
+fn write_group(f: &mut Formatter<'_>, document: &Document, group: &Group) -> fmt::Result {
+    let figures = group.figures.iter();
+    let rows: Vec<(&Figure, Spread)> =
+        figures.filter_map(|figure| Some((figure, document.shown(figure)?))).collect();
+    if rows.is_empty() {
+        return Ok(());
     }
+    writeln!(f, "\n{}", group.name)?;
+    rows.into_iter().try_for_each(|(figure, spread)| write_row(f, figure, &spread))
 }
 
-fn write_rates(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
-    let (publishes, deliveries) = (&report.publishes, &report.deliveries);
-    writeln!(f, "{:14}{:>14}{:>16}", "", "per second", "total")?;
-    let row = |f: &mut Formatter<'_>, name: &str, rate: f64, total: u64, note: &str| {
-        writeln!(f, "{name:14}{:>14}{:>16}  {note}", number(rate), count(total))
-    };
-    let note = match publishes.planned {
-        Some(planned) => format!("of {} planned", count(planned)),
-        None => String::new(),
-    };
-    row(f, "published", publishes.per_second, publishes.sent, &note)?;
-    let note = format!("of {} expected", count(deliveries.expected));
-    row(f, "delivered", deliveries.per_second, deliveries.delivered, &note)?;
-    row(f, "connected", report.connect.per_second, report.connect.connections, "")?;
-    write_faults(f, report)
-}
-
-fn write_faults(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
-    let (publishes, deliveries) = (&report.publishes, &report.deliveries);
-    writeln!(
-        f,
-        "\nlost {}   duplicated {} ({} without DUP)   out of order {}",
-        count(deliveries.lost),
-        count(deliveries.duplicated),
-        count(deliveries.duplicated_unmarked),
-        count(deliveries.out_of_order),
-    )?;
-    if deliveries.lost > 0 {
-        let drain = number(float(&report.settings["drain"]));
-        writeln!(f, "(lost: not delivered within {drain} s after the last publish was due)")?;
-    }
-    let rare = [
-        (publishes.unsent, "never sent: the broker did not take them"),
-        (publishes.unacknowledged, "never acknowledged"),
-        (publishes.held_back, "sent late: the broker did not take them sooner"),
-        (publishes.written_off, "written off by the closed loop after --drain seconds"),
-        (deliveries.too_late, "too late to tell from duplicates"),
-        (deliveries.invented, "delivered, but never published"),
-        (deliveries.misrouted, "delivered to a subscriber that had not asked"),
-        (deliveries.wrong_qos, "delivered at another QoS than agreed"),
-        (deliveries.retransmitted, "packets sent again within their QoS 2 exchange"),
-        (deliveries.foreign, "foreign messages ignored"),
-    ];
-    for (amount, what) in rare.into_iter().filter(|&(amount, _)| amount > 0) {
-        writeln!(f, "{} {what}", count(amount))?;
-    }
-    Ok(())
-}
-
-fn write_latencies(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
-    write!(f, "\n{:22}", "latency from")?;
-    for name in ["p50", "p90", "p99", "p99.9", "p99.99", "max"] {
-        write!(f, "{name:>11}")?;
-    }
-    writeln!(f)?;
-    write_percentiles(f, "intended send time", &report.latency_ns)?;
-    write_percentiles(f, "actual send time", &report.raw_latency_ns)?;
-    if let Some(acknowledge) = &report.acknowledge_latency_ns {
-        write_percentiles(f, "intended, until ack", acknowledge)?;
-    }
-    write_percentiles(f, "(schedule lateness)", &report.generator.lateness_ns)
-}
-
-fn write_percentiles(f: &mut Formatter<'_>, name: &str, of: &Percentiles) -> fmt::Result {
-    write!(f, "{name:22}")?;
-    for value in [of.p50, of.p90, of.p99, of.p99_9, of.p99_99, of.max] {
-        let text = if of.count == 0 { "-".to_owned() } else { duration(value) };
-        write!(f, "{text:>11}")?;
+fn write_row(f: &mut Formatter<'_>, figure: &Figure, spread: &Spread) -> fmt::Result {
+    let (name, width) = (&figure.name, NAME_WIDTH - 2);
+    write!(f, "  {name:width$}{:>VALUE_WIDTH$}", figure.unit.show(spread.median))?;
+    if spread.count > 1 {
+        for value in [spread.min, spread.max] {
+            write!(f, "{:>VALUE_WIDTH$}", figure.unit.show(value))?;
+        }
     }
     writeln!(f)
 }
 
-fn write_generator(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
-    let generator = &report.generator;
-    write!(f, "\ngenerator {:.2} s CPU; cores used", generator.cpu_s)?;
-    for executor in &generator.executors {
-        write!(f, " {:.0} %", executor.cpu_share * 100.0)?;
-    }
-    let machine = &report.machine;
-    writeln!(
-        f,
-        "\nmachine   {}, {} cores ({} allowed), Linux {}",
-        machine.cpu_model, machine.core_count, machine.allowed_core_count, machine.kernel
-    )
+fn write_latencies(f: &mut Formatter<'_>, document: &Document) -> fmt::Result {
+    write!(f, "\n{:24}", "latency")?;
+    QUANTILES.iter().try_for_each(|(_, name, _)| write!(f, "{name:>11}"))?;
+    writeln!(f)?;
+    let latencies = figures::latencies(document.first());
+    latencies.iter().try_for_each(|latency| write_latency(f, document, latency))
 }
 
-fn write_verdict(f: &mut Formatter<'_>, report: &Report) -> fmt::Result {
-    let generator = &report.generator;
-    if generator.generator_bound {
-        writeln!(f, "\ngenerator-bound: {}", generator.reasons.join("; "))?;
+fn write_latency(f: &mut Formatter<'_>, document: &Document, latency: &Latency) -> fmt::Result {
+    let samples = document.figure(&format!("{}/count", latency.at));
+    let Some(samples) = samples.filter(|samples| samples.max > 0.0) else {
+        return Ok(());
+    };
+    let spreads: Vec<Option<Spread>> =
+        latency.figures().map(|figure| document.figure(&figure.at)).collect();
+    write_values(f, &latency.span, &spreads, |spread| spread.median)?;
+    if samples.count > 1 {
+        write_values(f, "  lowest", &spreads, |spread| spread.min)?;
+        write_values(f, "  highest", &spreads, |spread| spread.max)?;
+    }
+    Ok(())
+}
+
+fn write_values(
+    f: &mut Formatter<'_>,
+    name: &str,
+    spreads: &[Option<Spread>],
+    value: impl Fn(&Spread) -> f64,
+) -> fmt::Result {
+    write!(f, "  {name:22}")?;
+    for spread in spreads {
+        let shown = spread.as_ref().map(|spread| Unit::Nanoseconds.show(value(spread)));
+        write!(f, "{:>11}", shown.as_deref().unwrap_or("-"))?;
+    }
+    writeln!(f)
+}
+
+fn write_executors(f: &mut Formatter<'_>, document: &Document) -> fmt::Result {
+    let executors = document.first()["generator"]["executors"].as_array();
+    let shares = executors.into_iter().flatten().filter_map(|it| it["cpu_share"].as_f64());
+    let shares: Vec<String> = shares.map(|share| Unit::Share.show(share)).collect();
+    let name = "  executors, each of a core";
+    writeln!(f, "{name:NAME_WIDTH$}{:>VALUE_WIDTH$}", shares.join(", "))
+}
+
+fn write_machine(f: &mut Formatter<'_>, document: &Document) -> fmt::Result {
+    writeln!(f, "\nmachine: {}", document.machine())?;
+    if document.first()["generator"]["build"] == "debug" {
+        writeln!(f, "this is a debug build: measure with a release build")?;
+    }
+    Ok(())
+}
+
+impl Document {
+    /// Where it was measured, in words.
+    pub(crate) fn machine(&self) -> String {
+        let machine = &self.first()["machine"];
+        let word = |key: &str| machine[key].as_str().unwrap_or("unknown").to_owned();
+        let some = |key: &str| count(machine[key].as_u64().unwrap_or_default());
+        let memory = machine["memory_bytes"].as_f64();
+        format!(
+            "{}, {} cores ({} allowed), {}, Linux {}",
+            word("cpu_model"),
+            some("core_count"),
+            some("allowed_core_count"),
+            memory.map_or_else(|| "memory unknown".to_owned(), |it| Unit::Bytes.show(it)),
+            word("kernel"),
+        )
+    }
+
+    /// How it went, in one line.
+    pub(crate) fn verdict(&self) -> String {
+        match self.outcome() {
+            Outcome::Ok => "ok".to_owned(),
+            Outcome::Violated => format!("violated: {}", self.complaints().join("; ")),
+            Outcome::Failed => format!("failed: {}", self.complaints().join("; ")),
+        }
+    }
+}
+
+fn write_verdict(f: &mut Formatter<'_>, document: &Document) -> fmt::Result {
+    let reasons = document.reasons();
+    if !reasons.is_empty() {
+        writeln!(f, "\ngenerator-bound: {}", reasons.join("; "))?;
         writeln!(f, "these figures say what the generator can do, not what the broker can do")?;
     }
-    match &report.verdict {
-        Verdict::Ok => writeln!(f, "\nok"),
-        Verdict::Violated { violations } => writeln!(f, "\nviolated: {}", violations.join("; ")),
-        Verdict::Failed { failure } => writeln!(f, "\nfailed: {failure}"),
+    if document.figure("/deliveries/lost").is_some_and(|lost| lost.max > 0.0) {
+        let drain = document.first()["settings"]["drain"].as_f64().unwrap_or_default();
+        let drain = digits(drain);
+        writeln!(f, "\nlost: not delivered within {drain} s after the last publish was due")?;
     }
-}
-
-/// 1234567 -> "1,234,567".
-pub(crate) fn count(value: u64) -> String {
-    let digits = value.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// Nanoseconds, with three digits and the unit that suits them.
-pub(crate) fn duration(ns: u64) -> String {
-    let (value, unit) = match ns {
-        0..1_000 => return format!("{ns} ns"),
-        1_000..1_000_000 => (ns as f64 / 1e3, "us"),
-        1_000_000..1_000_000_000 => (ns as f64 / 1e6, "ms"),
-        _ => (ns as f64 / 1e9, "s"),
-    };
-    let decimals = if value < 10.0 { 2 } else { usize::from(value < 100.0) };
-    format!("{value:.decimals$} {unit}")
-}
-
-/// Small numbers with their decimals, large ones with thousands apart.
-fn number(value: f64) -> String {
-    if value >= 1000.0 || value.fract() == 0.0 {
-        return count(value.round() as u64);
-    }
-    format!("{value:.1}")
+    writeln!(f, "\n{}", document.verdict())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::plan::{Plan, tests::plan};
-    use crate::report::tests::{machine, outcome};
-    use serde_json::json;
-
-    #[test]
-    fn numbers_are_readable() {
-        assert_eq!(count(0), "0");
-        assert_eq!(count(999), "999");
-        assert_eq!(count(1_234_567), "1,234,567");
-        assert_eq!(duration(999), "999 ns");
-        assert_eq!(duration(1_234), "1.23 us");
-        assert_eq!(duration(12_345_000), "12.3 ms");
-        assert_eq!(duration(999_999), "1000 us");
-        assert_eq!(duration(1_500_000_000), "1.50 s");
-        assert_eq!(number(20.0), "20");
-        assert_eq!(number(20.25), "20.2");
-        assert_eq!(number(123_456.7), "123,457");
-    }
+    use crate::document::tests::document;
 
     #[test]
     fn the_table_says_what_matters() {
-        let settings = json!({"broker": "b:1", "publishers": 1, "subscribers": 5, "qos": 0,
-            "payload": 64, "rate": 10.0, "window": null, "drain": 5.0});
-        let plan = Plan { publisher_count: 1, settings, ..plan() };
-        let mut outcome = outcome();
-        outcome.settlement.lost = 1_000;
-        outcome.strays.foreign = 2;
-        let table = Report::new(&plan, &outcome, machine()).to_string();
-        for part in [
-            "test on b:1: 1 publisher -> 5 subscribers, QoS 0, 64 bytes, open loop, 10 publishes/s",
-            "(lost: not delivered within 5 s",
-            "lost 1,000   duplicated 0",
-            "2 foreign messages ignored",
-            "50.0 ms",
-            "\nok\n",
+        let table = document(&[(50, 1_000)]).to_string();
+        let lines: Vec<String> = table
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "))
+            .collect();
+        for line in [
+            "delivered 50 /s",
+            "lost 1,000",
+            "broker CPU 1.50 cores",
+            "from intended send 50.0 ms 50.0 ms 50.0 ms 50.0 ms 50.0 ms 50.0 ms",
+            "machine: CPU, 2 cores (1 allowed), 4.00 GiB, Linux 6.0",
+            "violated: 1000 lost",
         ] {
-            assert!(table.contains(part), "{part} is not in {table}");
+            assert!(lines.iter().any(|it| it == line), "{line} is not in {table}");
         }
-        assert!(!table.contains("generator-bound") && !table.contains("never sent"));
+        for absent in ["generator-bound", "never sent", "median"] {
+            assert!(!table.contains(absent), "{absent} is in {table}");
+        }
+    }
+
+    #[test]
+    fn several_runs_show_their_median_and_range() {
+        let table = document(&[(5, 0), (30, 0), (7, 0)]).to_string();
+        let row = |name: &str| table.lines().find(|line| line.trim_start().starts_with(name));
+        assert!(row("from intended send").is_some_and(|row| row.contains("7.00 ms")), "{table}");
+        assert!(row("lowest").is_some_and(|row| row.contains("5.00 ms")), "{table}");
+        assert!(row("highest").is_some_and(|row| row.contains("30.0 ms")), "{table}");
+        assert!(table.contains("3 runs") && table.ends_with("\nok\n"), "{table}");
     }
 }

@@ -80,6 +80,7 @@ pub(super) async fn run(plan: Plan) -> Counters {
         acceptor.cancel().await;
     }
     shut_down(&core, plan.limits.shutdown_timeout_s).await;
+    debug_assert_eq!(core.borrow().shard.audit(), Ok(()), "what is counted is what is there");
     core.borrow().counters()
 }
 

@@ -2,11 +2,11 @@
 
 use std::collections::VecDeque;
 
-use crate::mqtt::PacketId;
 use crate::storage::{Record, Token};
 
 use super::publish::reason_for;
-use super::{Output, Receipt, SessionRef, Shard};
+use super::subscribe::Asked;
+use super::{Output, Receipt, Shard};
 
 /// A promise to a client that is made once the state behind it is safe.
 #[derive(Debug)]
@@ -16,7 +16,7 @@ pub(super) enum Then {
     /// This owner retained a publish that so many homes were matched by.
     Counted(Receipt, u32),
     /// SUBACK.
-    Subscribed(SessionRef, PacketId, Vec<u8>),
+    Subscribed(Asked, Vec<u8>),
 }
 
 /// Numbers records and remembers who waits for which.
@@ -61,8 +61,8 @@ impl Shard {
                 Then::Counted(receipt, homes) => {
                     self.count(receipt, homes, reason_for(homes), out);
                 }
-                Then::Subscribed(session, packet_id, reasons) => {
-                    self.acknowledge_subscribe(session, packet_id, &reasons, out);
+                Then::Subscribed(asked, reasons) => {
+                    self.acknowledge_subscribe(asked, &reasons, out);
                 }
             }
         }

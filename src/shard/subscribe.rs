@@ -13,7 +13,7 @@ use crate::storage::Record;
 
 use super::commit::Then;
 use super::replay::Replay;
-use super::{Message, Output, SessionRef, Shard, Ticket};
+use super::{ConnectionId, Message, Output, SessionRef, Shard, Ticket};
 
 /// The return code of a subscription that was refused, before 5.0.
 const REFUSED: u8 = 0x80;
@@ -35,11 +35,18 @@ impl Subscribed {
     }
 }
 
+/// Who waits for which SUBACK, and on which connection: another one has asked nothing.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    session: SessionRef,
+    connection: Option<ConnectionId>,
+    packet_id: PacketId,
+}
+
 /// A SUBSCRIBE whose filters are not yet known to every owner.
 #[derive(Debug)]
 pub(super) struct Placing {
-    session: SessionRef,
-    packet_id: PacketId,
+    asked: Asked,
     reasons: Vec<u8>,
     replays: Vec<Replay>,
     /// What each owner has to know.
@@ -59,9 +66,10 @@ impl Shard {
     ) {
         self.next_ticket += 1;
         let ticket = Ticket(self.next_ticket);
+        let connection = self.registry.get(slot).connection;
+        let (session, packet_id) = (self.registry.name(slot), subscribe.packet_id);
         let mut placing = Placing {
-            session: self.registry.name(slot),
-            packet_id: subscribe.packet_id,
+            asked: Asked { session, connection, packet_id },
             reasons: Vec::new(),
             replays: Vec::new(),
             wanted: BTreeMap::new(),
@@ -127,17 +135,19 @@ impl Shard {
 
     pub(super) fn acknowledge_subscribe(
         &mut self,
-        session: SessionRef,
-        packet_id: PacketId,
+        asked: Asked,
         reasons: &[u8],
         out: &mut impl Output,
     ) {
-        let Some(slot) = self.registry.resolve(session) else { return };
-        let suback = Suback { packet_id, properties: Properties::EMPTY, reasons };
-        self.with_wire(slot, out, |_, wire| {
-            use crate::session::Output as _;
-            wire.send(&Packet::Suback(suback)); // [MQTT-3.8.4-1]
-        });
+        let Some(slot) = self.registry.resolve(asked.session) else { return };
+        if self.registry.get(slot).connection == asked.connection {
+            let packet_id = asked.packet_id;
+            let suback = Suback { packet_id, properties: Properties::EMPTY, reasons };
+            self.with_wire(slot, out, |_, wire| {
+                use crate::session::Output as _;
+                wire.send(&Packet::Suback(suback)); // [MQTT-3.8.4-1]
+            });
+        }
         self.replay_later(slot);
     }
 
@@ -188,7 +198,7 @@ impl Shard {
             RetainHandling::Never => false,      // [MQTT-3.3.1-11]
         };
         if wants_retained && !is_shared {
-            placing.replays.push(Replay::new(filter, subscribed));
+            placing.replays.push(Replay::new(filter));
         }
         let resident = self.registry.get_mut(slot);
         if is_new {
@@ -271,13 +281,15 @@ impl Shard {
 
     /// Every owner knows the filters: SUBACK, then the retained messages.
     fn placed(&mut self, placing: Placing, out: &mut impl Output) {
-        let Placing { session, packet_id, reasons, replays, .. } = placing;
-        let Some(slot) = self.registry.resolve(session) else { return };
+        let Placing { asked, reasons, mut replays, .. } = placing;
+        let Some(slot) = self.registry.resolve(asked.session) else { return };
+        // UNSUBSCRIBE may have overtaken the answers of the owners.
+        replays.retain(|replay| self.subscriptions.get(replay.filter(), slot).is_some());
         self.add_replays(slot, replays);
         if self.commits.is_behind() && self.registry.get(slot).session.is_persistent() {
-            self.commits.wait(Then::Subscribed(session, packet_id, reasons));
+            self.commits.wait(Then::Subscribed(asked, reasons));
         } else {
-            self.acknowledge_subscribe(session, packet_id, &reasons, out);
+            self.acknowledge_subscribe(asked, &reasons, out);
         }
     }
 }

@@ -135,7 +135,15 @@ impl Packet {
         })
     }
 
-    fn bytes(&self, key: &'static str) -> Option<&[u8]> {
+    /// All numbers of a field that comes several times.
+    pub(crate) fn numbers(&self, key: &'static str) -> impl Iterator<Item = u32> {
+        self.all(key).filter_map(|value| match value {
+            Value::Number(number) => Some(*number),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn bytes(&self, key: &'static str) -> Option<&[u8]> {
         self.all(key).find_map(|value| match value {
             Value::Bytes(bytes) => Some(bytes.as_slice()),
             _ => None,

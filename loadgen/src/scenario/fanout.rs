@@ -1,16 +1,15 @@
 //! Few publishers, many subscribers: everybody gets everything.
 
-use clap::{ArgMatches, Args, FromArgMatches};
+use clap::{ArgMatches, Args};
 use serde::Serialize;
 
-use super::Scenario;
-use crate::cli::RunOptions;
-use crate::plan::Plan;
+use super::{Flow, Scenario};
+use crate::plan::{Plan, some};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "fanout",
     about: "Every subscriber gets every message of every publisher",
-    arguments: Options::augment_args,
+    arguments: Flow::<Options>::augment_args,
     plan,
 };
 
@@ -28,37 +27,32 @@ struct Options {
     #[arg(long, value_name = "T", default_value_t = 1,
           value_parser = clap::value_parser!(u32).range(1..=100_000))]
     topics: u32,
-    #[command(flatten)]
-    #[serde(flatten)]
-    run: RunOptions,
 }
 
 fn plan(matches: &ArgMatches) -> Result<Plan, clap::Error> {
-    let mut options = Options::from_arg_matches(matches)?;
-    options.run = options.run.completed();
+    let (options, plan) = Flow::<Options>::parse(SCENARIO.name, matches)?;
+    let Options { publishers, subscribers, topics } = options;
     Ok(Plan {
-        scenario: SCENARIO.name,
-        settings: serde_json::to_value(&options).expect("options are plain data"),
-        publisher_count: options.publishers,
-        topics_per_publisher: options.topics,
-        subscriber_count: options.subscribers,
+        cast: format!("{} -> {}", some(publishers, "publisher"), some(subscribers, "subscriber")),
+        publisher_count: publishers,
+        topics_per_publisher: topics,
+        subscriber_count: subscribers,
         interest: |plan, _| 0..plan.topic_count(),
-        ..options.run.plan()
+        ..plan
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::plan::Client;
+    use crate::scenario::tests::plan_of;
 
     #[test]
     fn everybody_listens_to_everything() {
-        let command = Options::augment_args(clap::Command::new("fanout"));
-        let words = "fanout --publishers 2 --topics 3 --subscribers 4".split_whitespace();
-        let plan = plan(&command.get_matches_from(words)).expect("good options");
+        let plan = plan_of("fanout --publishers 2 --topics 3 --subscribers 4");
         assert_eq!(plan.receivers_everywhere().0, [4; 6]);
-        assert_eq!(plan.filters(Client::Subscriber(3)).len(), 6);
+        assert_eq!(plan.filters_of(Client::Subscriber(3)).len(), 6);
         assert_eq!(plan.settings["topics"], 3);
+        assert_eq!(plan.cast, "2 publishers -> 4 subscribers");
     }
 }

@@ -2,10 +2,16 @@
 
 mod capacity;
 mod command_line;
+mod compare;
 mod connections;
+mod crews;
 mod fake_broker;
 mod faults;
+mod flows;
+mod output;
 mod pace;
+mod series;
+mod visits;
 
 use std::process::{Command, Output};
 
@@ -14,7 +20,7 @@ use serde_json::Value;
 
 /// Messages of [`SHORT`]: half a second at 100 per second.
 const MESSAGES: u64 = 50;
-const SHORT: &str = "--rate 100 --warmup 0 --duration 0.5 --drain 1";
+const SHORT: &str = "--rate 100 --warmup 0 --duration 0.5 --drain 3";
 
 struct Run {
     status: i32,
@@ -29,6 +35,25 @@ impl Run {
             .pointer(path)
             .and_then(Value::as_u64)
             .unwrap_or_else(|| panic!("{path} is no count in {:#}\n{}", self.report, self.stderr))
+    }
+
+    /// What the table says of a figure.
+    fn row(&self, name: &str) -> &str {
+        let rows = self.stdout.lines().filter_map(|line| line.trim().strip_prefix(name));
+        rows.map(str::trim).next().unwrap_or_else(|| panic!("no {name} in {}", self.stdout))
+    }
+
+    /// A figure of an operation in a step.
+    fn operation(&self, step: &str, name: &str, figure: &str) -> u64 {
+        let row = |rows: &Value, name: &str| {
+            let rows = rows.as_array().into_iter().flatten();
+            rows.into_iter().find(|row| row["name"] == name).cloned()
+        };
+        let step = row(&self.report["steps"], step).unwrap_or_default();
+        let operation = row(&step["operations"], name).unwrap_or_default();
+        operation[figure].as_u64().unwrap_or_else(|| {
+            panic!("no {figure} of {name} in {:#}\n{}", self.report["steps"], self.stderr)
+        })
     }
 
     fn deliveries(&self, name: &str) -> u64 {
@@ -49,11 +74,14 @@ fn loadgen(options: &str) -> Output {
 
 /// Runs `fanout` with `options` against `address`, and reads the report.
 fn fanout_at(address: &str, options: &str) -> Run {
-    let thread = std::thread::current();
-    let name = thread.name().unwrap_or("test").replace("::", "-");
+    run_at(address, "fanout", options)
+}
+
+/// Runs a scenario with `options` against `address`, and reads the report.
+fn run_at(address: &str, scenario: &str, options: &str) -> Run {
     let port = address.rsplit(':').next().unwrap_or_default();
-    let file = format!("{}/{name}-{port}.json", env!("CARGO_TARGET_TMPDIR"));
-    let output = loadgen(&format!("fanout --broker {address} --json {file} {options}"));
+    let file = scratch(&format!("{port}.json"));
+    let output = loadgen(&format!("{scenario} --broker {address} --json {file} {options}"));
     let text = std::fs::read_to_string(&file).unwrap_or_default();
     Run {
         status: output.status.code().expect("it was not killed"),
@@ -61,6 +89,13 @@ fn fanout_at(address: &str, options: &str) -> Run {
         stdout: String::from_utf8(output.stdout).expect("UTF-8"),
         stderr: String::from_utf8(output.stderr).expect("UTF-8"),
     }
+}
+
+/// A file of this test's own.
+fn scratch(name: &str) -> String {
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or("test").replace("::", "-");
+    format!("{}/{test}-{name}", env!("CARGO_TARGET_TMPDIR"))
 }
 
 fn fanout(script: Script, options: &str) -> Run {
