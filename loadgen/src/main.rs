@@ -37,6 +37,9 @@ mod recorder;
 mod replay;
 mod report;
 mod resources;
+#[cfg(not(test))]
+#[path = "../../src/ring.rs"]
+mod ring;
 mod rounds;
 mod run;
 mod scenario;

@@ -215,6 +215,10 @@ impl<'a> Run<'a> {
             if self.control.is_stopping() {
                 return;
             }
+            // What is left of the last one goes with the last interval.
+            if number + 1 < plan.steps.len() {
+                self.end_interval();
+            }
         }
     }
 
@@ -246,7 +250,6 @@ impl<'a> Run<'a> {
             self.connect_s += (mark.at_ns - begin_ns) as f64 / 1e9;
             self.marks.connected = Some(mark);
         }
-        self.end_interval();
     }
 
     fn idle(&mut self, time: Duration) {
@@ -255,7 +258,6 @@ impl<'a> Run<'a> {
             thread::sleep(LOOK.min(time));
             self.keep_intervals(&|_| ());
         }
-        self.end_interval();
     }
 
     fn flow(&mut self) {

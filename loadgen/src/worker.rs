@@ -410,6 +410,9 @@ impl Worker {
             }
             Timer::new(ROUND).await;
         }
+        // Another step may follow, whose intervals this must not be counted in.
+        let now_ns = self.orders.clock.now_ns();
+        self.station().hand_over(&mut self.stage.bench.borrow_mut().recorder, now_ns);
         stopwatch.usage(self.orders.clock)
     }
 

@@ -10,6 +10,7 @@ use std::collections::VecDeque;
 
 use ahash::AHashMap;
 
+use crate::metrics::AuditError;
 use crate::mqtt::{Ack, Packet, PacketId, Properties, QoS, ReasonCode};
 
 use super::Output;
@@ -81,6 +82,18 @@ impl Inbound {
     /// PUBLISH and PUBREL.
     pub(super) fn is_unsettled(&self, packet_id: PacketId) -> bool {
         self.received.get(&packet_id) == Some(&true)
+    }
+
+    /// Compares the counts with what they count.
+    pub(super) fn audit(&self) -> Result<(), AuditError> {
+        let owed = |p: &&Pending| p.qos == QoS::AtLeastOnce && p.owed;
+        let qos1 = self.pending.iter().filter(owed).count();
+        let qos2 = self.received.values().filter(|is_unsettled| **is_unsettled).count();
+        let compare = |what, charged: usize, held: usize| {
+            AuditError::compare(what, charged as u64, held as u64)
+        };
+        compare("publishes of QoS 1 under way", self.qos1_count, qos1)?;
+        compare("publishes under way", self.unsettled_count, qos1 + qos2)
     }
 
     /// Takes a PUBLISH in; a duplicate is answered at once if its first copy was accepted.

@@ -31,7 +31,7 @@ use inbound::{Inbound, Verdict};
 use outbound::Outbound;
 
 use crate::config::Limits;
-use crate::metrics::DropCause;
+use crate::metrics::{AuditError, DropCause};
 use crate::mqtt::{
     Auth, Disconnect, Packet, PacketId, Properties, Publish, QoS, ReasonCode, Suback, Subscribe,
     TopicName, Unsuback, Unsubscribe,
@@ -79,6 +79,15 @@ pub struct Agreement {
     pub receive_count_max: Option<u16>,
     /// Whether the client may publish with RETAIN; always before 5.0, where it is not told.
     pub may_retain: bool,
+}
+
+/// Deliveries that a session holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Held {
+    /// Waiting, not yet sent.
+    pub queued: u64,
+    /// Sent and not acknowledged.
+    pub in_flight: u64,
 }
 
 /// A client's state that outlives its connection.
@@ -152,6 +161,17 @@ impl Session {
     #[must_use]
     pub fn inflight_count(&self) -> usize {
         self.outbound.as_ref().map_or(0, |outbound| outbound.inflight_count())
+    }
+
+    /// Compares what is counted of this session with what it holds.
+    ///
+    /// # Errors
+    /// The first figure that does not agree with what is there.
+    pub fn audit(&self) -> Result<Held, AuditError> {
+        if let Some(inbound) = &self.inbound {
+            inbound.audit()?;
+        }
+        self.outbound.as_ref().map_or(Ok(Held::default()), |outbound| outbound.audit())
     }
 
     /// DISCONNECT may change how long the session is kept, but not from nothing [MQTT-3.14.2-2].

@@ -13,11 +13,11 @@ use std::collections::VecDeque;
 use slab::Slab;
 
 use crate::config::Limits;
-use crate::metrics::DropCause;
+use crate::metrics::{AuditError, DropCause};
 use crate::mqtt::{Ack, Packet, PacketId, Properties, QoS, ReasonCode};
 
 use super::queue::Queue;
-use super::{Delivery, Outgoing, Output, Reach, Terms};
+use super::{Delivery, Held, Outgoing, Output, Reach, Terms};
 
 /// Packet identifiers go from 1 to 65,535 [MQTT-2.3.1-1].
 const PACKET_ID_COUNT: usize = u16::MAX as usize;
@@ -191,6 +191,12 @@ impl Outbound {
     #[must_use]
     pub(super) fn is_empty(&self) -> bool {
         self.queue.is_empty() && self.inflight.is_empty()
+    }
+
+    /// Compares what is charged to the limits with what is there.
+    pub(super) fn audit(&self) -> Result<Held, AuditError> {
+        self.queue.audit()?;
+        Ok(Held { queued: self.queue.len() as u64, in_flight: self.inflight.len() as u64 })
     }
 
     /// What an earlier connection has sent counts once it is repeated; but its packet identifiers

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::config::Limits;
-use crate::metrics::DropCause;
+use crate::metrics::{AuditError, DropCause};
 
 use super::Delivery;
 
@@ -44,6 +44,12 @@ impl Queue {
             *self = Self::default();
         }
         Some(delivery)
+    }
+
+    /// Compares the bytes that are charged with those that are there.
+    pub(super) fn audit(&self) -> Result<(), AuditError> {
+        let held: usize = self.deliveries.iter().map(|one| one.publication.len()).sum();
+        AuditError::compare("bytes queued", self.bytes as u64, held as u64)
     }
 
     /// Deliveries in the queue.

@@ -83,12 +83,16 @@ impl Connections {
         self.table[id.index as usize].take()
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (ConnectionId, &Connection)> {
+        self.table.iter().enumerate().filter_map(|(index, place)| {
+            let connection = place.as_ref()?;
+            let index = u32::try_from(index).expect("below 2^32 connections");
+            Some((ConnectionId { index, generation: connection.generation }, connection))
+        })
+    }
+
     pub(super) fn ids(&self) -> Vec<ConnectionId> {
-        let id = |(index, connection): (usize, &Option<Connection>)| {
-            let generation = connection.as_ref()?.generation;
-            Some(ConnectionId { index: u32::try_from(index).ok()?, generation })
-        };
-        self.table.iter().enumerate().filter_map(id).collect()
+        self.iter().map(|(id, _)| id).collect()
     }
 
     fn insert(&mut self, id: ConnectionId, connection: Connection) {

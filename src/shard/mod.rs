@@ -5,6 +5,7 @@
 //! [`Output`], and time is an argument: N shards run in one thread of a test as they run on N
 //! cores.
 
+mod audit;
 mod authenticate;
 mod commit;
 mod connect;

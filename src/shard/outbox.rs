@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 
 use bytes::{Buf, Bytes};
 
+use crate::metrics::AuditError;
+
 /// A first allocation that holds a handful of small packets.
 const FIRST_CAPACITY: usize = 512;
 
@@ -110,6 +112,16 @@ impl Outbox {
     /// True, once, if somebody asked and little enough is left.
     pub fn take_drained(&mut self) -> bool {
         self.low_water.take_if(|low_water| self.len <= *low_water).is_some()
+    }
+
+    /// Compares the bytes that are charged to the limit with those that are there.
+    ///
+    /// # Errors
+    /// Both, if they differ.
+    pub fn audit(&self) -> Result<(), AuditError> {
+        let sealed: usize = self.sealed.iter().map(Bytes::len).sum();
+        let held = sealed + self.tail.len() - self.tail_written;
+        AuditError::compare("bytes in an outbox", self.len as u64, held as u64)
     }
 
     fn seal(&mut self) {

@@ -115,6 +115,10 @@ impl Registry {
         (resident.generation == name.generation).then_some(name.slot)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Resident)> {
+        self.residents.iter().map(|(slot, resident)| (slot as u32, resident))
+    }
+
     pub(super) fn get(&self, slot: u32) -> &Resident {
         &self.residents[slot as usize]
     }

@@ -11,7 +11,6 @@ use crate::routing::{Placement, ShardId};
 use crate::session::{Extras, Outgoing, Publication, Terms};
 
 use super::message::ReplayRequest;
-use super::subscribe::Subscribed;
 use super::{Message, Output, SessionRef, Shard, Timer};
 
 /// Retained messages in one lot.
@@ -29,7 +28,6 @@ pub(super) struct Replay {
     /// Tells an answer for this replay from one for another that was given up.
     number: u32,
     filter: Box<str>,
-    subscribed: Subscribed,
     /// Owner that is being asked; those before it are done.
     owner: usize,
     after: Option<Box<str>>,
@@ -45,8 +43,12 @@ pub(super) struct Replays {
 }
 
 impl Replay {
-    pub(super) fn new(filter: &str, subscribed: Subscribed) -> Self {
-        Self { number: 0, filter: filter.into(), subscribed, owner: 0, after: None }
+    pub(super) fn new(filter: &str) -> Self {
+        Self { number: 0, filter: filter.into(), owner: 0, after: None }
+    }
+
+    pub(super) fn filter(&self) -> &str {
+        &self.filter
     }
 }
 
@@ -105,9 +107,8 @@ impl Shard {
             Some(owner) if owner == self.id => {
                 let (filter, after) = (replay.filter.clone(), replay.after.take());
                 let (publications, after) = self.retained_lot(&filter, after.as_deref());
-                let subscribed = replay.subscribed;
                 replay.move_on(after);
-                self.deliver_retained(slot, &publications, subscribed, out);
+                self.deliver_retained(slot, &publications, &filter, out);
             }
             Some(owner) => {
                 replays.asked = true;
@@ -146,9 +147,9 @@ impl Shard {
         replays.asked = false;
         let asked = |candidate: &&mut Replay| candidate.number == replay;
         if let Some(replay) = replays.waiting.front_mut().filter(asked) {
-            let subscribed = replay.subscribed;
             replay.move_on(after);
-            self.deliver_retained(slot, publications, subscribed, out);
+            let filter = replay.filter.clone();
+            self.deliver_retained(slot, publications, &filter, out);
         }
         self.replay_later(slot);
     }
@@ -176,13 +177,15 @@ impl Shard {
         (publications, after.map(Into::into))
     }
 
+    /// On the terms of now: the filter may have been given up, or others asked for, since.
     fn deliver_retained(
         &mut self,
         slot: u32,
         publications: &[Publication],
-        subscribed: Subscribed,
+        filter: &str,
         out: &mut impl Output,
     ) {
+        let Some(subscribed) = self.subscriptions.get(filter, slot) else { return };
         let (limits, now) = (self.limits, self.now);
         let extras = subscribed
             .id

@@ -198,7 +198,7 @@ impl Shard {
             RetainHandling::Never => false,      // [MQTT-3.3.1-11]
         };
         if wants_retained && !is_shared {
-            placing.replays.push(Replay::new(filter, subscribed));
+            placing.replays.push(Replay::new(filter));
         }
         let resident = self.registry.get_mut(slot);
         if is_new {
@@ -281,8 +281,10 @@ impl Shard {
 
     /// Every owner knows the filters: SUBACK, then the retained messages.
     fn placed(&mut self, placing: Placing, out: &mut impl Output) {
-        let Placing { asked, reasons, replays, .. } = placing;
+        let Placing { asked, reasons, mut replays, .. } = placing;
         let Some(slot) = self.registry.resolve(asked.session) else { return };
+        // UNSUBSCRIBE may have overtaken the answers of the owners.
+        replays.retain(|replay| self.subscriptions.get(replay.filter(), slot).is_some());
         self.add_replays(slot, replays);
         if self.commits.is_behind() && self.registry.get(slot).session.is_persistent() {
             self.commits.wait(Then::Subscribed(asked, reasons));

@@ -125,7 +125,27 @@ impl Broker {
         if let Some(reader) = self.log_reader.take() {
             let _ = reader.join();
         }
+        if status.success() && !thread::panicking() {
+            self.expect_balance();
+        }
         status
+    }
+
+    /// At its end the broker says what it has counted: every delivery is accounted for. In a debug
+    /// build each of its shards has looked for itself, and has panicked if that was not so.
+    fn expect_balance(&self) {
+        let log = self.log();
+        let Some(line) = log.iter().find_map(|line| line.split_once("stopped: ")) else { return };
+        let of = |kind: &str| -> u64 {
+            let figures = line.1.split(' ').filter_map(|figure| figure.split_once('='));
+            let named = figures.filter(|(name, _)| name.starts_with(kind));
+            named.map(|(_, value)| value.parse::<u64>().expect("a figure is a number")).sum()
+        };
+        let accounted = ["completed", "queued", "in_flight", "dropped_"]
+            .map(|kind| of(&format!("deliveries_{kind}")))
+            .into_iter()
+            .sum::<u64>();
+        assert_eq!(of("deliveries_matched"), accounted, "deliveries matched and accounted for");
     }
 }
 

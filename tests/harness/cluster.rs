@@ -10,7 +10,7 @@ use std::time::Duration;
 use ahash::RandomState;
 use ringmq::auth::{AuthRequest, Verdict};
 use ringmq::config::Limits;
-use ringmq::metrics::{Counters, LedgerError};
+use ringmq::metrics::AuditError;
 use ringmq::mqtt::{self, Packet, ReasonCode, Version};
 use ringmq::routing::{Partition, ShardId};
 use ringmq::session::Time;
@@ -142,12 +142,13 @@ impl Cluster {
         }
     }
 
-    /// Whether every delivery is accounted for.
-    pub(crate) fn balance(&mut self) -> Result<(), LedgerError> {
+    /// Whether every shard can account for every delivery and every byte.
+    pub(crate) fn balance(&mut self) -> Result<(), AuditError> {
         self.settle();
-        let mut sum = Counters::default();
-        self.shards.iter().for_each(|shard| sum.add(&shard.counters()));
-        sum.ledger.balance()
+        self.shards.iter().try_for_each(Shard::audit)?;
+        let connections =
+            self.outputs.iter().flat_map(|output| output.connections.iter().flatten());
+        connections.map(|io| &io.outbox).try_for_each(Outbox::audit)
     }
 
     /// Goes to the next timeout of any shard, or to the deadline if that is sooner.

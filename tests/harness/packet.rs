@@ -135,7 +135,15 @@ impl Packet {
         })
     }
 
-    fn bytes(&self, key: &'static str) -> Option<&[u8]> {
+    /// All numbers of a field that comes several times.
+    pub(crate) fn numbers(&self, key: &'static str) -> impl Iterator<Item = u32> {
+        self.all(key).filter_map(|value| match value {
+            Value::Number(number) => Some(*number),
+            _ => None,
+        })
+    }
+
+    pub(crate) fn bytes(&self, key: &'static str) -> Option<&[u8]> {
         self.all(key).find_map(|value| match value {
             Value::Bytes(bytes) => Some(bytes.as_slice()),
             _ => None,
@@ -535,8 +543,8 @@ impl fmt::Display for Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::notation::parse_packet;
     use super::*;
-    use crate::harness::notation::parse_packet;
 
     fn encoded(text: &str) -> Vec<u8> {
         parse_packet(text).expect(text).encode(false)

@@ -1,237 +1,61 @@
-//! Many clients at random against bare shards: they publish at every QoS, lose their connections at
-//! the worst moments, come back, acknowledge late. At the end everybody has got what was promised.
+//! Many clients of every version against bare shards, and everything around them that can go wrong:
+//! a seed decides all of it, and a checker that knows only what clients and the wire saw says
+//! whether every promise was kept.
 //!
-//! A seed decides everything; a failure prints it. `RINGMQ_SIMULATION_SEEDS=1000` runs more.
+//! A failure prints its seed, the shortest script that still fails, and the life of the message
+//! that went wrong. `RINGMQ_SIMULATION_SEEDS=1000` runs more seeds, `RINGMQ_SIMULATION_SEED=7` one;
+//! `scripts/soak-simulation` runs for as long as it is told.
 
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod checker;
 mod client;
+mod desk;
+mod history;
+mod life;
+mod network;
+mod random;
+mod regressions;
+mod runner;
+mod scenario;
+mod world;
 
-use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use ringmq::config::Limits;
-use ringmq::mqtt::{TopicFilter, TopicName};
+use life::Life;
+use scenario::Scenario;
 
-use client::{Client, Delivery};
-use harness::cluster::Cluster;
+/// For each number of shards.
+const SEEDS_DEFAULT: u64 = 60;
 
-const SEEDS_DEFAULT: u64 = 40;
-const STEPS: usize = 600;
-/// Turns of everybody after which nobody may still wait for anything.
-const ROUNDS_MAX: usize = 10_000;
-const PUBLISHERS: usize = 4;
-const SUBSCRIBERS: usize = 6;
-
-/// Payloads that bring shards to the limit of what they may have under way to each other.
-const LARGE_BYTES: usize = 400_000;
-
-/// Topics of one publisher each, with the QoS that is used on them.
-const TOPICS: [(&str, u8); 6] =
-    [("a/0", 0), ("a/1", 1), ("a/2", 2), ("b/1/deep", 1), ("b/2/deep", 2), ("c", 2)];
-
-/// What subscribers ask for; overlaps on purpose.
-const FILTERS: [(&str, u8); 7] =
-    [("+/#", 2), ("+/a/+", 1), ("+/b/#", 2), ("+/a/2", 2), ("+/c", 0), ("p1/#", 1), ("+/+/1/+", 0)];
-
-/// xorshift.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % limit
-    }
+fn number_from(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }
 
-struct Simulation {
-    cluster: Cluster,
-    random: Random,
-    /// Publishers first.
-    clients: Vec<Client>,
-}
-
-impl Simulation {
-    fn new(shard_count: usize, seed: u64) -> Self {
-        let limits = Limits { inflight_count_max: 5, receive_count_max: 4, ..Limits::default() };
-        let mut simulation = Self {
-            cluster: Cluster::new(shard_count, limits, seed),
-            random: Random(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
-            clients: Vec::new(),
-        };
-        for number in 0..PUBLISHERS {
-            simulation.clients.push(Client::new(&format!("p{number}"), &[]));
+/// Runs one seed; gives how many deliveries it looked at.
+fn simulate_one(seed: u64, shard_count: usize) -> usize {
+    let scenario = Scenario::new(seed, shard_count);
+    match runner::run(&scenario, &scenario.steps, Life::default()) {
+        Ok(outcome) => outcome.delivery_count,
+        Err(failure) if number_from("RINGMQ_SIMULATION_SHRINK") == Some(0) => {
+            panic!("seed {seed} on {shard_count} shards: {}", failure.text);
         }
-        for number in 0..SUBSCRIBERS {
-            let filters: Vec<_> = (0..=simulation.random.below(2))
-                .map(|_| FILTERS[simulation.random.below(FILTERS.len())])
-                .collect();
-            simulation.clients.push(Client::new(&format!("s{number}"), &filters));
-        }
-        simulation
-    }
-
-    fn run(&mut self) {
-        for client in &mut self.clients {
-            client.connect(&mut self.cluster);
-            client.subscribe(&mut self.cluster);
-        }
-        for _ in 0..STEPS {
-            self.step();
-        }
-        self.quiesce();
-    }
-
-    fn step(&mut self) {
-        let index = self.random.below(self.clients.len());
-        let action = self.random.below(100);
-        let client = &mut self.clients[index];
-        match action {
-            0..30 if index < PUBLISHERS => {
-                let topic = TOPICS[self.random.below(TOPICS.len())];
-                let retain = self.random.below(4) == 0;
-                let padding = if self.random.below(16) == 0 { LARGE_BYTES } else { 0 };
-                client.publish(&mut self.cluster, topic, retain, padding);
-            }
-            30..36 => client.lose_connection(&mut self.cluster),
-            36..38 => client.disconnect(&mut self.cluster),
-            38..41 => client.connect(&mut self.cluster),
-            41..50 if !client.is_open() => client.connect(&mut self.cluster),
-            50..52 => self.cluster.advance(Duration::from_millis(self.random.below(300) as u64)),
-            _ => {
-                let count = self.random.below(4);
-                client.take_in(&mut self.cluster, count);
-            }
-        }
-    }
-
-    /// Everybody comes back and goes on until nobody waits for anything.
-    fn quiesce(&mut self) {
-        for round in 0.. {
-            assert!(round < ROUNDS_MAX, "no rest:\n{}", self.describe());
-            let mut rest = true;
-            for client in &mut self.clients {
-                if !client.is_open() {
-                    client.connect(&mut self.cluster);
-                }
-                rest &= !client.take_in(&mut self.cluster, usize::MAX) && client.is_at_rest();
-            }
-            if rest {
-                return;
-            }
-        }
-    }
-
-    /// What everybody still waits for.
-    fn describe(&self) -> String {
-        self.clients.iter().map(Client::describe).collect::<Vec<_>>().join("\n")
-    }
-
-    /// What each subscriber was promised against what it got.
-    fn judge(&mut self) {
-        let (publishers, subscribers) = self.clients.split_at(PUBLISHERS);
-        for subscriber in subscribers {
-            let mut got: HashMap<(&str, u64), Vec<&Delivery>> = HashMap::new();
-            for delivery in &subscriber.deliveries {
-                got.entry((&delivery.topic, delivery.number)).or_default().push(delivery);
-            }
-            for publisher in publishers {
-                for (topic, qos, number) in &publisher.published {
-                    let copies = got.remove(&(topic.as_str(), *number)).unwrap_or_default();
-                    judge_copies(subscriber, topic, *qos, *number, &copies);
-                }
-            }
-            assert!(got.is_empty(), "{} got what nobody published: {got:?}", subscriber.name);
-            judge_order(subscriber);
-        }
-        self.cluster.balance().expect("every delivery is accounted for");
-    }
-
-    /// A late subscriber gets the last retained message of every topic above QoS 0, once.
-    fn judge_retained(&mut self) {
-        let mut expected: Vec<_> = Vec::new();
-        for publisher in &self.clients[..PUBLISHERS] {
-            expected.extend(publisher.retained.iter().map(|(topic, n)| (topic.clone(), *n)));
-        }
-        let mut late = Client::new("late", &[("#", 2)]);
-        late.connect(&mut self.cluster);
-        late.subscribe(&mut self.cluster);
-        while late.take_in(&mut self.cluster, usize::MAX) || !late.is_at_rest() {}
-        let above_qos_0 = late.deliveries.iter().filter(|delivery| !delivery.topic.ends_with("/0"));
-        assert!(late.deliveries.iter().all(|delivery| delivery.retained), "RETAIN is missing");
-        let mut got: Vec<_> = above_qos_0.map(|d| (d.topic.clone(), d.number)).collect();
-        expected.sort();
-        got.sort();
-        assert_eq!(got, expected, "what is retained at the end");
-    }
-}
-
-/// The QoS at which a subscriber gets a topic at most; none if it did not ask for it.
-fn granted(subscriber: &Client, topic: &str) -> Option<u8> {
-    let name = TopicName::parse(topic).expect("our topics are valid");
-    let matching = subscriber.filters.iter().filter(|(filter, _)| {
-        TopicFilter::parse(filter).expect("our filters are valid").matches(name)
-    });
-    matching.map(|(_, qos)| *qos).max()
-}
-
-/// The QoS that is used on a topic.
-fn published_at(topic: &str) -> u8 {
-    let (_, name) = topic.split_once('/').expect("a publisher's name comes first");
-    let found = TOPICS.iter().find(|(topic, _)| *topic == name);
-    found.expect("it is one of ours").1
-}
-
-fn judge_copies(subscriber: &Client, topic: &str, qos: u8, number: u64, copies: &[&Delivery]) {
-    let what = format!("{} and {topic} number {number} at QoS {qos}", subscriber.name);
-    let Some(granted) = granted(subscriber, topic) else {
-        assert!(copies.is_empty(), "{what}: came without being asked for");
-        return;
-    };
-    let effective = qos.min(granted);
-    assert!(copies.iter().all(|copy| copy.qos == effective), "{what}: wrong QoS: {copies:?}");
-    assert!(copies.iter().all(|copy| !copy.retained), "{what}: RETAIN to an old subscription");
-    match (qos, effective) {
-        (2, 2) => assert_eq!(copies.len(), 1, "{what}: not exactly once"),
-        (1.., 1) => assert!(!copies.is_empty(), "{what}: lost"),
-        (2, 0) => assert!(copies.len() <= 1, "{what}: twice"),
-        (0, _) => assert!(copies.len() <= 1, "{what}: QoS 0 twice"),
-        _ => {}
-    }
-}
-
-/// The first copies of each topic come in the order in which they were published. At QoS 0 one may
-/// be missed that its publisher, at QoS 1, then repeats with all that came after it.
-fn judge_order(subscriber: &Client) {
-    let mut last: HashMap<&str, u64> = HashMap::new();
-    let in_order = |delivery: &&Delivery| {
-        let may_skip = delivery.qos == 0 && published_at(&delivery.topic) == 1;
-        !delivery.repeated && !may_skip
-    };
-    for delivery in subscriber.deliveries.iter().filter(in_order) {
-        let before = last.insert(&delivery.topic, delivery.number);
-        assert!(
-            before.is_none_or(|before| before < delivery.number),
-            "{}: {} number {} after {before:?}",
-            subscriber.name,
-            delivery.topic,
-            delivery.number
-        );
+        Err(failure) => panic!("{}", runner::tell(&scenario, &failure)),
     }
 }
 
 fn simulate(shard_count: usize) {
-    let seeds = std::env::var("RINGMQ_SIMULATION_SEEDS").ok().and_then(|count| count.parse().ok());
-    for seed in 1..=seeds.unwrap_or(SEEDS_DEFAULT) {
-        eprintln!("{shard_count} shards, seed {seed}");
-        let mut simulation = Simulation::new(shard_count, seed);
-        simulation.run();
-        simulation.judge();
-        simulation.judge_retained();
+    if let Some(seed) = number_from("RINGMQ_SIMULATION_SEED") {
+        let shards = number_from("RINGMQ_SIMULATION_SHARDS");
+        simulate_one(seed, shards.map_or(shard_count, |count| count as usize));
+        return;
     }
+    let seeds = number_from("RINGMQ_SIMULATION_SEEDS").unwrap_or(SEEDS_DEFAULT);
+    let count: usize = (1..=seeds).map(|seed| simulate_one(seed, shard_count)).sum();
+    println!("{seeds} seeds on {shard_count} shards, {count} deliveries");
+    assert!(count > 0, "nothing was delivered at all");
 }
 
 #[test]
@@ -245,6 +69,54 @@ fn promises_are_kept_on_2_shards() {
 }
 
 #[test]
+fn promises_are_kept_on_3_shards() {
+    simulate(3);
+}
+
+#[test]
+fn promises_are_kept_on_5_shards() {
+    simulate(5);
+}
+
+#[test]
+fn promises_are_kept_on_8_shards() {
+    simulate(8);
+}
+
+#[test]
 fn promises_are_kept_on_16_shards() {
     simulate(16);
+}
+
+/// The same seed is the same run, to the byte.
+#[test]
+fn a_seed_decides_everything() {
+    for seed in 1..=12 {
+        let scenario = Scenario::new(seed, 1 + seed as usize % 5);
+        let trace = || {
+            let outcome = runner::run(&scenario, &scenario.steps, Life::default());
+            outcome.unwrap_or_else(|failure| panic!("seed {seed}: {}", failure.text)).trace
+        };
+        assert_eq!(trace(), trace(), "seed {seed}");
+    }
+}
+
+/// Runs until its time is over, every number of shards in turn; see `scripts/soak-simulation`.
+#[test]
+#[ignore = "takes as long as it is told"]
+fn soak() {
+    let seconds = number_from("RINGMQ_SIMULATION_SECONDS").unwrap_or(600);
+    let first = number_from("RINGMQ_SIMULATION_FIRST").unwrap_or(1);
+    let began = Instant::now();
+    let mut deliveries = 0;
+    let mut runs = 0;
+    for seed in first.. {
+        if began.elapsed() >= Duration::from_secs(seconds) {
+            break;
+        }
+        runs += 1;
+        println!("run {runs}: seed {seed}");
+        deliveries += simulate_one(seed, 1 + seed as usize % 16);
+    }
+    println!("{runs} runs, {deliveries} deliveries, {:?}", began.elapsed());
 }

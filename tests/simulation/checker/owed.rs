@@ -1,0 +1,212 @@
+//! What sessions were owed, and whether what is missing was dropped for a cause that was counted.
+
+use ringmq::metrics::DropCause;
+
+use crate::history::{Fate, Message, Moment, Session, Subscription};
+use crate::history::{matches, shared};
+
+use super::{Case, Channel, END, is_asked_alone, is_of};
+
+/// A delivery that did not come although it was owed.
+pub(super) struct Loss {
+    pub(super) text: String,
+    /// Why it may have been dropped.
+    pub(super) causes: Vec<DropCause>,
+}
+
+impl Case<'_> {
+    /// What is missing must have been counted.
+    pub(super) fn judge_losses(&self) {
+        let mut losses = Vec::new();
+        for session in self.history.sessions.iter().filter(|session| self.is_alive(session)) {
+            for (number, message) in self.history.messages.iter().enumerate() {
+                losses.extend(self.loss(session, number, message));
+            }
+            if session.client + 1 < self.scenario.clients.len() {
+                losses.extend(self.lost_replays(session));
+            }
+        }
+        losses.extend(self.lost_of_groups());
+        losses.extend(self.judge_retained());
+        for loss in &losses {
+            let counted = loss.causes.iter().any(|cause| self.ledger.dropped_for(*cause) > 0);
+            assert!(counted, "{}: lost, and none is counted as {:?}", loss.text, loss.causes);
+        }
+        let is_cause = |cause: &&DropCause| losses.iter().any(|loss| loss.causes.contains(cause));
+        let causes = DropCause::ALL.iter().filter(is_cause);
+        let counted: u64 = causes.map(|cause| self.ledger.dropped_for(*cause)).sum();
+        if losses.len() as u64 > counted {
+            let texts: Vec<_> = losses.iter().map(|loss| loss.text.as_str()).collect();
+            panic!("{} are lost, {counted} counted: {}", losses.len(), texts.join(", "));
+        }
+    }
+
+    /// Whether a session goes on until the end, and its client with it.
+    fn is_alive(&self, session: &Session) -> bool {
+        let mut connections = self.history.connections.iter().rev();
+        let last = connections.find(|c| c.client == session.client && c.accepted.is_some());
+        let is_its = |number: usize| std::ptr::eq(&self.history.sessions[number], session);
+        session.ended.is_none() && last.is_some_and(|c| c.session.is_some_and(is_its))
+    }
+
+    /// When a message that was certainly routed was routed at the latest.
+    fn routed_until(&self, message: &Message) -> Option<Moment> {
+        match (&message.will, message.accepted) {
+            (Some((_, Fate::Due { until, .. })), _) => Some(*until),
+            (Some(_), _) => None,
+            (None, Some(accepted)) => Some(accepted),
+            (None, None) => self.is_routed(message).then_some(END),
+        }
+    }
+
+    fn loss(&self, session: &Session, number: usize, message: &Message) -> Option<Loss> {
+        if message.letter.size == 0 || message.forbidden {
+            return None;
+        }
+        let until = self.routed_until(message)?;
+        let is_own = session.client == message.client;
+        let is_sure = |s: &&Subscription| {
+            is_asked_alone(s, message.letter.topic)
+                && s.is_all_of(message.first(), until)
+                && !(is_own && s.wish.no_local)
+        };
+        let granted = session.subscriptions.iter().filter(is_sure).map(|s| s.wish.qos).max()?;
+        let qos = granted.min(message.letter.qos);
+        if qos == 0 && !self.is_there_since(session, message.first()) {
+            return None;
+        }
+        let text = format!("message {number} to {}", self.name(session));
+        assert!(!message.is_unmatched, "{text}: the publisher was told that nobody is there");
+        let is_it = |d: &crate::history::Delivery| {
+            d.message == number && self.channel(session, d) == Channel::Ordinary
+        };
+        let has_come = session.deliveries.iter().any(is_it);
+        let may_be = |s: &&Subscription| {
+            is_asked_alone(s, message.letter.topic) && s.may_be_in(message.first(), until)
+        };
+        let most = session.subscriptions.iter().filter(may_be).map(|s| s.wish.qos).max()?;
+        let most = most.min(message.letter.qos);
+        (!has_come).then(|| Loss { text, causes: self.causes(session, message, qos, most) })
+    }
+
+    /// Whether the client had one connection from before that moment to the end.
+    fn is_there_since(&self, session: &Session, moment: Moment) -> bool {
+        let mut connections = self.history.connections.iter();
+        connections.any(|connection| {
+            let is_before = connection.accepted.is_some_and(|at| at < moment);
+            connection.client == session.client && is_before && connection.ended.is_none()
+        })
+    }
+
+    /// Why a delivery of a QoS between the two may have been dropped, seen from outside.
+    pub(super) fn causes(
+        &self,
+        session: &Session,
+        message: &Message,
+        least: u8,
+        most: u8,
+    ) -> Vec<DropCause> {
+        let limits = &self.scenario.limits;
+        let mut causes = Vec::new();
+        if least == 0 {
+            causes.push(DropCause::OutboxFull);
+        }
+        if most > 0 || limits.queue_qos0_offline {
+            causes.extend([DropCause::QueueFull, DropCause::QueueBytesFull]);
+        }
+        // Topic, payload, and what properties and header may need.
+        let size = message.letter.size + message.letter.topic.len() + 80;
+        let packet_max = self.scenario.clients[session.client].packet_max;
+        if packet_max.is_some_and(|max| size > max as usize) {
+            causes.push(DropCause::TooLarge);
+        }
+        if self.may_have_expired(message) {
+            causes.push(DropCause::Expired);
+        }
+        causes
+    }
+
+    /// Retained messages that a subscription should have brought.
+    fn lost_replays(&self, session: &Session) -> Vec<Loss> {
+        let mut losses = Vec::new();
+        for (number, message) in self.history.messages.iter().enumerate() {
+            let topic = message.letter.topic;
+            let accepted = message.accepted.filter(|_| message.letter.retain);
+            let Some(accepted) = accepted.filter(|_| message.letter.size > 0) else { continue };
+            let wants = |s: &&Subscription| {
+                let is_new =
+                    s.wish.retain_handling == 0 || s.wish.retain_handling == 1 && !s.may_be_old;
+                is_asked_alone(s, topic) && is_new && s.asked > accepted && s.is_all_of(END, END)
+            };
+            let Some(wanting) = session.subscriptions.iter().find(wants) else { continue };
+            if self.may_have_expired(message) || !self.is_the_only_one(number, message) {
+                continue;
+            }
+            let is_it = |d: &crate::history::Delivery| {
+                d.message == number && d.retain && d.at > wanting.asked
+            };
+            let qos = wanting.wish.qos.min(message.letter.qos);
+            let is_owed = qos > 0 || self.is_there_since(session, wanting.asked);
+            if is_owed && !session.deliveries.iter().any(is_it) {
+                let text = format!("message {number}, retained, to {}", self.name(session));
+                losses.push(Loss { text, causes: self.causes(session, message, qos, qos) });
+            }
+        }
+        losses
+    }
+
+    /// Whether nothing else can have been retained of its topic since it was accepted.
+    fn is_the_only_one(&self, number: usize, message: &Message) -> bool {
+        let topic = message.letter.topic;
+        let mut others = self.history.messages.iter().enumerate();
+        others.all(|(other_number, other)| {
+            let is_other =
+                other_number != number && other.letter.retain && other.letter.topic == topic;
+            !is_other || !self.may_be_routed(other) || self.follows(message, other)
+        })
+    }
+
+    /// Messages that a shared subscription should have brought to one of its members.
+    fn lost_of_groups(&self) -> Vec<Loss> {
+        let mut losses = Vec::new();
+        let all = self.history.sessions.iter().flat_map(|session| &session.subscriptions);
+        let groups: std::collections::BTreeSet<&'static str> =
+            all.map(|s| s.wish.filter).filter(|filter| shared(filter).is_some()).collect();
+        for group in groups.into_iter().filter(|group| self.ended_members(group) == 0) {
+            for (number, message) in self.history.messages.iter().enumerate() {
+                losses.extend(self.loss_of_group(group, number, message));
+            }
+        }
+        losses
+    }
+
+    fn loss_of_group(&self, group: &'static str, number: usize, m: &Message) -> Option<Loss> {
+        let (_, filter) = shared(group)?;
+        let is_owed = matches(filter, m.letter.topic) && m.letter.qos > 0 && !m.forbidden;
+        let until = self.routed_until(m).filter(|_| is_owed && m.letter.size > 0)?;
+        let members = || {
+            let of = |session| (session, self.members_of(session, group));
+            self.history.sessions.iter().map(of).filter(|(_, members)| !members.is_empty())
+        };
+        let is_sure = |s: &&Subscription| s.is_all_of(m.first(), until);
+        let has_one = members().any(|(session, subscriptions)| {
+            self.is_alive(session) && subscriptions.iter().any(is_sure)
+        });
+        let all_hold =
+            members().all(|(_, subscriptions)| subscriptions.iter().all(|s| s.wish.qos > 0));
+        let has_come = members().any(|(session, _)| {
+            let mut deliveries = session.deliveries.iter();
+            deliveries
+                .any(|d| d.message == number && self.channel(session, d) == Channel::Group(group))
+        });
+        if !has_one || !all_hold || has_come {
+            return None;
+        }
+        let causes = members().flat_map(|(session, _)| self.causes(session, m, 1, 2)).collect();
+        Some(Loss { text: format!("message {number} to {group}"), causes })
+    }
+
+    fn members_of<'s>(&self, session: &'s Session, group: &'static str) -> Vec<&'s Subscription> {
+        session.subscriptions.iter().filter(|s| is_of(s, Channel::Group(group))).collect()
+    }
+}

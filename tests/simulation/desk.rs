@@ -1,0 +1,166 @@
+//! Everything that leaves one shard, kept until the network takes it.
+
+use std::collections::VecDeque;
+
+use ringmq::auth::{AuthRequest, Verdict};
+use ringmq::mqtt::ReasonCode;
+use ringmq::routing::ShardId;
+use ringmq::shard::{ConnectionId, Full, Message, Outbox, Output};
+use ringmq::storage::{Record, Token};
+
+use crate::life::number_of;
+
+/// A broker's end of a connection.
+pub(crate) struct Io {
+    pub(crate) id: ConnectionId,
+    pub(crate) pipe: usize,
+    client: usize,
+    pub(crate) outbox: Outbox,
+    pub(crate) paused: bool,
+    pub(crate) closing: bool,
+    /// The end was reported.
+    pub(crate) told: bool,
+}
+
+/// What storage was given.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Stored {
+    /// A delivery of a message to a client.
+    Held {
+        client: String,
+        message: usize,
+    },
+    Retained {
+        message: usize,
+    },
+    Subscribed {
+        client: String,
+        filter: String,
+    },
+    Other,
+}
+
+/// Filled by a shard as production's sockets and channels are.
+pub(crate) struct Desk {
+    pub(crate) channels: Vec<VecDeque<Message>>,
+    channel_count_max: usize,
+    /// Channels that were found full and of which nothing was taken since.
+    pub(crate) starved: Vec<bool>,
+    /// Channels that have room again, which the shard was not told yet.
+    pub(crate) room: Vec<bool>,
+    pub(crate) connections: Vec<Option<Io>>,
+    opened_count: u32,
+    /// In order, not confirmed.
+    pub(crate) stored: VecDeque<(Token, Stored)>,
+    last: Token,
+    judging: VecDeque<(ConnectionId, usize)>,
+    judged_count: u32,
+    /// For the trace.
+    pub(crate) judged: Vec<(ConnectionId, bool)>,
+}
+
+impl Desk {
+    pub(crate) fn new(shard_count: usize, channel_count_max: usize) -> Self {
+        Self {
+            channels: (0..shard_count).map(|_| VecDeque::new()).collect(),
+            channel_count_max,
+            starved: vec![false; shard_count],
+            room: vec![false; shard_count],
+            connections: Vec::new(),
+            opened_count: 0,
+            stored: VecDeque::new(),
+            last: Token::default(),
+            judging: VecDeque::new(),
+            judged_count: 0,
+            judged: Vec::new(),
+        }
+    }
+
+    /// A place that was free is used again, as in production.
+    pub(crate) fn open(&mut self, pipe: usize, client: usize) -> (usize, ConnectionId) {
+        let free = self.connections.iter().position(Option::is_none);
+        let slot = free.unwrap_or_else(|| {
+            self.connections.push(None);
+            self.connections.len() - 1
+        });
+        self.opened_count += 1;
+        let index = u32::try_from(slot).expect("few connections");
+        let id = ConnectionId { index, generation: self.opened_count };
+        let outbox = Outbox::default();
+        let (paused, closing, told) = (false, false, false);
+        self.connections[slot] = Some(Io { id, pipe, client, outbox, paused, closing, told });
+        (slot, id)
+    }
+
+    /// The connection that has waited longest to be let in, of a client that `is_it`.
+    pub(crate) fn take_judging(&mut self, is_it: impl Fn(usize) -> bool) -> Option<ConnectionId> {
+        let index = self.judging.iter().position(|(_, client)| is_it(*client))?;
+        self.judging.remove(index).map(|(id, _)| id)
+    }
+
+    fn io(&mut self, id: ConnectionId) -> &mut Io {
+        let io = self.connections[id.index as usize].as_mut();
+        let io = io.expect("the shard knows which connections there are");
+        assert_eq!(io.id, id, "the shard confuses connections");
+        io
+    }
+}
+
+impl Output for Desk {
+    fn send(&mut self, to: ShardId, message: Message) -> Result<(), Full> {
+        let channel = &mut self.channels[to.index()];
+        if channel.len() >= self.channel_count_max {
+            self.starved[to.index()] = true;
+            return Err(Full(message));
+        }
+        channel.push_back(message);
+        Ok(())
+    }
+
+    fn outbox(&mut self, connection: ConnectionId) -> &mut Outbox {
+        let io = self.io(connection);
+        assert!(!io.closing, "the shard writes to a connection that it has closed");
+        &mut io.outbox
+    }
+
+    fn pause(&mut self, connection: ConnectionId, paused: bool) {
+        self.io(connection).paused = paused;
+    }
+
+    fn persist(&mut self, record: &Record<'_>, token: Token) {
+        assert!(self.last < token, "tokens do not ascend");
+        self.last = token;
+        let what = match record {
+            Record::Held { client_id, publish, .. } => match number_of(publish.payload) {
+                Some(message) => Stored::Held { client: (*client_id).to_owned(), message },
+                None => Stored::Other,
+            },
+            Record::Retained { publish } => match number_of(publish.payload) {
+                Some(message) => Stored::Retained { message },
+                None => Stored::Other,
+            },
+            Record::Subscribed { client_id, filter, .. } => {
+                Stored::Subscribed { client: (*client_id).to_owned(), filter: (*filter).to_owned() }
+            }
+            _ => Stored::Other,
+        };
+        self.stored.push_back((token, what));
+    }
+
+    /// One in four takes time.
+    fn authenticate(&mut self, connection: ConnectionId, _: &AuthRequest<'_>) -> Verdict {
+        self.judged_count += 1;
+        let at_once = !self.judged_count.is_multiple_of(4);
+        self.judged.push((connection, at_once));
+        if at_once {
+            return Verdict::Allow(Vec::new());
+        }
+        let client = self.io(connection).client;
+        self.judging.push_back((connection, client));
+        Verdict::Pending
+    }
+
+    fn close(&mut self, connection: ConnectionId, _: ReasonCode) {
+        self.io(connection).closing = true;
+    }
+}

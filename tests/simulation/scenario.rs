@@ -1,0 +1,396 @@
+//! A run as data: who takes part and what is done, step by step. Made from a seed; a step can be
+//! taken out and the others still mean what they meant.
+
+use ringmq::config::Limits;
+
+use crate::network::End;
+use crate::random::Random;
+
+pub(crate) const TOPICS: [&str; 9] =
+    ["a", "a/b", "a/b/c", "b", "b/b", "/a", "a//c", "$d/a", "$d/b"];
+
+/// What is asked for; overlaps on purpose.
+const FILTERS: [&str; 17] = [
+    "#", "+", "a/#", "a/+", "+/b", "+/+/c", "a/b", "a", "b/b", "/#", "+/+", "$d/#", "$d/a", "+/a",
+    "a//c", "a/+/c", "b/#",
+];
+
+const SHARED: [&str; 8] = [
+    "$share/g/a/#",
+    "$share/g/a/b",
+    "$share/g/#",
+    "$share/h/+/b",
+    "$share/h/b",
+    "$share/h/a/#",
+    "$share/i/$d/#",
+    "$share/i/+",
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Version {
+    V31,
+    V311,
+    V5,
+}
+
+impl Version {
+    pub(crate) fn level(self) -> u32 {
+        match self {
+            Self::V31 => 3,
+            Self::V311 => 4,
+            Self::V5 => 5,
+        }
+    }
+
+    pub(crate) fn is_v5(self) -> bool {
+        self == Self::V5
+    }
+}
+
+/// What stays the same about a client.
+#[derive(Clone, Debug)]
+pub(crate) struct Profile {
+    pub(crate) name: String,
+    pub(crate) version: Version,
+    pub(crate) keep_alive_s: u16,
+    /// Of 5.0: how long its sessions outlive their connections, in seconds.
+    pub(crate) expiry_s: u32,
+    pub(crate) receive_max: Option<u16>,
+    pub(crate) packet_max: Option<u32>,
+    pub(crate) alias_max: Option<u16>,
+    /// Gives every subscription an identifier of its own.
+    pub(crate) identifies: bool,
+    /// Subscribes to nothing but shared filters, and to one only if it does not identify them.
+    pub(crate) is_worker: bool,
+    /// Answers one publish in ten with an error.
+    pub(crate) refuses: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Scenario {
+    pub(crate) seed: u64,
+    pub(crate) shard_count: usize,
+    pub(crate) limits: Limits,
+    /// Messages that a channel between two shards holds.
+    pub(crate) channel_count_max: usize,
+    /// Bytes that the network holds for a client that does not read.
+    pub(crate) socket_bytes: usize,
+    pub(crate) clients: Vec<Profile>,
+    pub(crate) steps: Vec<Step>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Will {
+    pub(crate) topic: &'static str,
+    pub(crate) qos: u8,
+    pub(crate) retain: bool,
+    pub(crate) delay_s: u32,
+}
+
+/// One filter of a SUBSCRIBE.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Wish {
+    pub(crate) filter: &'static str,
+    pub(crate) qos: u8,
+    pub(crate) no_local: bool,
+    pub(crate) retain_as_published: bool,
+    pub(crate) retain_handling: u8,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) enum Step {
+    /// Opens a connection, over an older one if there is one.
+    Connect {
+        client: usize,
+        clean: bool,
+        will: Option<Will>,
+    },
+    Subscribe {
+        client: usize,
+        wishes: Vec<Wish>,
+    },
+    Unsubscribe {
+        client: usize,
+        filter: &'static str,
+    },
+    Publish {
+        client: usize,
+        letter: Letter,
+    },
+    /// DISCONNECT, perhaps one that keeps the will, or changes how long the session stays.
+    Disconnect {
+        client: usize,
+        keeps_will: bool,
+        expiry_s: Option<u32>,
+    },
+    /// The connection goes; so many thousandths of what is on its way to the broker arrive.
+    Lose {
+        client: usize,
+        how: End,
+        kept: usize,
+    },
+    /// A publish by an alias that was never given on this connection.
+    UseUnknownAlias {
+        client: usize,
+    },
+    /// Reads what has come and sends up to so many answers.
+    Read {
+        client: usize,
+        answer_count: usize,
+    },
+    Ping {
+        client: usize,
+    },
+    /// The network and the shards do so many things.
+    Work {
+        count: usize,
+        seed: u64,
+    },
+    /// They do all that there is to do.
+    Settle {
+        seed: u64,
+    },
+    /// Time passes.
+    Wait {
+        ms: u64,
+    },
+}
+
+/// What is published.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Letter {
+    pub(crate) topic: &'static str,
+    pub(crate) qos: u8,
+    pub(crate) retain: bool,
+    /// Bytes of the payload; none clears what is retained.
+    pub(crate) size: usize,
+    pub(crate) expiry_s: Option<u32>,
+    /// Uses a topic alias: defines it, or goes by it alone if that was done.
+    pub(crate) by_alias: bool,
+    pub(crate) has_properties: bool,
+}
+
+impl Step {
+    /// Whose step it is.
+    pub(crate) fn client(&self) -> Option<usize> {
+        match self {
+            Self::Connect { client, .. }
+            | Self::Subscribe { client, .. }
+            | Self::Unsubscribe { client, .. }
+            | Self::Publish { client, .. }
+            | Self::Disconnect { client, .. }
+            | Self::Lose { client, .. }
+            | Self::UseUnknownAlias { client }
+            | Self::Read { client, .. }
+            | Self::Ping { client } => Some(*client),
+            Self::Work { .. } | Self::Settle { .. } | Self::Wait { .. } => None,
+        }
+    }
+}
+
+/// How a run is: each makes some things likely that are rare in others.
+#[derive(Clone, Copy, Debug)]
+struct Taste {
+    retain_percent: usize,
+    lose_percent: usize,
+    large_percent: usize,
+    share_percent: usize,
+    expiry_percent: usize,
+    wait_ms_max: usize,
+    work_count_max: usize,
+}
+
+impl Scenario {
+    /// What this seed stands for.
+    pub(crate) fn new(seed: u64, shard_count: usize) -> Self {
+        let mut random = Random::new(seed.wrapping_mul(0xD134_2543_DE82_EF95) ^ shard_count as u64);
+        let taste = Taste::new(&mut random);
+        let count = random.below(7) + 2;
+        let clients = (0..count).map(|number| profile(number, &taste, &mut random)).collect();
+        let mut scenario = Self {
+            seed,
+            shard_count,
+            limits: limits(&mut random),
+            channel_count_max: random.pick(&[1, 1, 2, 3, 8, 1000]),
+            socket_bytes: random.pick(&[40, 300, 2000, 100_000]),
+            clients,
+            steps: Vec::new(),
+        };
+        let step_count = random.below(200) + 40;
+        for client in 0..scenario.clients.len() {
+            scenario.begin(client, &taste, &mut random);
+        }
+        for _ in 0..step_count {
+            let step = scenario.step(&taste, &mut random);
+            scenario.steps.push(step);
+        }
+        scenario
+    }
+
+    /// Most connect and subscribe before anything else happens.
+    fn begin(&mut self, client: usize, taste: &Taste, random: &mut Random) {
+        if random.percent(10) {
+            return;
+        }
+        let will = will(random);
+        self.steps.push(Step::Connect { client, clean: random.percent(30), will });
+        self.steps.push(Step::Work { count: random.below(10), seed: random.next() });
+        self.steps.push(Step::Read { client, answer_count: 9 });
+        if random.percent(80) {
+            self.steps.push(self.subscribe(client, taste, random));
+            self.steps.push(Step::Work { count: random.below(40), seed: random.next() });
+            self.steps.push(Step::Read { client, answer_count: 9 });
+        }
+    }
+
+    fn step(&self, taste: &Taste, random: &mut Random) -> Step {
+        let client = random.below(self.clients.len());
+        match random.below(1000) {
+            0..300 => Step::Publish { client, letter: letter(taste, random) },
+            300..330 => self.subscribe(client, taste, random),
+            330..350 => Step::Unsubscribe { client, filter: self.filter(client, taste, random) },
+            350..420 => Step::Connect { client, clean: random.percent(12), will: will(random) },
+            420..440 => self.disconnect(client, random),
+            440..445 => Step::UseUnknownAlias { client },
+            445..460 => Step::Ping { client },
+            460..660 => Step::Read { client, answer_count: random.pick(&[0, 1, 2, 5, 50]) },
+            660..665 => Step::Settle { seed: random.next() },
+            665..700 => Step::Wait { ms: random.below(taste.wait_ms_max) as u64 },
+            700..780 if random.percent(taste.lose_percent) => Step::Lose {
+                client,
+                how: random.pick(&[End::Close, End::Reset, End::Reset, End::Vanish]),
+                kept: random.below(1001),
+            },
+            _ => Step::Work { count: random.below(taste.work_count_max), seed: random.next() },
+        }
+    }
+
+    fn subscribe(&self, client: usize, taste: &Taste, random: &mut Random) -> Step {
+        let count = if self.clients[client].is_worker { 1 } else { random.below(3) + 1 };
+        let mut wishes: Vec<Wish> = Vec::new();
+        for _ in 0..count {
+            let filter = self.filter(client, taste, random);
+            if wishes.iter().all(|wish| wish.filter != filter) {
+                wishes.push(self.wish(client, filter, random));
+            }
+        }
+        if wishes.iter().any(|wish| wish.filter.starts_with("$share/")) {
+            wishes.truncate(1); // An identifier then tells by which way a delivery has come.
+        }
+        Step::Subscribe { client, wishes }
+    }
+
+    fn wish(&self, client: usize, filter: &'static str, random: &mut Random) -> Wish {
+        let is_v5 = self.clients[client].version.is_v5();
+        let is_shared = filter.starts_with("$share/");
+        Wish {
+            filter,
+            qos: random.pick(&[0, 1, 1, 2, 2, 2]),
+            no_local: is_v5 && !is_shared && random.percent(25),
+            retain_as_published: is_v5 && random.percent(25),
+            retain_handling: if is_v5 { random.pick(&[0, 0, 1, 2]) } else { 0 },
+        }
+    }
+
+    fn filter(&self, client: usize, taste: &Taste, random: &mut Random) -> &'static str {
+        let profile = &self.clients[client];
+        if profile.is_worker && !profile.identifies {
+            return SHARED[client % SHARED.len()];
+        }
+        let may_share = profile.is_worker || profile.identifies;
+        if profile.is_worker || may_share && random.percent(taste.share_percent) {
+            return random.pick(&SHARED);
+        }
+        random.pick(&FILTERS)
+    }
+
+    fn disconnect(&self, client: usize, random: &mut Random) -> Step {
+        let profile = &self.clients[client];
+        let is_v5 = profile.version.is_v5();
+        let expiry_s = is_v5 && profile.expiry_s > 0 && random.percent(20);
+        Step::Disconnect {
+            client,
+            keeps_will: is_v5 && random.percent(30),
+            expiry_s: expiry_s.then(|| random.pick(&[0, 2, 1000])),
+        }
+    }
+}
+
+impl Taste {
+    fn new(random: &mut Random) -> Self {
+        Self {
+            retain_percent: random.pick(&[5, 20, 60]),
+            lose_percent: random.pick(&[10, 50, 100]),
+            large_percent: random.pick(&[0, 0, 1, 5]),
+            share_percent: random.pick(&[0, 10, 40]),
+            expiry_percent: random.pick(&[0, 10, 40]),
+            wait_ms_max: random.pick(&[50, 1500, 5000]),
+            work_count_max: random.pick(&[10, 40, 120]),
+        }
+    }
+}
+
+fn profile(number: usize, taste: &Taste, random: &mut Random) -> Profile {
+    let version = random.pick(&[Version::V31, Version::V311, Version::V5, Version::V5]);
+    let is_v5 = version.is_v5();
+    Profile {
+        name: format!("c{number}"),
+        version,
+        keep_alive_s: random.pick(&[0, 0, 0, 2, 5, 60]),
+        expiry_s: random.pick(&[0, 1, 3, 1000, 1000, u32::MAX]),
+        receive_max: (is_v5 && random.percent(60)).then(|| random.pick(&[1, 2, 3, 10])),
+        packet_max: (is_v5 && random.percent(25)).then(|| random.pick(&[60, 150, 1000])),
+        alias_max: (is_v5 && random.percent(60)).then(|| random.pick(&[1, 2, 5])),
+        identifies: is_v5 && random.percent(60),
+        is_worker: random.percent(taste.share_percent),
+        refuses: is_v5 && random.percent(15),
+    }
+}
+
+/// Half of the runs have room for everything, the others for next to nothing.
+fn limits(random: &mut Random) -> Limits {
+    let mut limits = Limits {
+        inflight_count_max: random.pick(&[1, 2, 5, 256]),
+        receive_count_max: random.pick(&[1, 2, 4, 1024]),
+        topic_alias_count_max: random.pick(&[0, 2, 64]),
+        slow_consumer_timeout_s: 3,
+        packet_bytes_max: 1 << 20,
+        ..Limits::default()
+    };
+    if random.percent(50) {
+        limits.queue_count_max = random.pick(&[1, 3, 10, 10_000]);
+        limits.queue_bytes_max = random.pick(&[1024, 3000, 16 << 20]);
+        limits.outbox_bytes_max = random.pick(&[1024, 3000, 1 << 20]);
+        limits.queue_qos0_offline = random.percent(50);
+        limits.session_expiry_s_max = random.pick(&[2, u32::MAX, u32::MAX]);
+    }
+    limits
+}
+
+fn will(random: &mut Random) -> Option<Will> {
+    random.percent(35).then(|| Will {
+        topic: random.pick(&TOPICS),
+        qos: random.pick(&[0, 1, 2]),
+        retain: random.percent(30),
+        delay_s: random.pick(&[0, 0, 1, 3, 100]),
+    })
+}
+
+fn letter(taste: &Taste, random: &mut Random) -> Letter {
+    let retain = random.percent(taste.retain_percent);
+    let size = match random.below(100) {
+        large if large < taste.large_percent => random.pick(&[17_000, 300_000]),
+        0..70 => 8,
+        70..95 => random.below(300) + 8,
+        _ => random.below(3000) + 8,
+    };
+    Letter {
+        topic: random.pick(&TOPICS),
+        qos: random.pick(&[0, 1, 1, 2, 2]),
+        retain,
+        size: if retain && random.percent(15) { 0 } else { size },
+        expiry_s: random.percent(taste.expiry_percent).then(|| random.pick(&[1, 2, 10, 1000])),
+        by_alias: random.percent(30),
+        has_properties: random.percent(20),
+    }
+}
