@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
@@ -13,6 +14,7 @@ use crate::output::{OutputOptions, ShowOptions};
 use crate::payload::{RunId, STAMP_BYTES};
 use crate::plan::{Credentials, Load, Plan, by_name, random};
 use crate::scenario::SCENARIOS;
+use crate::scenario_file;
 use crate::step::{Step, VisitPace};
 
 const PAYLOAD_BYTES_MAX: usize = 16 << 20;
@@ -20,6 +22,9 @@ const SECONDS_MAX: f64 = 7.0 * 86_400.0;
 const RATE_DEFAULT: f64 = 100.0;
 const SOURCE_COUNT_MAX: u128 = 65_536;
 const RATE_MAX: f64 = 10_000_000.0;
+
+/// In place of a scenario; a file whose name ends in .toml needs no flag.
+const SCENARIO_FILE: &str = "--scenario-file";
 
 /// The subcommands that measure nothing.
 const COMPARE: &str = "compare";
@@ -43,7 +48,7 @@ pub(crate) struct Measurement {
 pub(crate) fn parse(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<Invocation, clap::Error> {
-    let matches = command().try_get_matches_from(arguments)?;
+    let matches = command().try_get_matches_from(with_file(arguments)?)?;
     let (name, matches) = matches.subcommand().expect("clap requires a subcommand");
     match name {
         COMPARE => return CompareOptions::from_arg_matches(matches).map(Invocation::Compare),
@@ -60,6 +65,25 @@ pub(crate) fn parse(
     Ok(Invocation::Measure(Box::new(Measurement { plan, output })))
 }
 
+/// The command line with the words of a scenario file, if it begins with one.
+fn with_file(arguments: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, clap::Error> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let Some(first) = arguments.get(1).and_then(|word| word.to_str()) else {
+        return Ok(arguments);
+    };
+    let (file, flags) = match first.strip_prefix(SCENARIO_FILE) {
+        Some("") => (arguments.get(2).map(PathBuf::from), arguments.get(3..)),
+        Some(rest) => (rest.strip_prefix('=').map(PathBuf::from), arguments.get(2..)),
+        None if first.ends_with(".toml") => (Some(PathBuf::from(first)), arguments.get(2..)),
+        None => (None, None),
+    };
+    let Some(file) = file else {
+        return Ok(arguments);
+    };
+    scenario_file::words(&file, flags.unwrap_or_default(), &command())
+        .map_err(|message| refuse(&message))
+}
+
 /// A scenario may work on others, whose options stand behind their names.
 fn innermost(matches: &ArgMatches) -> &ArgMatches {
     matches.subcommand().map_or(matches, |(_, matches)| innermost(matches))
@@ -70,12 +94,15 @@ pub(crate) fn refuse(message: &str) -> clap::Error {
     command().error(clap::error::ErrorKind::ValueValidation, message)
 }
 
-fn command() -> Command {
+pub(crate) fn command() -> Command {
     Command::new("ringmq-loadgen")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Measures how fast any MQTT broker delivers, and whether it delivers everything")
         .after_help(
-            "Exit status: 0 all well; 1 the broker broke a promise (lost at QoS 1 or 2, \
+            "A scenario can be a TOML file: ringmq-loadgen FILE.toml [OPTIONS], or --scenario-file \
+             FILE. It holds `scenario = \"NAME\"` and options by their names; those on the command \
+             line go over them.\n\n\
+             Exit status: 0 all well; 1 the broker broke a promise (lost at QoS 1 or 2, \
              duplicated at QoS 2, out of order, ...), or compare found a regression; 2 bad \
              options or input; 3 the run failed",
         )

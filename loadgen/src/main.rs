@@ -43,6 +43,7 @@ mod ring;
 mod rounds;
 mod run;
 mod scenario;
+mod scenario_file;
 mod search;
 mod series;
 mod share;

@@ -17,7 +17,7 @@ pub(crate) const SCENARIO: Scenario = Scenario {
 };
 
 #[derive(Args, Serialize)]
-struct Options {
+struct SearchOptions {
     /// Milliseconds that the latency may take, from the intended send time; and nothing may be lost
     #[arg(long, value_name = "MS", default_value = "5", value_parser = milliseconds)]
     objective: f64,
@@ -46,7 +46,7 @@ fn arguments(command: Command) -> Command {
         let command = (scenario.arguments)(Command::new(scenario.name));
         let has = |name: &str| command.get_arguments().any(|argument| argument.get_id() == name);
         let searchable = has("rate") && has("duration");
-        searchable.then(|| Options::augment_args(command).about(scenario.about))
+        searchable.then(|| SearchOptions::augment_args(command).about(scenario.about))
     });
     command.subcommand_required(true).arg_required_else_help(true).subcommands(commands)
 }
@@ -62,7 +62,7 @@ fn plan(matches: &ArgMatches) -> Result<Plan, clap::Error> {
             )));
         }
     }
-    let options = Options::from_arg_matches(matches)?;
+    let options = SearchOptions::from_arg_matches(matches)?;
     let plan = (inner.plan)(matches)?;
     let mut settings = plan.settings;
     settings["find_max"] = serde_json::to_value(&options).expect("options are plain data");
