@@ -61,6 +61,8 @@ pub struct Chosen<M> {
     pub member: M,
     /// The group that it was chosen for, as `$share/group/filter`.
     pub group: Arc<str>,
+    /// Whether it was online, as far as was known; otherwise nobody was.
+    pub is_online: bool,
 }
 
 impl<M> Default for Groups<M> {
@@ -154,7 +156,9 @@ impl<M: Copy + Eq + std::hash::Hash> Groups<M> {
         let member =
             group.members.iter_mut().min_by_key(rank).expect("a group without members is gone");
         member.chosen = group.turn;
-        Chosen { home: member.home, member: member.name, group: Arc::clone(&group.name) }
+        let is_online = load(member).is_some_and(|load| load != Load::OFFLINE);
+        let (home, member) = (member.home, member.name);
+        Chosen { home, member, group: Arc::clone(&group.name), is_online }
     }
 
     fn found(&mut self, name: &str) -> u32 {

@@ -76,8 +76,17 @@ impl Outbound {
 
     /// Keeps a delivery for later; over a limit it is dropped and counted.
     pub(super) fn enqueue(&mut self, delivery: Delivery, limits: &Limits, out: &mut impl Output) {
-        match self.queue.push(delivery, limits) {
-            Ok(()) => out.ledger().queued += 1,
+        if self.queue.admit(&delivery, limits).is_err() {
+            // What has expired must not take the place of what has not.
+            let expired = self.queue.sweep(out.now());
+            out.ledger().queued -= expired;
+            (0..expired).for_each(|_| out.ledger().drop_one(DropCause::Expired));
+        }
+        match self.queue.admit(&delivery, limits) {
+            Ok(()) => {
+                self.queue.push(delivery);
+                out.ledger().queued += 1;
+            }
             Err(cause) => out.ledger().drop_one(cause),
         }
     }

@@ -1,14 +1,15 @@
 //! Deliveries that wait for one session: bounded in number and in bytes.
 //!
 //! Policy: when a limit is reached the *new* delivery is dropped and counted; what was queued
-//! before keeps its place. An older message is never given up for a newer one.
+//! before keeps its place. An older message is never given up for a newer one, unless its own time
+//! is over.
 
 use std::collections::VecDeque;
 
 use crate::config::Limits;
 use crate::metrics::{AuditError, DropCause};
 
-use super::Delivery;
+use super::{Delivery, Time};
 
 /// First in, first out.
 #[derive(Debug, Default)]
@@ -16,24 +17,43 @@ pub(super) struct Queue {
     deliveries: VecDeque<Delivery>,
     /// Sum of the bytes of `deliveries`, shared or not.
     bytes: usize,
+    /// Before this none of them expires; without it none does.
+    first_expiry: Option<Time>,
 }
 
 impl Queue {
-    /// Adds at the end.
+    /// Whether there is room for one more.
     ///
     /// # Errors
-    /// The limit that stands in the way; the delivery is dropped.
-    pub(super) fn push(&mut self, delivery: Delivery, limits: &Limits) -> Result<(), DropCause> {
+    /// The limit that stands in the way.
+    pub(super) fn admit(&self, delivery: &Delivery, limits: &Limits) -> Result<(), DropCause> {
         if self.deliveries.len() >= limits.queue_count_max {
             return Err(DropCause::QueueFull);
         }
-        let bytes = self.bytes + delivery.publication.len();
-        if bytes > limits.queue_bytes_max {
+        if self.bytes + delivery.publication.len() > limits.queue_bytes_max {
             return Err(DropCause::QueueBytesFull);
         }
-        self.bytes = bytes;
-        self.deliveries.push_back(delivery);
         Ok(())
+    }
+
+    /// Adds at the end.
+    pub(super) fn push(&mut self, delivery: Delivery) {
+        self.bytes += delivery.publication.len();
+        self.first_expiry = earlier(self.first_expiry, delivery.publication.expiry());
+        self.deliveries.push_back(delivery);
+    }
+
+    /// Takes out what has expired [MQTT-3.3.2-5]; how many.
+    pub(super) fn sweep(&mut self, now: Time) -> u64 {
+        if self.first_expiry.is_none_or(|first| first > now) {
+            return 0;
+        }
+        let before = self.deliveries.len();
+        self.deliveries.retain(|one| one.publication.expiry().is_none_or(|expiry| expiry > now));
+        self.bytes = self.deliveries.iter().map(|one| one.publication.len()).sum();
+        let expiries = self.deliveries.iter().map(|one| one.publication.expiry());
+        self.first_expiry = expiries.fold(None, earlier);
+        (before - self.deliveries.len()) as u64
     }
 
     /// Takes from the front.
@@ -63,4 +83,8 @@ impl Queue {
     pub(super) fn is_empty(&self) -> bool {
         self.deliveries.is_empty()
     }
+}
+
+fn earlier(one: Option<Time>, other: Option<Time>) -> Option<Time> {
+    one.into_iter().chain(other).min()
 }

@@ -56,14 +56,14 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.is_challenged = matches!(verdict, Verdict::Challenge(_));
         let packet_bytes_max = connection.packet_bytes_max;
-        match verdict {
+        let is_sent = match verdict {
             Verdict::Allow(data) => {
                 let reason = ReasonCode::Success;
-                send_auth(id, &connection.method, reason, &data, packet_bytes_max, out);
+                send_auth(id, &connection.method, reason, &data, packet_bytes_max, out)
             }
             Verdict::Challenge(data) => {
                 let reason = ReasonCode::ContinueAuthentication;
-                send_auth(id, &connection.method, reason, &data, packet_bytes_max, out);
+                send_auth(id, &connection.method, reason, &data, packet_bytes_max, out)
             }
             Verdict::Refuse(reason) => {
                 // [MQTT-4.12.1-2]; not every reason of CONNACK may stand in DISCONNECT.
@@ -72,6 +72,9 @@ impl Shard {
                 return self.close(id, reason, out);
             }
             Verdict::Pending => return self.pause(id, Pause::Authentication, out),
+        };
+        if !is_sent {
+            return self.close(id, ReasonCode::ImplementationSpecificError, out);
         }
         self.unpause(id, Pause::Authentication);
     }
@@ -91,7 +94,8 @@ impl Shard {
     }
 }
 
-/// AUTH that goes on with, or ends, what the client's method began.
+/// AUTH that goes on with, or ends, what the client's method began; false if the client takes no
+/// packet of its size.
 pub(super) fn send_auth(
     id: ConnectionId,
     method: &Option<Box<str>>,
@@ -99,11 +103,13 @@ pub(super) fn send_auth(
     data: &[u8],
     packet_bytes_max: u32,
     out: &mut impl Output,
-) {
+) -> bool {
     let mut buffer = Vec::new();
     let method = Property::AuthenticationMethod(method.as_deref().unwrap_or_default());
     let data = (!data.is_empty()).then_some(Property::AuthenticationData(data));
     let properties = Properties::write([method].into_iter().chain(data), &mut buffer);
     let auth = Packet::Auth(Auth { reason, properties });
+    let before = out.outbox(id).len();
     out.outbox(id).push_with(|buffer| encode_within(&auth, Version::V5, packet_bytes_max, buffer));
+    out.outbox(id).len() > before
 }

@@ -15,6 +15,7 @@ use crate::storage::Record;
 
 use super::authenticate::send_auth;
 use super::connection::{Connection, Pause, Phase};
+use super::message::Origin;
 use super::wire::{Peer, UNLIMITED, encode_within};
 use super::{ConnectionId, Output, SessionRef, Shard, Timer};
 
@@ -64,6 +65,9 @@ impl Shard {
         if wants_retained && !opening.agreement.may_retain {
             return self.refuse(id, ReasonCode::RetainNotSupported, out); // [MQTT-3.2.2-13]
         }
+        if connect.will.as_ref().is_some_and(|will| !is_payload_valid(will)) {
+            return self.refuse(id, ReasonCode::PayloadFormatInvalid, out);
+        }
         let data = connect.properties.authentication_data();
         self.authenticate(id, Box::new(opening), data, out);
     }
@@ -112,8 +116,11 @@ impl Shard {
             Verdict::Challenge(data) => {
                 let reason = ReasonCode::ContinueAuthentication;
                 let packet_bytes_max = connection.packet_bytes_max;
-                send_auth(id, &opening.method, reason, &data, packet_bytes_max, out);
-                connection.phase = Phase::Authenticating(opening);
+                if send_auth(id, &opening.method, reason, &data, packet_bytes_max, out) {
+                    connection.phase = Phase::Authenticating(opening);
+                } else {
+                    self.refuse(id, ReasonCode::ImplementationSpecificError, out);
+                }
             }
             Verdict::Refuse(reason) => self.refuse(id, reason, out),
             Verdict::Pending => connection.phase = Phase::Authenticating(opening),
@@ -224,7 +231,7 @@ impl Shard {
         let resident = self.registry.get_mut(slot);
         resident.will_timer = None;
         if let Some((_, will)) = resident.will.take_if(|(due, _)| *due <= self.now) {
-            self.publish_will(&will, out);
+            self.publish_will(&will, Some(slot), out);
         } else if let Some((due, _)) = &resident.will {
             let due = *due;
             self.watch_will(slot, due);
@@ -319,6 +326,9 @@ impl Shard {
         data: &[u8],
         out: &mut impl Output,
     ) {
+        if !self.can_be_accepted(id, opening, data) {
+            return self.refuse(id, ReasonCode::ImplementationSpecificError, out);
+        }
         let present = self.take_over(opening, out);
         let Some(slot) = present.or_else(|| self.new_session(opening)) else {
             return self.refuse(id, ReasonCode::ServerUnavailable, out);
@@ -358,13 +368,21 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let (version, packet_bytes_max) = (connection.version, connection.packet_bytes_max);
         let mut buffer = Vec::new();
-        let mut properties = Properties::EMPTY;
-        if version.is_v5() {
-            let terms = connack_terms(opening, data, &self.limits);
-            properties = Properties::write(terms, &mut buffer);
-        }
-        let connack = Connack { session_present, reason: ReasonCode::Success, properties };
+        let connack = accepting(version, opening, session_present, data, &self.limits, &mut buffer);
         send_connack(id, &connack, version, packet_bytes_max, out);
+    }
+
+    /// Whether the client takes a CONNACK that says yes: without one no other packet may be sent
+    /// [MQTT-3.2.0-1].
+    fn can_be_accepted(&mut self, id: ConnectionId, opening: &Opening, data: &[u8]) -> bool {
+        let Some(connection) = self.connections.get_mut(id) else { return false };
+        let (mut buffer, mut encoded) = (Vec::new(), Vec::new());
+        if connection.packet_bytes_max != UNLIMITED {
+            let version = connection.version;
+            let connack = accepting(version, opening, false, data, &self.limits, &mut buffer);
+            Packet::Connack(connack).encode(version, &mut encoded);
+        }
+        encoded.len() <= connection.packet_bytes_max as usize
     }
 
     /// Ends an older connection of the same client [MQTT-3.1.4-3]; the slot of the session that
@@ -374,6 +392,8 @@ impl Shard {
         if let Some(old) = self.registry.get(slot).connection {
             self.counters.takeovers += 1;
             self.close(old, ReasonCode::SessionTakenOver, out);
+        } else {
+            self.catch_up(slot, out);
         }
         let slot = self.registry.find(&opening.client_id)?;
         if opening.clean_start {
@@ -381,6 +401,19 @@ impl Shard {
             return None;
         }
         Some(slot) // [MQTT-3.1.2-5]
+    }
+
+    /// What a timer will only say some milliseconds late has happened already.
+    fn catch_up(&mut self, slot: u32, out: &mut impl Output) {
+        let now = self.now;
+        let resident = self.registry.get_mut(slot);
+        let is_over = resident.expiry.is_some_and(|expiry| expiry <= now);
+        if let Some((_, will)) = resident.will.take_if(|(due, _)| *due <= now) {
+            self.publish_will(&will, Some(slot), out);
+        }
+        if is_over {
+            self.end_session(slot, out);
+        }
     }
 
     /// None when there are too many sessions.
@@ -427,14 +460,14 @@ impl Shard {
             return;
         }
         if let Some(will) = connection.will {
-            self.publish_will(&will, out); // [MQTT-3.1.2-8]
+            self.publish_will(&will, None, out); // [MQTT-3.1.2-8]
         }
     }
 
     /// Publishes a will when its delay has passed or its session ends [MQTT-3.1.3-9].
     fn set_will(&mut self, slot: u32, will: Box<LastWill>, out: &mut impl Output) {
         if will.delay_s == 0 {
-            return self.publish_will(&will, out);
+            return self.publish_will(&will, Some(slot), out);
         }
         let due = self.now + Duration::from_secs(will.delay_s.into());
         self.registry.get_mut(slot).will = Some((due, will));
@@ -459,10 +492,13 @@ impl Shard {
         }
     }
 
-    fn publish_will(&mut self, will: &LastWill, out: &mut impl Output) {
+    /// `slot` is where the session of its client is, while there is one: that may not want what its
+    /// client publishes [MQTT-3.8.3-3].
+    fn publish_will(&mut self, will: &LastWill, slot: Option<u32>, out: &mut impl Output) {
         self.counters.wills_published += 1;
         let publication = will.publication.restamped(will.expiry_interval_s, self.now);
-        self.publish(&mut Outgoing::kept(&publication), None, None, out);
+        let origin = slot.map(|slot| Origin { home: self.id, session: self.registry.name(slot) });
+        self.publish(&mut Outgoing::kept(&publication), origin, None, out);
     }
 
     fn set_expiry(&mut self, slot: u32) {
@@ -489,7 +525,7 @@ impl Shard {
             self.reassign(&orphan, out);
         }
         if let Some((_, will)) = resident.will {
-            self.publish_will(&will, out); // [MQTT-3.1.3-9]
+            self.publish_will(&will, None, out); // [MQTT-3.1.3-9]
         }
     }
 }
@@ -514,6 +550,28 @@ impl LastWill {
             delay_s: will.properties.will_delay_interval_s().unwrap_or(0),
         }
     }
+}
+
+/// A payload that is said to be UTF-8 is UTF-8.
+fn is_payload_valid(will: &Will<'_>) -> bool {
+    let is_text = will.properties.payload_format_indicator() == Some(1);
+    !is_text || std::str::from_utf8(will.payload).is_ok()
+}
+
+/// CONNACK that says yes; its properties are put into `buffer`.
+fn accepting<'a>(
+    version: Version,
+    opening: &Opening,
+    session_present: bool,
+    data: &[u8],
+    limits: &crate::config::Limits,
+    buffer: &'a mut Vec<u8>,
+) -> Connack<'a> {
+    let properties = match version.is_v5() {
+        true => Properties::write(connack_terms(opening, data, limits), buffer),
+        false => Properties::EMPTY,
+    };
+    Connack { session_present, reason: ReasonCode::Success, properties }
 }
 
 /// What a 5.0 client has to know, and nothing that it assumes anyway.

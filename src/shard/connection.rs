@@ -339,11 +339,15 @@ impl Shard {
             }
             // Whatever it says: no reason for which a CONNECT is refused may stand in DISCONNECT.
             _ if frame.kind == PacketType::Connect => Err(ProtocolError::SecondConnect),
+            Phase::Authenticating(_)
+                if !matches!(frame.kind, PacketType::Auth | PacketType::Disconnect) =>
+            {
+                Err(ProtocolError::UnexpectedPacket) // [MQTT-3.1.2-30]
+            }
             Phase::Authenticating(_) => {
                 match Packet::decode(frame, connection.version)? {
                     Packet::Auth(auth) => self.handle_auth(id, &auth, out)?,
-                    Packet::Disconnect(_) => self.close_silently(id, out), // [MQTT-3.1.2-30]
-                    _ => return Err(ProtocolError::UnexpectedPacket),
+                    _ => self.close_silently(id, out),
                 }
                 Ok(self.step_after(id))
             }

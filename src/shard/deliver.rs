@@ -2,11 +2,11 @@
 
 use std::cmp::Reverse;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use ahash::AHashMap;
 
 use crate::mqtt::QoS;
+use crate::routing::Chosen;
 use crate::session::{Extras, Outgoing, Terms};
 use crate::storage::Record;
 
@@ -62,18 +62,19 @@ impl Shard {
     }
 
     /// Gives a publish to the session that a shared subscription has chosen, or back if that has
-    /// ended.
+    /// ended, or has gone offline meanwhile: the owner has been told so before it can choose again.
     pub(super) fn deliver_shared(
         &mut self,
         outgoing: &mut Outgoing<'_>,
-        session: SessionRef,
-        group: Arc<str>,
+        chosen: Chosen<SessionRef>,
         out: &mut impl Output,
     ) {
         self.layouts.clear();
+        let Chosen { member: session, group, is_online, .. } = chosen;
         let subscribed = self.registry.resolve(session).and_then(|slot| {
             let terms = self.shares.get(&*group)?.iter().find(|(member, _)| *member == slot)?.1;
-            Some((slot, terms))
+            let is_there = self.registry.get(slot).connection.is_some() || !is_online;
+            is_there.then_some((slot, terms))
         });
         let Some((slot, subscribed)) = subscribed else {
             return self.send_back(outgoing.keep(), group, out);

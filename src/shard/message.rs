@@ -81,8 +81,11 @@ pub enum Message {
         session: SessionRef,
         /// For which `$share/group/filter`.
         group: Arc<str>,
+        /// Whether it was thought to be online.
+        is_online: bool,
     },
-    /// Home to owner: the member has gone for good without this; choose another.
+    /// Home to owner: the member has gone for good without this, or is offline though it was
+    /// thought not to be; choose another.
     Reassign {
         /// What.
         publication: Publication,

@@ -275,8 +275,8 @@ impl Shard {
             Message::Deliver { publication, origin, receipt } => {
                 self.handle_deliver(&publication, origin, receipt, out);
             }
-            Message::DeliverShared { publication, receipt, session, group } => {
-                let chosen = Chosen { home: self.id, member: session, group };
+            Message::DeliverShared { publication, receipt, session, group, is_online } => {
+                let chosen = Chosen { home: self.id, member: session, group, is_online };
                 self.handle_deliver_shared(&publication, receipt, chosen, out);
             }
             Message::Reassign { publication, group } => {

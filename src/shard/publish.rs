@@ -117,13 +117,14 @@ impl Shard {
         chosen: Chosen<SessionRef>,
         out: &mut impl Output,
     ) {
-        let Chosen { home, member: session, group } = chosen;
-        if home == self.id {
-            self.deliver_shared(outgoing, session, group, out);
+        if chosen.home == self.id {
+            self.deliver_shared(outgoing, chosen, out);
             return self.accept_when_safe(receipt, out);
         }
         let publication = outgoing.keep();
-        self.send(home, Message::DeliverShared { publication, receipt, session, group }, out);
+        let Chosen { home, member: session, group, is_online } = chosen;
+        let message = Message::DeliverShared { publication, receipt, session, group, is_online };
+        self.send(home, message, out);
     }
 
     /// At an interested home: the publish for the sessions of this shard.
@@ -147,11 +148,11 @@ impl Shard {
         out: &mut impl Output,
     ) {
         let mut outgoing = Outgoing::kept(publication);
-        self.deliver_shared(&mut outgoing, chosen.member, chosen.group, out);
+        self.deliver_shared(&mut outgoing, chosen, out);
         self.accept_when_safe(receipt, out);
     }
 
-    /// At the owner: a member has gone for good without having got this.
+    /// At the owner: a member has not got this, and another may.
     pub(super) fn handle_reassign(
         &mut self,
         publication: &Publication,

@@ -57,7 +57,7 @@ fn in_parallel<T: Send>(cases: &[Case], check: impl Fn(&Case) -> Option<T> + Syn
 #[cfg(feature = "server")]
 fn over_sockets(file: &str, cores: usize) {
     run_file(file, |case| {
-        if case.only_bare.is_some() {
+        if case.only_bare.is_some() || (case.only_one.is_some() && cores > 1) {
             return Ok(());
         }
         let outcome = runner::run_case(&mut socket::SocketWorld::start(cores, case), case);
@@ -76,7 +76,7 @@ const SEEDS: u64 = 10;
 
 fn on_bare_shards(file: &str, shard_count: usize) {
     run_file(file, |case| {
-        if case.only_sockets.is_some() {
+        if case.only_sockets.is_some() || (case.only_one.is_some() && shard_count > 1) {
             return Ok(());
         }
         for seed in 1..=SEEDS {

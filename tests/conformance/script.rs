@@ -17,7 +17,7 @@
 //! start with `a <~` and follow each other are packets that may come in any order.
 //!
 //! A case that says `only bare shards: why` is not run over sockets, and one that says `only
-//! sockets: why` is run over nothing else.
+//! sockets: why` is run over nothing else; `only one shard: why` leaves out several shards and cores.
 //!
 //! A case may say `differs mosquitto: why` where that broker is known to behave otherwise; the
 //! table is then expected to fail against it and to hold for ringmq.
@@ -41,6 +41,8 @@ pub(crate) struct Case {
     pub(crate) only_bare: Option<String>,
     /// Why no bare shards can run this case, where that is so.
     pub(crate) only_sockets: Option<String>,
+    /// Why several shards cannot run this case, where that is so.
+    pub(crate) only_one: Option<String>,
     /// Why mosquitto fails this case, where it does.
     pub(crate) differs: Option<String>,
     pub(crate) steps: Vec<(usize, Step)>,
@@ -96,6 +98,8 @@ fn parse_line(cases: &mut Vec<Case>, number: usize, line: &str) -> Result<(), St
         case.only_bare = Some(why.to_owned());
     } else if let Some(why) = line.strip_prefix("only sockets: ") {
         case.only_sockets = Some(why.to_owned());
+    } else if let Some(why) = line.strip_prefix("only one shard: ") {
+        case.only_one = Some(why.to_owned());
     } else if let Some(why) = line.strip_prefix("differs mosquitto: ") {
         case.differs = Some(why.to_owned());
     } else {
@@ -115,6 +119,7 @@ impl Case {
             options: Vec::new(),
             only_bare: None,
             only_sockets: None,
+            only_one: None,
             differs: None,
             steps: Vec::new(),
         }

@@ -102,7 +102,7 @@ impl Case<'_> {
         let qos = allowed_qos(message, &candidates, is_replay, channel, delivery.at);
         assert!(qos.contains(&delivery.qos), "{}", tell(&format!("QoS not of {qos:?}")));
         self.judge_retain_flag(session, delivery, &candidates, is_replay);
-        let is_own = session.client == message.client && !message.is_will();
+        let is_own = session.client == message.client;
         let is_local = is_own && candidates.iter().all(|s| s.wish.no_local);
         assert!(!is_local || is_replay, "{}", tell("it is the client's own"));
         self.judge_identifiers(session, delivery, channel, &candidates, is_replay);
