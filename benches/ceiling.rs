@@ -1,5 +1,5 @@
-//! The kernel's ceiling of fan-out: a plain loop that writes every PUBLISH to every subscriber as it
-//! came, and does nothing else that a broker does.
+//! The kernel's ceiling of fan-out: a plain loop that writes every PUBLISH to every subscriber as
+//! it came, and does nothing else that a broker does.
 //!
 //! It speaks just enough MQTT for a load generator at QoS 0: CONNACK, SUBACK (whatever is asked for
 //! is granted, and everybody who has subscribed gets everything), PINGRESP. What comes in one read

@@ -1,5 +1,8 @@
 //! The broker's process: words in, exit status out.
 
+#[cfg(not(test))]
+mod ring;
+
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;

@@ -1,8 +1,8 @@
 //! What must hold for any bytes: one function per fuzz target, and the seeds that they start from.
 //!
 //! The targets in `fuzz_targets/` only call these functions. The test crate `tests/faults` compiles
-//! this file, too, and runs seeds, damaged seeds and what was once found through every function: so
-//! a bounded share needs neither the nightly toolchain nor libFuzzer.
+//! this file, too, and runs the seeds and damaged seeds through every function: so a bounded share
+//! needs neither the nightly toolchain nor libFuzzer.
 
 mod bottle;
 mod codec;

@@ -1,5 +1,5 @@
-//! Where the fuzzing begins: the conformance tables, turned into what each target reads, and the
-//! vectors of the configuration. What was once found is in `found/`.
+//! Where the fuzzing begins: the conformance tables, turned into what each target reads, and
+//! configuration files. What is found becomes a case of the tables, and a seed by that.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -27,4 +27,12 @@ pub(crate) trait Actor {
 
     /// The socket does not take more for now.
     fn handle_blocked(&mut self) {}
+
+    /// The broker has answered a PINGREQ.
+    fn handle_pingresp(&mut self) {}
+
+    /// Whether there is nothing left to do: the connection then says DISCONNECT and ends.
+    fn is_done(&self) -> bool {
+        false
+    }
 }

@@ -8,10 +8,14 @@ use std::sync::Arc;
 use ringmq::mqtt::{Publish, QoS};
 
 use crate::closed_loop::{ClosedLoop, Completion};
+use crate::impact::Impact;
+use crate::operations::Operations;
 use crate::pacer::{Schedule, Timeline};
 use crate::payload::Stamp;
 use crate::plan::{Load, Plan};
 use crate::recorder::{Recorder, Times};
+use crate::replay::ReplayBook;
+use crate::share::{Groups, MemberPlace};
 use crate::tally::{Arrival, Tally};
 
 /// No run gets this far: a higher number has been damaged on its way.
@@ -23,6 +27,17 @@ pub(crate) struct Bench {
     pub(crate) recorder: Box<Recorder>,
     pub(crate) tally: Tally,
     pub(crate) strays: Strays,
+    /// Of those that share subscriptions.
+    pub(crate) groups: Groups,
+    /// Of members of the crew that take deliveries.
+    pub(crate) aside: Tally,
+    pub(crate) replay: ReplayBook,
+    /// Set when a run starts that has an incident.
+    pub(crate) impact: Option<Impact>,
+    /// SUBSCRIBE and UNSUBSCRIBE that were not answered so far.
+    pub(crate) open_question_count: u64,
+    /// Of the step that goes on.
+    pub(crate) operations: Operations,
     /// Messages sent on each topic by the publishers of this executor.
     pub(crate) sent: Vec<u64>,
     /// Acknowledged to the end (PUBACK or PUBCOMP).
@@ -68,6 +83,18 @@ impl Sum for Strays {
 struct Course {
     timeline: Timeline,
     pace: Pace,
+    churn: Option<Schedule>,
+}
+
+/// Where the deliveries of a subscriber are entered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Book {
+    /// In those of the run, from this flow on.
+    Own(usize),
+    /// Among those that share a subscription.
+    Share(MemberPlace),
+    /// Apart from all others, from this flow on.
+    Aside(usize),
 }
 
 enum Pace {
@@ -92,6 +119,12 @@ impl Bench {
             recorder: Box::new(Recorder::new()),
             tally: Tally::default(),
             strays: Strays::default(),
+            groups: Groups::default(),
+            aside: Tally::default(),
+            replay: ReplayBook::default(),
+            impact: None,
+            open_question_count: 0,
+            operations: Operations::default(),
             sent: vec![0; plan.topic_count() as usize],
             acknowledged: 0,
             receivers: plan.receivers_on(executor),
@@ -120,11 +153,36 @@ impl Bench {
                 &timeline,
             )),
         };
-        self.course = Some(Course { timeline, pace });
+        let members = plan.crew.map_or(0, |crew| crew.count);
+        let churn = plan.churn.map(|churn| Schedule::new(&timeline, churn.rate_per_s, members));
+        self.impact = plan
+            .incident
+            .map(|incident| Impact::new(timeline.steady_ns + incident.at.as_nanos() as i64));
+        self.course = Some(Course { timeline, pace, churn });
+    }
+
+    /// When a member of the crew is to change its subscriptions, if that is due.
+    pub(crate) fn churn_due(&self, member: u32, index: u64, now_ns: i64) -> Option<i64> {
+        self.churn_schedule()?.due(member, index, now_ns)
+    }
+
+    pub(crate) fn churn_schedule(&self) -> Option<Schedule> {
+        self.course.as_ref()?.churn
+    }
+
+    /// A SUBSCRIBE or UNSUBSCRIBE was answered. Those of the warm-up are not measured.
+    pub(crate) fn record_answer(&mut self, name: &'static str, intended_ns: i64, now_ns: i64) {
+        self.open_question_count -= 1;
+        if self.course.as_ref().is_some_and(|course| course.timeline.is_steady(intended_ns)) {
+            self.operations.record(name, intended_ns, now_ns);
+        }
     }
 
     /// The intended time of a message, if it may be sent now.
     pub(crate) fn due(&mut self, turn: Turn, now_ns: i64) -> Option<i64> {
+        if turn.index >= self.plan.message_limit(turn.publisher) {
+            return None;
+        }
         match &mut self.course.as_mut()?.pace {
             Pace::Open(schedule) => schedule.due(turn.publisher, turn.index, now_ns),
             Pace::Closed(closed) => closed.window(turn.place).allowed(now_ns),
@@ -166,38 +224,45 @@ impl Bench {
         }
     }
 
-    /// A delivery to the subscriber whose first flow is `first_flow`.
+    /// A delivery to a subscriber. Whether it is the first of this message.
     #[inline]
     pub(crate) fn record_delivery(
         &mut self,
-        first_flow: usize,
+        book: Book,
         topics: &Range<u32>,
         publish: &Publish<'_>,
         now_ns: i64,
-    ) {
-        let Some(stamp) = self.stamp_of(publish) else {
+    ) -> bool {
+        let Some((topic, stamp)) = self.identify(publish) else {
             self.strays.foreign += 1;
-            return;
+            return false;
         };
-        let topic = stamp.publisher * self.plan.topics_per_publisher + stamp.topic;
         if !topics.contains(&topic) {
             self.strays.misrouted += 1;
-            return;
+            return false;
         }
         self.strays.wrong_qos += u64::from(publish.qos != self.plan.qos);
-        let flow = first_flow + (topic - topics.start) as usize;
-        match self.tally.record(flow, stamp.sequence, publish.dup) {
-            Arrival::InOrder | Arrival::OutOfOrder => self.record_first(topic, &stamp, now_ns),
-            Arrival::Duplicate | Arrival::TooLate => (),
+        let place = (topic - topics.start) as usize;
+        let arrival = match book {
+            Book::Own(first) => self.tally.record(first + place, stamp.sequence, publish.dup),
+            Book::Share(at) => self.groups.record(at, place, stamp.sequence, publish.dup),
+            Book::Aside(first) => self.aside.record(first + place, stamp.sequence, publish.dup),
+        };
+        let first = matches!(arrival, Arrival::InOrder | Arrival::OutOfOrder);
+        if first && self.plan.live && !matches!(book, Book::Aside(_)) {
+            self.record_first(topic, &stamp, now_ns);
         }
+        first
     }
 
-    fn stamp_of(&self, publish: &Publish<'_>) -> Option<Stamp> {
+    /// The number of the topic, and the stamp; `None` for what is not of this run.
+    pub(crate) fn identify(&self, publish: &Publish<'_>) -> Option<(u32, Stamp)> {
         let stamp = Stamp::read(publish.payload, self.plan.run)?;
         let sound = stamp.publisher < self.plan.publisher_count
             && stamp.topic < self.plan.topics_per_publisher
             && stamp.sequence < SEQUENCE_END;
-        sound.then_some(stamp)
+        let topic = || stamp.publisher * self.plan.topics_per_publisher + stamp.topic;
+        sound.then(|| (topic(), stamp))
     }
 
     fn record_first(&mut self, topic: u32, stamp: &Stamp, now_ns: i64) {
@@ -206,6 +271,11 @@ impl Bench {
         };
         let times = Times { intended_ns: stamp.intended_ns, sent_ns: stamp.sent_ns };
         self.recorder.record_delivery(&course.timeline, times, now_ns);
+        if let Some(impact) = &mut self.impact
+            && course.timeline.is_steady(stamp.intended_ns)
+        {
+            impact.record(stamp.intended_ns, now_ns);
+        }
         if let Pace::Closed(closed) = &mut course.pace {
             let per_publisher = u64::from(self.plan.topics_per_publisher);
             let index = stamp.sequence * per_publisher + u64::from(stamp.topic);

@@ -1,30 +1,40 @@
 //! The command line: one subcommand per scenario, and the options that all scenarios share.
 
 use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Command, FromArgMatches, ValueEnum};
+use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use ringmq::mqtt::{QoS, Version};
 use serde::Serialize;
 
 use crate::compare::CompareOptions;
-use crate::output::OutputOptions;
+use crate::output::{OutputOptions, ShowOptions};
 use crate::payload::{RunId, STAMP_BYTES};
-use crate::plan::{Credentials, Load, Plan, by_name};
+use crate::plan::{Credentials, Load, Plan, by_name, random};
 use crate::scenario::SCENARIOS;
+use crate::scenario_file;
+use crate::step::{Step, VisitPace};
 
 const PAYLOAD_BYTES_MAX: usize = 16 << 20;
 const SECONDS_MAX: f64 = 7.0 * 86_400.0;
 const RATE_DEFAULT: f64 = 100.0;
+const SOURCE_COUNT_MAX: u128 = 65_536;
 const RATE_MAX: f64 = 10_000_000.0;
 
-/// The subcommand that measures nothing.
+/// In place of a scenario; a file whose name ends in .toml needs no flag.
+const SCENARIO_FILE: &str = "--scenario-file";
+
+/// The subcommands that measure nothing.
 const COMPARE: &str = "compare";
+const SHOW: &str = "show";
 
 /// What the command line asks for.
 pub(crate) enum Invocation {
     Measure(Box<Measurement>),
     Compare(CompareOptions),
+    Show(ShowOptions),
 }
 
 /// A run, and what becomes of its report.
@@ -38,31 +48,61 @@ pub(crate) struct Measurement {
 pub(crate) fn parse(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<Invocation, clap::Error> {
-    let matches = command().try_get_matches_from(arguments)?;
+    let matches = command().try_get_matches_from(with_file(arguments)?)?;
     let (name, matches) = matches.subcommand().expect("clap requires a subcommand");
-    if name == COMPARE {
-        return Ok(Invocation::Compare(CompareOptions::from_arg_matches(matches)?));
+    match name {
+        COMPARE => return CompareOptions::from_arg_matches(matches).map(Invocation::Compare),
+        SHOW => return ShowOptions::from_arg_matches(matches).map(Invocation::Show),
+        _ => (),
     }
     let scenario = SCENARIOS
         .iter()
         .find(|scenario| scenario.name == name)
         .expect("clap accepts only the subcommands that come from this table");
     let plan = (scenario.plan)(matches)?;
-    plan.check().map_err(|message| bad_value(&message))?;
-    let output = OutputOptions::from_arg_matches(matches)?;
+    plan.check().map_err(|message| refuse(&message))?;
+    let output = OutputOptions::from_arg_matches(innermost(matches))?;
     Ok(Invocation::Measure(Box::new(Measurement { plan, output })))
 }
 
-fn bad_value(message: &str) -> clap::Error {
+/// The command line with the words of a scenario file, if it begins with one.
+fn with_file(arguments: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, clap::Error> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let Some(first) = arguments.get(1).and_then(|word| word.to_str()) else {
+        return Ok(arguments);
+    };
+    let (file, flags) = match first.strip_prefix(SCENARIO_FILE) {
+        Some("") => (arguments.get(2).map(PathBuf::from), arguments.get(3..)),
+        Some(rest) => (rest.strip_prefix('=').map(PathBuf::from), arguments.get(2..)),
+        None if first.ends_with(".toml") => (Some(PathBuf::from(first)), arguments.get(2..)),
+        None => (None, None),
+    };
+    let Some(file) = file else {
+        return Ok(arguments);
+    };
+    scenario_file::words(&file, flags.unwrap_or_default(), &command())
+        .map_err(|message| refuse(&message))
+}
+
+/// A scenario may work on others, whose options stand behind their names.
+fn innermost(matches: &ArgMatches) -> &ArgMatches {
+    matches.subcommand().map_or(matches, |(_, matches)| innermost(matches))
+}
+
+/// Options that make no sense together.
+pub(crate) fn refuse(message: &str) -> clap::Error {
     command().error(clap::error::ErrorKind::ValueValidation, message)
 }
 
-fn command() -> Command {
+pub(crate) fn command() -> Command {
     Command::new("ringmq-loadgen")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Measures how fast any MQTT broker delivers, and whether it delivers everything")
         .after_help(
-            "Exit status: 0 all well; 1 the broker broke a promise (lost at QoS 1 or 2, \
+            "A scenario can be a TOML file: ringmq-loadgen FILE.toml [OPTIONS], or --scenario-file \
+             FILE. It holds `scenario = \"NAME\"` and options by their names; those on the command \
+             line go over them.\n\n\
+             Exit status: 0 all well; 1 the broker broke a promise (lost at QoS 1 or 2, \
              duplicated at QoS 2, out of order, ...), or compare found a regression; 2 bad \
              options or input; 3 the run failed",
         )
@@ -75,6 +115,10 @@ fn command() -> Command {
         .subcommand(
             CompareOptions::augment_args(Command::new(COMPARE))
                 .about("Compares the reports of two brokers, versions or settings"),
+        )
+        .subcommand(
+            ShowOptions::augment_args(Command::new(SHOW))
+                .about("Shows a report again, as a table or as HTML"),
         )
 }
 
@@ -103,6 +147,15 @@ pub(crate) struct RunOptions {
     /// What client ids and topics begin with
     #[arg(long, value_name = "TEXT", default_value = "rlg", value_parser = prefix)]
     client_prefix: String,
+    /// Connect from these addresses in turn, each of which has ports of its own: A,B,C or a range
+    /// such as 127.0.0.2-127.0.0.20
+    #[arg(long, value_name = "IPS", value_parser = source_ips)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_ips: Option<SourceIps>,
+    /// Measure so often; the report has all runs and how far they lie apart
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeats: u32,
     /// The protocol to speak
     #[arg(long, value_name = "VERSION", value_enum, default_value_t = Protocol::V311)]
     mqtt_version: Protocol,
@@ -147,6 +200,28 @@ pub(crate) struct TimeOptions {
     warmup: f64,
 }
 
+/// How fast clients come, for scenarios that measure that.
+#[derive(Args, Serialize, Clone)]
+pub(crate) struct VisitOptions {
+    /// Open loop: clients that connect per second; without it as many as --at-once allows
+    #[arg(long, value_name = "R", value_parser = rate)]
+    connect_rate: Option<f64>,
+    /// Clients that may be on their way at once; many brokers listen with a backlog of 100
+    #[arg(long, value_name = "N", default_value_t = 100,
+          value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    at_once: u32,
+}
+
+impl VisitOptions {
+    pub(crate) fn pace(&self) -> VisitPace {
+        VisitPace { rate_per_s: self.connect_rate, at_once: self.at_once }
+    }
+}
+
+/// Addresses of this machine.
+#[derive(Serialize, Clone)]
+struct SourceIps(Vec<IpAddr>);
+
 #[derive(ValueEnum, Serialize, Clone, Copy)]
 enum Protocol {
     #[value(name = "3.1")]
@@ -182,6 +257,14 @@ impl RunOptions {
             interest: |_, _| 0..0,
             filters: by_name,
             load: Load::Open { rate_per_s: RATE_DEFAULT },
+            message_count: None,
+            retain: false,
+            live: true,
+            crew: None,
+            steps: vec![Step::Assemble, Step::Flow],
+            group_size: 1,
+            churn: None,
+            incident: None,
             payload_bytes: STAMP_BYTES,
             warmup: Duration::ZERO,
             duration: Duration::ZERO,
@@ -191,6 +274,9 @@ impl RunOptions {
             executor_count: self.cores,
             keep_alive_s: self.keep_alive,
             client_prefix: self.client_prefix.clone(),
+            source_ips: self.source_ips.as_ref().map_or_else(Vec::new, |ips| ips.0.clone()),
+            repeat_count: self.repeats,
+            search: None,
         }
     }
 
@@ -234,12 +320,6 @@ impl TimeOptions {
     }
 }
 
-/// Good enough to tell runs apart.
-fn random() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(std::process::id())
-}
-
 fn broker(text: &str) -> Result<String, String> {
     let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
     match port.map(|(_, port)| port.parse::<u16>()) {
@@ -248,19 +328,25 @@ fn broker(text: &str) -> Result<String, String> {
     }
 }
 
-fn rate(text: &str) -> Result<f64, String> {
+pub(crate) fn rate(text: &str) -> Result<f64, String> {
     number(text)
         .filter(|rate| *rate > 0.0 && *rate <= RATE_MAX)
         .ok_or_else(|| format!("expected publishes per second, above 0 and up to {RATE_MAX}"))
 }
 
-fn seconds(text: &str) -> Result<f64, String> {
+pub(crate) fn seconds(text: &str) -> Result<f64, String> {
     number(text)
         .filter(|seconds| (0.0..=SECONDS_MAX).contains(seconds))
         .ok_or_else(|| format!("expected seconds, 0 to {SECONDS_MAX}"))
 }
 
-fn seconds_above_zero(text: &str) -> Result<f64, String> {
+/// A part of the whole.
+pub(crate) fn share(text: &str) -> Result<f64, String> {
+    let expected = || "expected a share, 0 to 1".to_owned();
+    number(text).filter(|share| (0.0..=1.0).contains(share)).ok_or_else(expected)
+}
+
+pub(crate) fn seconds_above_zero(text: &str) -> Result<f64, String> {
     let expected = || format!("expected seconds, at least 0.001 and up to {SECONDS_MAX}");
     seconds(text).ok().filter(|seconds| *seconds >= 0.001).ok_or_else(expected)
 }
@@ -281,6 +367,41 @@ fn payload_bytes(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("expected {STAMP_BYTES} (the stamp) to {PAYLOAD_BYTES_MAX} bytes"))
 }
 
+fn source_ips(text: &str) -> Result<SourceIps, String> {
+    let mut ips = Vec::new();
+    for part in text.split(',') {
+        match part.split_once('-') {
+            Some((first, last)) => ips.extend(range(ip(first)?, ip(last)?)?),
+            None => ips.push(ip(part)?),
+        }
+    }
+    Ok(SourceIps(ips))
+}
+
+fn ip(text: &str) -> Result<IpAddr, String> {
+    let expected = "expected addresses: 127.0.0.2,127.0.0.3 or 127.0.0.2-127.0.0.20";
+    text.trim().parse().map_err(|_| expected.to_owned())
+}
+
+/// All addresses from `first` to `last`.
+fn range(first: IpAddr, last: IpAddr) -> Result<Vec<IpAddr>, String> {
+    let (from, to) = match (first, last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => (first.to_bits().into(), last.to_bits().into()),
+        (IpAddr::V6(first), IpAddr::V6(last)) => (first.to_bits(), last.to_bits()),
+        _ => return Err("both ends of a range must be IPv4 or IPv6".to_owned()),
+    };
+    if from > to || to - from >= SOURCE_COUNT_MAX {
+        return Err(format!(
+            "expected a range that ascends, of up to {SOURCE_COUNT_MAX} addresses"
+        ));
+    }
+    let at = |bits: u128| match first {
+        IpAddr::V4(_) => Ipv4Addr::from_bits(bits as u32).into(),
+        IpAddr::V6(_) => Ipv6Addr::from_bits(bits).into(),
+    };
+    Ok((from..=to).map(at).collect())
+}
+
 fn prefix(text: &str) -> Result<String, String> {
     let sound = |character: char| character.is_ascii_alphanumeric() || "-_.".contains(character);
     if !text.is_empty() && text.len() <= 200 && text.chars().all(sound) {
@@ -297,7 +418,7 @@ pub(crate) mod tests {
         let words = std::iter::once("ringmq-loadgen").chain(words.split_whitespace());
         match parse(words.map(OsString::from))? {
             Invocation::Measure(measurement) => Ok(*measurement),
-            Invocation::Compare(_) => panic!("compare measures nothing"),
+            Invocation::Compare(_) | Invocation::Show(_) => panic!("it measures nothing"),
         }
     }
 
@@ -358,6 +479,18 @@ pub(crate) mod tests {
         assert!(complaint("fanout --client-prefix a/b").contains("a-z"));
         assert!(complaint("fanout --mqtt-version 4").contains("3.1.1"));
         assert!(complaint("nonsense").contains("nonsense"));
+    }
+
+    #[test]
+    fn source_addresses_are_listed_or_ranges() {
+        let ips = |text| source_ips(text).map(|ips| ips.0.len());
+        assert_eq!(ips("127.0.0.2"), Ok(1));
+        assert_eq!(ips("127.0.0.2,127.0.0.9"), Ok(2));
+        assert_eq!(ips("127.0.0.250-127.0.1.5,::1"), Ok(13));
+        assert_eq!(ips("fd00::1-fd00::ff"), Ok(255));
+        for bad in ["", "localhost", "127.0.0.9-127.0.0.2", "0.0.0.0-9.9.9.9", "::1-1.2.3.4"] {
+            assert!(ips(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -32,6 +32,10 @@ pub(crate) enum Violation {
     },
     /// No PINGRESP came in time.
     Silent,
+    /// The session that was left behind is not there any more.
+    SessionLost,
+    /// There is a session where none was expected.
+    SessionLeft,
 }
 
 impl std::error::Error for Violation {}
@@ -61,6 +65,10 @@ impl fmt::Display for Violation {
             }
             Self::UnknownPacketId { kind, packet_id } => {
                 write!(f, "the broker sent {kind:?} for packet id {packet_id}, which was not due")
+            }
+            Self::SessionLost => f.write_str("the broker has lost the session"),
+            Self::SessionLeft => {
+                f.write_str("the broker says that there is a session, but there was none")
             }
             Self::Silent => f.write_str("the broker did not answer PINGREQ in time"),
         }
@@ -215,10 +223,52 @@ pub(crate) struct Receiver {
     unreleased: Vec<u64>,
 }
 
+/// What a packet is to a client that only receives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Received {
+    /// A delivery that has not come before.
+    New,
+    /// QoS 2: the same packet once more before its release.
+    Again,
+    /// Part of the exchange of a delivery.
+    Release,
+}
+
 impl Receiver {
+    /// Takes what a client that only receives may be sent, and answers it.
+    ///
+    /// # Errors
+    /// The broker sends anything else.
+    pub(crate) fn handle(
+        &mut self,
+        packet: &Packet<'_>,
+        version: Version,
+        out: &mut Vec<u8>,
+    ) -> Result<Received, Violation> {
+        match packet {
+            Packet::Publish(publish) => Ok(match self.handle_publish(publish, version, out) {
+                true => Received::New,
+                false => Received::Again,
+            }),
+            Packet::Pubrel(ack) => {
+                self.handle_pubrel(ack.packet_id, version, out);
+                Ok(Received::Release)
+            }
+            Packet::Disconnect(disconnect) => {
+                Err(Violation::Failed(packet.kind(), disconnect.reason))
+            }
+            _ => Err(Violation::Unexpected(packet.kind())),
+        }
+    }
+
+    /// Whether no exchange is half done.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.unreleased.iter().all(|word| *word == 0)
+    }
+
     /// Acknowledges a delivery. False when the same QoS 2 packet has come before and was not
     /// released since: that is a retransmission, not a second delivery.
-    pub(crate) fn handle_publish(
+    fn handle_publish(
         &mut self,
         publish: &Publish<'_>,
         version: Version,
@@ -239,12 +289,7 @@ impl Receiver {
     }
 
     /// PUBREL: PUBCOMP goes out, and the packet id may carry another message.
-    pub(crate) fn handle_pubrel(
-        &mut self,
-        packet_id: PacketId,
-        version: Version,
-        out: &mut Vec<u8>,
-    ) {
+    fn handle_pubrel(&mut self, packet_id: PacketId, version: Version, out: &mut Vec<u8>) {
         let (word, bit) = self.bit(packet_id);
         *word &= !bit;
         Ack::success(packet_id).encode(PacketType::Pubcomp, version, out);

@@ -1,14 +1,13 @@
 //! `compare A.json B.json`: how B lies to A, figure by figure, and whether that is a regression.
 
 use std::fmt::{self, Display, Formatter};
-use std::fs;
 use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::Value;
 
 use crate::document::{Document, Outcome, Spread};
-use crate::figures::{self, Better, Figure, Shown};
+use crate::figures::{self, Better, Figure};
 
 /// Reports to compare.
 #[derive(Args)]
@@ -43,7 +42,11 @@ impl CompareOptions {
     /// # Errors
     /// A file that cannot be read or is no report.
     pub(crate) fn compare(&self) -> Result<Comparison, String> {
-        Ok(Comparison::new(read_all(&self.base)?, read_all(&self.new)?, self.fail_above))
+        Ok(Comparison::new(
+            Document::read(&self.base)?,
+            Document::read(&self.new)?,
+            self.fail_above,
+        ))
     }
 }
 
@@ -52,23 +55,15 @@ fn percent(text: &str) -> Result<f64, String> {
     percent.ok_or_else(|| "expected a percentage, 0 or more".to_owned())
 }
 
-fn read_all(files: &[PathBuf]) -> Result<Document, String> {
-    let read = |file: &PathBuf| {
-        let text = fs::read_to_string(file).map_err(|error| error.to_string());
-        text.and_then(|text| Document::parse(&text))
-            .map_err(|error| format!("cannot read {}: {error}", file.display()))
-    };
-    Ok(Document::joined(files.iter().map(read).collect::<Result<_, _>>()?))
-}
-
 impl Comparison {
     fn new(base: Document, new: Document, fail_above: Option<f64>) -> Self {
         let row = |figure: Figure| {
             let (base, new) = (base.figure(&figure.at)?, new.figure(&figure.at)?);
-            let shown = figure.shown == Shown::Always || base.max > 0.0 || new.max > 0.0;
-            shown.then_some(Row { figure, base, new })
+            Some(Row { figure, base, new })
         };
-        let rows = figures::all().filter_map(row).collect();
+        let shown = |figure: &Figure| base.shown(figure).is_some() || new.shown(figure).is_some();
+        let all = figures::all(base.first()).into_iter();
+        let rows = all.filter(shown).filter_map(row).collect();
         Self { base, new, rows, fail_above }
     }
 

@@ -1,7 +1,7 @@
 //! What the main thread and the executors say to each other while a run lasts. Nobody waits for
 //! anybody here: executors look at it every few milliseconds.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
@@ -24,6 +24,11 @@ impl Clock {
 }
 
 pub(crate) struct Control {
+    /// Steps that were begun.
+    begun: AtomicUsize,
+    /// Executors for whose part of the crew the incident is not over, and when it was for the last.
+    afflicted: AtomicUsize,
+    incident_end_ns: AtomicI64,
     timeline: OnceLock<Timeline>,
     stopping: AtomicBool,
     failure: Mutex<Option<String>>,
@@ -33,6 +38,10 @@ pub(crate) struct Control {
 /// What one executor shows of itself.
 #[derive(Default)]
 pub(crate) struct Station {
+    /// Steps that the executor has done its part of.
+    pub(crate) steps_done: AtomicUsize,
+    /// Visits that are over.
+    pub(crate) visited: AtomicU64,
     /// Connections that are ready.
     pub(crate) connected: AtomicU64,
     pub(crate) published: AtomicU64,
@@ -43,6 +52,10 @@ pub(crate) struct Station {
     pub(crate) owed: AtomicU64,
     /// Deliveries skipped so far.
     pub(crate) missing: AtomicU64,
+    /// Deliveries to members of the crew that are counted apart.
+    pub(crate) aside: AtomicU64,
+    /// SUBSCRIBE and UNSUBSCRIBE that were not answered so far.
+    pub(crate) open_questions: AtomicU64,
     exchange: Mutex<Exchange>,
 }
 
@@ -56,11 +69,45 @@ struct Exchange {
 impl Control {
     pub(crate) fn new(executor_count: u32) -> Self {
         Self {
+            begun: AtomicUsize::new(0),
+            afflicted: AtomicUsize::new(executor_count as usize),
+            incident_end_ns: AtomicI64::new(i64::MAX),
             timeline: OnceLock::new(),
             stopping: AtomicBool::new(false),
             failure: Mutex::new(None),
             stations: (0..executor_count).map(|_| Station::default()).collect(),
         }
+    }
+
+    /// Executors may begin step `number`, and finish those before it.
+    pub(crate) fn begin(&self, number: usize) {
+        self.begun.store(number + 1, Ordering::Release);
+    }
+
+    pub(crate) fn is_begun(&self, number: usize) -> bool {
+        self.begun.load(Ordering::Acquire) > number
+    }
+
+    /// Whether the main thread has gone on to the next step.
+    pub(crate) fn is_ended(&self, number: usize) -> bool {
+        self.is_begun(number + 1)
+    }
+
+    /// Whether all executors have done their part of step `number`.
+    pub(crate) fn is_done(&self, number: usize) -> bool {
+        self.stations.iter().all(|station| station.steps_done.load(Ordering::Acquire) > number)
+    }
+
+    /// The incident is over for the crew of one executor.
+    pub(crate) fn recover(&self, now_ns: i64) {
+        if self.afflicted.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.incident_end_ns.store(now_ns, Ordering::Release);
+        }
+    }
+
+    /// When the incident was over for everybody: later than any time until then.
+    pub(crate) fn incident_end_ns(&self) -> i64 {
+        self.incident_end_ns.load(Ordering::Acquire)
     }
 
     pub(crate) fn start(&self, timeline: Timeline) {

@@ -2,9 +2,12 @@
 //! they have in common and how far they lie apart. The table and the HTML report are made from it,
 //! so whatever they show is in the file, and a file can be shown again.
 
+use std::fs;
+use std::path::PathBuf;
+
 use serde_json::{Map, Value, json};
 
-use crate::figures::{self, Figure};
+use crate::figures::{self, Figure, Shown};
 use crate::report::{FORMAT, Report};
 use crate::units::{count, number};
 
@@ -51,7 +54,7 @@ impl Document {
 
     /// # Errors
     /// What is wrong with this text.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str) -> Result<Self, String> {
         let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let runs = match value.get("runs") {
             Some(Value::Array(runs)) => runs.clone(),
@@ -64,9 +67,19 @@ impl Document {
         Ok(Self { runs })
     }
 
-    /// The runs of all documents.
-    pub(crate) fn joined(documents: Vec<Self>) -> Self {
-        Self { runs: documents.into_iter().flat_map(|document| document.runs).collect() }
+    /// The runs of all files.
+    ///
+    /// # Errors
+    /// Which file cannot be read or is no report, and why.
+    pub(crate) fn read(files: &[PathBuf]) -> Result<Self, String> {
+        let mut runs = Vec::new();
+        for file in files {
+            let text = fs::read_to_string(file).map_err(|error| error.to_string());
+            let document = text.and_then(|text| Self::parse(&text));
+            let cannot = |error| format!("cannot read {}: {error}", file.display());
+            runs.extend(document.map_err(cannot)?.runs);
+        }
+        Ok(Self { runs })
     }
 
     /// One run as it is; several with their common head and spread before them.
@@ -95,7 +108,7 @@ impl Document {
                 "max": max, "runs": count });
             Some((figure.at.into_owned(), value))
         };
-        Value::Object(figures::all().filter_map(entry).collect())
+        Value::Object(figures::all(self.first()).into_iter().filter_map(entry).collect())
     }
 
     pub(crate) fn runs(&self) -> &[Value] {
@@ -117,7 +130,7 @@ impl Document {
     /// How it was loaded, in words.
     pub(crate) fn load(&self) -> Vec<String> {
         let settings = &self.first()["settings"];
-        let load = match settings["window"].as_u64() {
+        let pace = || match settings["window"].as_u64() {
             Some(window) => format!("closed loop, {} outstanding per publisher", count(window)),
             None => {
                 let rate = settings["rate"].as_f64().unwrap_or_default();
@@ -125,12 +138,13 @@ impl Document {
             }
         };
         let payload = settings["payload"].as_u64().map(|bytes| format!("{} bytes", count(bytes)));
+        let seconds = self.figure("/steady_s").map(|it| it.median).filter(|it| *it > 0.0);
         let parts = [
             self.first()["cast"].as_str().map(str::to_owned),
             Some(format!("QoS {}", settings["qos"])),
-            payload,
-            Some(load),
-            self.figure("/steady_s").map(|seconds| format!("{} s", number(seconds.median))),
+            payload.clone(),
+            payload.map(|_| pace()),
+            seconds.map(|seconds| format!("{} s", number(seconds))),
             (self.runs.len() > 1).then(|| format!("{} runs", self.runs.len())),
         ];
         parts.into_iter().flatten().collect()
@@ -147,6 +161,27 @@ impl Document {
         Spread::of(numbers.collect())
     }
 
+    /// The figure, if the runs have it and it is worth a line.
+    pub(crate) fn shown(&self, figure: &Figure) -> Option<Spread> {
+        let spread = self.figure(&figure.at)?;
+        let shown = match figure.shown {
+            Shown::Always => true,
+            Shown::NotZero => spread.max > 0.0,
+            Shown::WithMessages => self.has_messages(),
+            Shown::WithSamples => {
+                let histogram = figure.at.rsplit_once('/').map_or("", |(histogram, _)| histogram);
+                self.figure(&format!("{histogram}/count")).is_some_and(|count| count.max > 0.0)
+            }
+        };
+        shown.then_some(spread)
+    }
+
+    /// Whether anything was, or should have been, published.
+    fn has_messages(&self) -> bool {
+        let some = |at| self.figure(at).is_some_and(|spread| spread.max > 0.0);
+        some("/publishes/sent") || some("/publishes/planned")
+    }
+
     pub(crate) fn outcome(&self) -> Outcome {
         outcome(self.worst())
     }
@@ -157,31 +192,31 @@ impl Document {
         worst.expect("there is at least one run")
     }
 
-    /// What was violated or failed, in words; each once.
+    /// What was violated or failed, in words.
     pub(crate) fn complaints(&self) -> Vec<String> {
-        let verdicts = self.runs.iter().map(|run| &run["verdict"]);
-        let words = verdicts.flat_map(|verdict| {
-            let violations = verdict["violations"].as_array().into_iter().flatten();
-            violations.chain(verdict.get("failure"))
-        });
-        each_once(words)
+        self.of_each_run(|run| {
+            let violations = run["verdict"]["violations"].as_array().into_iter().flatten();
+            violations.chain(run["verdict"].get("failure")).collect()
+        })
     }
 
     /// Why the generator may have been the limit; empty if it was not.
     pub(crate) fn reasons(&self) -> Vec<String> {
-        let all = self.runs.iter().map(|run| &run["generator"]["reasons"]);
-        each_once(all.flat_map(|reasons| reasons.as_array().into_iter().flatten()))
+        self.of_each_run(|run| {
+            run["generator"]["reasons"].as_array().into_iter().flatten().collect()
+        })
     }
-}
 
-fn each_once<'a>(words: impl Iterator<Item = &'a Value>) -> Vec<String> {
-    let mut once: Vec<String> = Vec::new();
-    for word in words.filter_map(Value::as_str) {
-        if !once.iter().any(|known| known == word) {
-            once.push(word.to_owned());
-        }
+    fn of_each_run(&self, words: fn(&Value) -> Vec<&Value>) -> Vec<String> {
+        let several = self.runs.len() > 1;
+        let say = |number: usize, word: &str| match several {
+            true => format!("run {number}: {word}"),
+            false => word.to_owned(),
+        };
+        let runs = (1..).zip(&self.runs);
+        let all = runs.flat_map(|(number, run)| words(run).into_iter().map(move |it| (number, it)));
+        all.filter_map(|(number, word)| Some(say(number, word.as_str()?))).collect()
     }
-    once
 }
 
 fn check_format(run: &Value) -> Result<(), String> {
@@ -263,7 +298,7 @@ pub(crate) mod tests {
         assert_eq!((read.runs().len(), read.outcome()), (3, Outcome::Violated));
         let ms = read.figure("/latency_ns/p99").expect("all have it").median / 1e6;
         assert!((ms - 7.0).abs() < 0.01, "{ms}");
-        assert!(!read.complaints().is_empty());
+        assert_eq!(read.complaints(), ["run 2: 2 lost"]);
         assert_eq!(read.figure("/nothing/of/that/name"), None);
     }
 

@@ -5,20 +5,24 @@
 //! ```
 
 use ringmq::mqtt::{
-    Connect, Packet, PacketId, PacketType, Properties, QoS, ReasonCode, Subscribe, Subscription,
-    SubscriptionOptions, Subscriptions, TopicFilter, Version,
+    Connack, Connect, Packet, PacketId, PacketType, Properties, Property, QoS, ReasonCode,
+    Subscribe, Subscription, SubscriptionOptions, Subscriptions, TopicFilter, Version,
 };
 
 use crate::client::Violation;
-use crate::plan::{Client, Plan};
+use crate::plan::{Greeting, Plan};
+use crate::step::SessionUse;
 
 /// Filters in one SUBSCRIBE: some brokers limit them, and the packet stays small.
 const FILTERS_PER_SUBSCRIBE: usize = 64;
+/// 5.0: how long a session that is to last may be left alone.
+const SESSION_EXPIRY_S: u32 = 24 * 3600;
 
 pub(crate) struct Handshake {
     state: State,
     version: Version,
     qos: QoS,
+    session: SessionUse,
     filters: Vec<String>,
     receive_count_max: u16,
 }
@@ -33,25 +37,31 @@ enum State {
 
 impl Handshake {
     /// Writes CONNECT.
-    pub(crate) fn start(plan: &Plan, client: Client, out: &mut Vec<u8>) -> Self {
+    pub(crate) fn start(plan: &Plan, greeting: Greeting, out: &mut Vec<u8>) -> Self {
         let credentials = plan.credentials.as_ref();
+        let lasts = greeting.session != SessionUse::Clean;
+        let expiry = (lasts && plan.version.is_v5())
+            .then_some(Property::SessionExpiryIntervalS(SESSION_EXPIRY_S));
+        let mut bytes = Vec::new();
         let connect = Connect {
             version: plan.version,
-            clean_start: true,
+            clean_start: !lasts,
             keep_alive_s: plan.keep_alive_s,
-            client_id: &plan.client_id(client),
+            client_id: &plan.client_id(greeting.client),
             will: None,
             username: credentials.map(|credentials| credentials.username.as_str()),
             password: credentials
                 .and_then(|credentials| Some(credentials.password.as_ref()?.as_bytes())),
-            properties: Properties::EMPTY,
+            properties: Properties::write(expiry, &mut bytes),
         };
         connect.encode(out);
-        let filters = plan.filters_of(client);
+        let filters =
+            if greeting.subscribes { plan.filters_of(greeting.client) } else { Vec::new() };
         Self {
             state: State::Connecting,
             version: plan.version,
             qos: plan.qos,
+            session: greeting.session,
             filters,
             receive_count_max: u16::MAX,
         }
@@ -66,6 +76,18 @@ impl Handshake {
         self.state == State::Ready
     }
 
+    /// Whether the broker has accepted the connection.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.state != State::Connecting
+    }
+
+    /// Whether `packet` is a delivery that may come before SUBACK: it is for
+    /// whoever takes the connection over.
+    pub(crate) fn is_early(&self, packet: &Packet<'_>) -> bool {
+        let delivers = matches!(packet, Packet::Publish(_) | Packet::Pubrel(_));
+        delivers && matches!(self.state, State::Subscribing(_))
+    }
+
     /// # Errors
     /// The broker refuses the connection or a subscription, or answers out of turn.
     pub(crate) fn handle(
@@ -74,31 +96,33 @@ impl Handshake {
         out: &mut Vec<u8>,
     ) -> Result<(), Violation> {
         match (self.state, packet) {
-            (State::Connecting, Packet::Connack(connack)) => {
-                self.receive_count_max = connack.properties.receive_maximum().unwrap_or(u16::MAX);
-                self.handle_connack(connack.reason, out)
-            }
+            (State::Connecting, Packet::Connack(connack)) => self.handle_connack(connack, out),
             (State::Subscribing(missing), Packet::Suback(suback)) => {
                 self.check_granted(suback.packet_id, suback.reasons)?;
                 self.state =
                     if missing == 1 { State::Ready } else { State::Subscribing(missing - 1) };
                 Ok(())
             }
-            // Something retained or published by others; a broker may send it before SUBACK.
-            (State::Subscribing(_), Packet::Publish(publish)) if publish.packet_id.is_none() => {
-                Ok(())
-            }
             _ => Err(Violation::Unexpected(packet.kind())),
         }
     }
 
-    fn handle_connack(&mut self, reason: ReasonCode, out: &mut Vec<u8>) -> Result<(), Violation> {
-        if reason.is_error() {
-            return Err(match self.version {
-                Version::V5 => Violation::Failed(PacketType::Connack, reason),
-                _ => Violation::Refused(reason.v311_connect_return_code()),
-            });
+    fn handle_connack(
+        &mut self,
+        connack: &Connack<'_>,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Violation> {
+        if connack.reason.is_error() {
+            return Err(self.refusal(connack.reason));
         }
+        match (self.session, connack.session_present) {
+            (SessionUse::Resume, false) => return Err(Violation::SessionLost),
+            (SessionUse::Clean | SessionUse::Create, true) => {
+                return Err(Violation::SessionLeft);
+            }
+            _ => (),
+        }
+        self.receive_count_max = connack.properties.receive_maximum().unwrap_or(u16::MAX);
         let mut count = 0;
         for (batch, number) in self.filters.chunks(FILTERS_PER_SUBSCRIBE).zip(1..) {
             self.subscribe(number, batch, out);
@@ -106,6 +130,13 @@ impl Handshake {
         }
         self.state = if count == 0 { State::Ready } else { State::Subscribing(count) };
         Ok(())
+    }
+
+    fn refusal(&self, reason: ReasonCode) -> Violation {
+        match self.version {
+            Version::V5 => Violation::Failed(PacketType::Connack, reason),
+            _ => Violation::Refused(reason.v311_connect_return_code()),
+        }
     }
 
     fn subscribe(&self, number: u16, filters: &[String], out: &mut Vec<u8>) {
@@ -143,8 +174,9 @@ impl Handshake {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::Client;
     use crate::plan::tests::plan;
-    use ringmq::mqtt::{Connack, Suback, split};
+    use ringmq::mqtt::{Suback, split};
 
     fn connack(reason: ReasonCode) -> Packet<'static> {
         let properties = Properties::EMPTY;
@@ -168,7 +200,8 @@ mod tests {
     #[test]
     fn a_publisher_is_ready_with_connack() {
         let mut out = Vec::new();
-        let mut handshake = Handshake::start(&plan(), Client::Publisher(0), &mut out);
+        let mut handshake =
+            Handshake::start(&plan(), Greeting::clean(Client::Publisher(0)), &mut out);
         assert_eq!(kinds(&out), ["Connect"]);
         out.clear();
         handshake.handle(&connack(ReasonCode::Success), &mut out).expect("accepted");
@@ -179,7 +212,8 @@ mod tests {
     fn a_subscriber_is_ready_when_all_its_filters_are_granted() {
         let many = Plan { publisher_count: 35, ..plan() };
         let mut out = Vec::new();
-        let mut handshake = Handshake::start(&many, Client::Subscriber(0), &mut out);
+        let mut handshake =
+            Handshake::start(&many, Greeting::clean(Client::Subscriber(0)), &mut out);
         out.clear();
         handshake.handle(&connack(ReasonCode::Success), &mut out).expect("accepted");
         assert_eq!(kinds(&out), ["Subscribe", "Subscribe"], "70 filters, 64 in a packet");
@@ -192,7 +226,8 @@ mod tests {
     fn subscribing(qos: QoS) -> Handshake {
         let plan = Plan { qos, publisher_count: 1, topics_per_publisher: 1, ..plan() };
         let mut out = Vec::new();
-        let mut handshake = Handshake::start(&plan, Client::Subscriber(0), &mut out);
+        let mut handshake =
+            Handshake::start(&plan, Greeting::clean(Client::Subscriber(0)), &mut out);
         handshake.handle(&connack(ReasonCode::Success), &mut out).expect("accepted");
         handshake
     }
@@ -216,7 +251,8 @@ mod tests {
 
     #[test]
     fn a_refusal_names_its_code() {
-        let mut handshake = Handshake::start(&plan(), Client::Publisher(0), &mut Vec::new());
+        let mut handshake =
+            Handshake::start(&plan(), Greeting::clean(Client::Publisher(0)), &mut Vec::new());
         let refused = handshake.handle(&connack(ReasonCode::NotAuthorized), &mut Vec::new());
         let text = refused.expect_err("refused").to_string();
         assert!(text.contains("not authorized (5)"), "{text}");

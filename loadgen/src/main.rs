@@ -8,6 +8,8 @@
 
 mod actor;
 mod bench;
+mod bystander;
+mod churner;
 mod cli;
 mod client;
 mod closed_loop;
@@ -16,11 +18,14 @@ mod connection;
 mod control;
 mod document;
 mod figures;
+mod findings;
 mod handshake;
 mod hlog;
 mod html;
+mod impact;
 mod machine;
 mod mailbox;
+mod operations;
 mod output;
 mod pacer;
 mod payload;
@@ -29,11 +34,21 @@ mod process;
 mod progress;
 mod publisher;
 mod recorder;
+mod replay;
 mod report;
 mod resources;
+#[cfg(not(test))]
+#[path = "../../src/ring.rs"]
+mod ring;
+mod rounds;
 mod run;
 mod scenario;
+mod scenario_file;
+mod search;
 mod series;
+mod share;
+mod socket;
+mod step;
 mod subscriber;
 mod table;
 mod tally;
@@ -42,15 +57,12 @@ mod worker;
 
 use std::io::{Write, stdout};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Error, Result};
 
 use crate::cli::{Invocation, Measurement};
 use crate::compare::CompareOptions;
 use crate::document::Document;
-use crate::machine::Machine;
-use crate::report::Report;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -66,6 +78,7 @@ fn main() -> ExitCode {
     let (status, bad) = match invocation {
         Invocation::Measure(measurement) => (measure(*measurement), RUN_FAILED),
         Invocation::Compare(options) => (compare(&options), BAD_INPUT),
+        Invocation::Show(options) => (options.show().map(|()| 0), BAD_INPUT),
     };
     status.map_or_else(
         |error| {
@@ -85,13 +98,13 @@ fn compare(options: &CompareOptions) -> Result<u8> {
 
 fn measure(Measurement { plan, output }: Measurement) -> Result<u8> {
     let mut watch = output.begin()?;
-    let plan = Arc::new(plan);
-    let machine = Machine::detect();
-    let outcome = run::run(&plan, &mut watch)?;
-    let report = Report::new(&plan, &outcome, machine);
-    let document = Document::new(&[report]);
-    output.finish(watch, &document, &outcome.recorder)?;
-    if let Some(failure) = &outcome.failure {
+    let measured = match plan.search {
+        Some(search) => search::find(&plan, search, &mut watch)?,
+        None => rounds::measure(&plan, &mut watch)?,
+    };
+    let document = Document::new(&measured.reports);
+    output.finish(watch, &document, &measured.sum)?;
+    if let Some(failure) = &measured.failure {
         eprintln!("ringmq-loadgen: {failure}");
     }
     Ok(document.outcome().exit_status())

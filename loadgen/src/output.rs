@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Error, Result};
 use clap::Args;
 
-use crate::document::Document;
+use crate::document::{Document, Outcome};
 use crate::hlog::{IntervalLog, distribution};
 use crate::html;
 use crate::process::Process;
@@ -34,6 +34,29 @@ pub(crate) struct OutputOptions {
     hgrm: Option<PathBuf>,
 }
 
+/// A report that was written before.
+#[derive(Args)]
+pub(crate) struct ShowOptions {
+    /// What `--json` has written; several files are shown as runs of the same settings
+    #[arg(value_name = "FILE.json", required = true)]
+    files: Vec<PathBuf>,
+    /// Write the report here as HTML
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+}
+
+impl ShowOptions {
+    /// Prints the table, and writes what is asked for.
+    ///
+    /// # Errors
+    /// Which file cannot be read or written, and why.
+    pub(crate) fn show(&self) -> Result<()> {
+        let document = Document::read(&self.files).map_err(Error::msg)?;
+        let _ = write!(stdout(), "{document}");
+        self.html.as_ref().map_or(Ok(()), |file| write_file(file, &html::page(&document)))
+    }
+}
+
 impl OutputOptions {
     /// Before anything is measured: every file can be written, the broker can be sampled.
     ///
@@ -55,7 +78,8 @@ impl OutputOptions {
     /// # Errors
     /// Which file could not be written, and why.
     pub(crate) fn finish(&self, watch: Watch, document: &Document, sum: &Recorder) -> Result<()> {
-        if document.figure("/moments/start_s").is_some() {
+        let has_begun = document.figure("/moments/start_s").is_some();
+        if has_begun || document.outcome() != Outcome::Failed {
             // Nobody may be reading; the exit status and the file say it too.
             let _ = write!(stdout(), "{document}");
         }

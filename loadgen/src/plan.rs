@@ -3,7 +3,7 @@
 //! A scenario makes a plan; everything else carries it out. Publishers, subscribers and topics
 //! are numbered from 0; topic t of publisher p has the number p * topics_per_publisher + t.
 
-use std::fmt;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -11,6 +11,8 @@ use ringmq::mqtt::{QoS, Version};
 use serde_json::Value;
 
 use crate::payload::RunId;
+use crate::search::Search;
+use crate::step::{Churn, Crew, Duty, Incident, SessionUse, Step};
 use crate::units::count;
 
 /// Sequence numbers kept in memory: one per subscriber and topic that it listens to.
@@ -19,6 +21,10 @@ const FLOW_COUNT_MAX: u64 = 200_000_000;
 /// A subscriber may listen to all of them, with 65,535 SUBSCRIBE packets of 64 filters.
 const TOPIC_COUNT_MAX: u64 = 4_000_000;
 
+/// A closed loop with a number of messages ends with them, and in any case after so long.
+const CLOSED_LOOP_S_MAX: f64 = 86_400.0;
+
+#[derive(Clone)]
 pub(crate) struct Plan {
     pub(crate) scenario: &'static str,
     /// Who takes part, for people: "1 publisher -> 100 subscribers".
@@ -38,6 +44,22 @@ pub(crate) struct Plan {
     /// The filters by which it asks for them.
     pub(crate) filters: fn(&Self, subscriber: u32) -> Vec<String>,
     pub(crate) load: Load,
+    /// Messages published in all; `None`: as many as the time allows.
+    pub(crate) message_count: Option<u64>,
+    /// Whether publishes are retained.
+    pub(crate) retain: bool,
+    /// Whether subscribers are there when messages are published, so that their latency means
+    /// something.
+    pub(crate) live: bool,
+    /// Clients beside publishers and subscribers.
+    pub(crate) crew: Option<Crew>,
+    pub(crate) steps: Vec<Step>,
+    /// Subscribers that share a subscription; 1: everybody has its own.
+    pub(crate) group_size: u32,
+    /// What members of the crew ask for while messages flow.
+    pub(crate) churn: Option<Churn>,
+    /// What happens to the crew while messages flow.
+    pub(crate) incident: Option<Incident>,
     pub(crate) payload_bytes: usize,
     pub(crate) warmup: Duration,
     pub(crate) duration: Duration,
@@ -48,8 +70,15 @@ pub(crate) struct Plan {
     pub(crate) executor_count: u32,
     pub(crate) keep_alive_s: u16,
     pub(crate) client_prefix: String,
+    /// The addresses that clients connect from, in turn; none: as the system likes.
+    pub(crate) source_ips: Vec<IpAddr>,
+    /// How often all of this is done.
+    pub(crate) repeat_count: u32,
+    /// Look for the highest rate instead of keeping to one.
+    pub(crate) search: Option<Search>,
 }
 
+#[derive(Clone)]
 pub(crate) struct Credentials {
     pub(crate) username: String,
     pub(crate) password: Option<String>,
@@ -68,14 +97,23 @@ pub(crate) enum Load {
 pub(crate) enum Client {
     Publisher(u32),
     Subscriber(u32),
+    /// Of the crew.
+    Member(u32),
 }
 
-impl fmt::Display for Client {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Publisher(number) => write!(f, "publisher {number}"),
-            Self::Subscriber(number) => write!(f, "subscriber {number}"),
-        }
+/// How a client introduces itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Greeting {
+    pub(crate) client: Client,
+    pub(crate) session: SessionUse,
+    /// Whether it subscribes to its filters before it is ready.
+    pub(crate) subscribes: bool,
+}
+
+impl Greeting {
+    /// Of publishers and subscribers.
+    pub(crate) fn clean(client: Client) -> Self {
+        Self { client, session: SessionUse::Clean, subscribes: true }
     }
 }
 
@@ -101,12 +139,75 @@ impl Plan {
         Ok(())
     }
 
+    /// The same under another name.
+    pub(crate) fn renamed(&self) -> Self {
+        Self { run: RunId::new(random()), ..self.clone() }
+    }
+
+    /// A plan of so many messages instead of so much time.
+    pub(crate) fn with_messages(self, count: u64) -> Self {
+        let duration = match self.load {
+            // Half a step before the message that would come next.
+            Load::Open { rate_per_s } => (count as f64 - 0.5).max(0.0) / rate_per_s,
+            Load::Closed { .. } => CLOSED_LOOP_S_MAX,
+        };
+        Self {
+            message_count: Some(count),
+            warmup: Duration::ZERO,
+            duration: Duration::from_secs_f64(duration),
+            ..self
+        }
+    }
+
+    /// False for a closed loop that nothing would close when subscribers are away.
+    pub(crate) fn awaits_acknowledgements(&self) -> bool {
+        self.qos > QoS::AtMostOnce || !matches!(self.load, Load::Closed { .. })
+    }
+
     pub(crate) fn topic_count(&self) -> u32 {
         self.publisher_count * self.topics_per_publisher
     }
 
-    pub(crate) fn connection_count(&self) -> u64 {
+    /// Publishers and subscribers.
+    pub(crate) fn flow_client_count(&self) -> u64 {
         u64::from(self.publisher_count) + u64::from(self.subscriber_count)
+    }
+
+    /// Connections that are open at once.
+    pub(crate) fn connection_count(&self) -> u64 {
+        let visits = self.steps.iter().filter_map(|step| match step {
+            Step::Visit(visit) if visit.duty.stays() => Some(visit.count),
+            Step::Visit(visit) => Some(visit.count.min(visit.pace.at_once)),
+            _ => None,
+        });
+        self.flow_client_count() + u64::from(visits.max().unwrap_or_default())
+    }
+
+    /// Whether members of the crew have this duty in any step.
+    pub(crate) fn has_duty(&self, duty: Duty) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Visit(visit) if visit.duty == duty))
+    }
+
+    /// Members of the crew that take all messages and are counted apart.
+    pub(crate) fn aside_count(&self) -> u64 {
+        let count = self.crew.map_or(0, |crew| crew.count);
+        if self.has_duty(Duty::Aside) { count.into() } else { 0 }
+    }
+
+    /// The messages of `publisher`, which takes turns with the others.
+    pub(crate) fn message_limit(&self, publisher: u32) -> u64 {
+        let publishers = u64::from(self.publisher_count);
+        self.message_count.map_or(u64::MAX, |count| {
+            count.saturating_sub(u64::from(publisher)).div_ceil(publishers)
+        })
+    }
+
+    /// How many messages the plan has for each topic, if that is known beforehand.
+    pub(crate) fn planned_on(&self, topic: u32) -> Option<u64> {
+        self.message_count?;
+        let per_publisher = u64::from(self.topics_per_publisher);
+        let limit = self.message_limit(topic / self.topics_per_publisher);
+        Some(limit.saturating_sub(u64::from(topic) % per_publisher).div_ceil(per_publisher))
     }
 
     pub(crate) fn topic_name(&self, topic: u32) -> String {
@@ -124,6 +225,7 @@ impl Plan {
         let (role, number) = match client {
             Client::Publisher(number) => ('p', number),
             Client::Subscriber(number) => ('s', number),
+            Client::Member(number) => ('m', number),
         };
         format!("{}{}{role}{number}", self.client_prefix, self.run.short())
     }
@@ -133,6 +235,20 @@ impl Plan {
         match client {
             Client::Publisher(_) => Vec::new(),
             Client::Subscriber(number) => (self.filters)(self, number),
+            Client::Member(number) => {
+                self.crew.map_or_else(Vec::new, |crew| (crew.filters)(self, number))
+            }
+        }
+    }
+
+    /// What people call a client.
+    pub(crate) fn name_of(&self, client: Client) -> String {
+        match client {
+            Client::Publisher(number) => format!("publisher {number}"),
+            Client::Subscriber(number) => format!("subscriber {number}"),
+            Client::Member(number) => {
+                format!("{} {number}", self.crew.map_or("member", |crew| crew.name))
+            }
         }
     }
 
@@ -142,18 +258,24 @@ impl Plan {
     }
 
     /// Subscribers are dealt out after the publishers, so that one executor does not get both a
-    /// lone publisher and the odd subscriber.
+    /// lone publisher and the odd subscriber. Those that share a subscription stay together.
     pub(crate) fn subscribers_on(&self, executor: u32) -> impl Iterator<Item = u32> + use<> {
-        let shift = self.publisher_count % self.executor_count;
-        let first = (executor + self.executor_count - shift) % self.executor_count;
-        (first..self.subscriber_count).step_by(self.executor_count as usize)
+        let size = self.group_size;
+        self.groups_on(executor).flat_map(move |group| group * size..(group + 1) * size)
     }
 
-    /// How many subscribers on `executor` listen to each topic.
+    /// Groups of subscribers that share a subscription, or single ones.
+    fn groups_on(&self, executor: u32) -> impl Iterator<Item = u32> + use<> {
+        let shift = self.publisher_count % self.executor_count;
+        let first = (executor + self.executor_count - shift) % self.executor_count;
+        (first..self.subscriber_count / self.group_size).step_by(self.executor_count as usize)
+    }
+
+    /// How many deliveries each topic owes to the subscribers on `executor`: one to each group.
     pub(crate) fn receivers_on(&self, executor: u32) -> Vec<u32> {
         let mut steps = vec![0i64; self.topic_count() as usize + 1];
-        for subscriber in self.subscribers_on(executor) {
-            let topics = (self.interest)(self, subscriber);
+        for group in self.groups_on(executor) {
+            let topics = (self.interest)(self, group * self.group_size);
             steps[topics.start as usize] += 1;
             steps[topics.end as usize] -= 1;
         }
@@ -177,6 +299,12 @@ impl Plan {
         }
         (subscribers, executors)
     }
+}
+
+/// Good enough to tell runs apart.
+pub(crate) fn random() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
 }
 
 /// Filters for a subscriber that asks for each of its topics by name.
@@ -215,6 +343,14 @@ pub(crate) mod tests {
             interest: |plan, _| 0..plan.topic_count(),
             filters: by_name,
             load: Load::Open { rate_per_s: 10.0 },
+            message_count: None,
+            retain: false,
+            live: true,
+            crew: None,
+            steps: vec![Step::Assemble, Step::Flow],
+            group_size: 1,
+            churn: None,
+            incident: None,
             payload_bytes: 64,
             warmup: Duration::from_secs(1),
             duration: Duration::from_secs(1),
@@ -224,6 +360,9 @@ pub(crate) mod tests {
             executor_count: 2,
             keep_alive_s: 60,
             client_prefix: "rlg".to_owned(),
+            source_ips: Vec::new(),
+            repeat_count: 1,
+            search: None,
         }
     }
 
@@ -243,6 +382,14 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn those_that_share_a_subscription_stay_together_and_owe_one_delivery() {
+        let plan = Plan { subscriber_count: 9, group_size: 3, executor_count: 2, ..plan() };
+        let on = |executor| plan.subscribers_on(executor).collect::<Vec<u32>>();
+        assert_eq!((on(1), on(0)), (vec![0, 1, 2, 6, 7, 8], vec![3, 4, 5]));
+        assert_eq!(plan.receivers_everywhere(), (vec![3; 6], vec![2; 6]));
+    }
+
+    #[test]
     fn a_lone_publisher_and_a_lone_subscriber_do_not_share_an_executor() {
         let plan = Plan { publisher_count: 1, subscriber_count: 1, ..plan() };
         assert_eq!(plan.publishers_on(0).count(), 1);
@@ -256,6 +403,19 @@ pub(crate) mod tests {
         let everybody = Plan { interest: |plan, _| 0..plan.topic_count(), ..plan };
         assert_eq!(everybody.receivers_on(0), [2; 6]);
         assert_eq!(everybody.receivers_everywhere(), (vec![5; 6], vec![2; 6]));
+    }
+
+    #[test]
+    fn a_number_of_messages_is_dealt_out_in_turns() {
+        for message_count in 0..20 {
+            let plan = Plan { message_count: Some(message_count), ..plan() };
+            let limits: Vec<u64> = (0..3).map(|number| plan.message_limit(number)).collect();
+            assert_eq!(limits.iter().sum::<u64>(), message_count);
+            assert!(limits.is_sorted_by(|a, b| a >= b) && limits[0] - limits[2] <= 1);
+            let planned = (0..6).map(|topic| plan.planned_on(topic).expect("it is known"));
+            assert_eq!(planned.sum::<u64>(), message_count);
+        }
+        assert_eq!((plan().message_limit(0), plan().planned_on(0)), (u64::MAX, None));
     }
 
     #[test]

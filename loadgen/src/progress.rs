@@ -19,6 +19,10 @@ impl Progress {
         self.say(&format!("connected {} of {}", count(connected), count(wanted)));
     }
 
+    pub(crate) fn visiting(&self, name: &str, visited: u64, wanted: u64) {
+        self.say(&format!("{name}: {} of {}", count(visited), count(wanted)));
+    }
+
     pub(crate) fn running(&self, interval: &Interval, p99_ns: u64, left_s: f64) {
         self.say(&running(interval, p99_ns, left_s));
     }

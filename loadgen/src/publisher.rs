@@ -1,5 +1,7 @@
 //! A client that publishes what is due.
 
+use std::borrow::Cow;
+
 use ringmq::mqtt::{Packet, Properties, Publish, TopicName};
 
 use crate::actor::Actor;
@@ -9,6 +11,8 @@ use crate::payload::Stamp;
 use crate::plan::Plan;
 use crate::recorder::Times;
 
+/// Topic names that a publisher keeps; beyond that it makes each when it is needed.
+const NAME_COUNT_MAX: usize = 4096;
 /// Bytes written in one batch before the socket is tried.
 const BATCH_BYTES: usize = 64 * 1024;
 
@@ -16,7 +20,9 @@ pub(crate) struct Publisher {
     number: u32,
     /// Its place among the publishers of its executor.
     place: usize,
-    topics: Vec<String>,
+    first_topic: u32,
+    /// Their names, unless they are too many to be kept.
+    names: Vec<String>,
     sender: Sender,
     /// The number of the next message.
     next_index: u64,
@@ -30,10 +36,12 @@ impl Publisher {
     pub(crate) fn new(plan: &Plan, number: u32) -> Self {
         let first = number * plan.topics_per_publisher;
         let topics = first..first + plan.topics_per_publisher;
+        let kept = if topics.len() <= NAME_COUNT_MAX { topics } else { 0..0 };
         Self {
             number,
             place: (number / plan.executor_count) as usize,
-            topics: topics.map(|topic| plan.topic_name(topic)).collect(),
+            first_topic: first,
+            names: kept.map(|topic| plan.topic_name(topic)).collect(),
             sender: Sender::new(plan.qos, plan.version),
             next_index: 0,
             blocked: false,
@@ -52,7 +60,7 @@ impl Publisher {
 
     fn publish(&mut self, times: Times, bench: &mut Bench, out: &mut Vec<u8>) {
         let turn = self.turn();
-        let topic_count = self.topics.len() as u64;
+        let topic_count = u64::from(bench.plan.topics_per_publisher);
         let topic = (turn.index % topic_count) as usize;
         let stamp = Stamp {
             run: bench.plan.run,
@@ -69,12 +77,17 @@ impl Publisher {
     }
 
     fn encode(&mut self, topic: usize, intended_ns: i64, bench: &Bench, out: &mut Vec<u8>) {
+        let packet_id = self.sender.begin(InFlight { index: self.next_index, intended_ns });
+        let name = match self.names.get(topic) {
+            Some(name) => Cow::Borrowed(name.as_str()),
+            None => Cow::Owned(bench.plan.topic_name(self.first_topic + topic as u32)),
+        };
         let publish = Publish {
             dup: false,
             qos: bench.plan.qos,
-            retain: false,
-            topic: TopicName::parse(&self.topics[topic]).expect("our topic names are valid"),
-            packet_id: self.sender.begin(InFlight { index: self.next_index, intended_ns }),
+            retain: bench.plan.retain,
+            topic: TopicName::parse(&name).expect("our topic names are valid"),
+            packet_id,
             properties: Properties::EMPTY,
             payload: &bench.payload,
         };

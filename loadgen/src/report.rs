@@ -5,11 +5,12 @@ use ringmq::mqtt::QoS;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::findings::{self, Findings, StepRow};
 use crate::machine::Machine;
 use crate::plan::Plan;
-use crate::recorder::Recorder;
 use crate::resources::{Broker, MachineUse, per_million};
 use crate::run::{Outcome, planned_count};
+use crate::search::SearchRow;
 use crate::series::{Interval, per};
 use crate::worker::Usage;
 
@@ -49,7 +50,9 @@ pub(crate) struct Report {
     pub(crate) raw_latency_ns: Percentiles,
     /// From the intended time to PUBACK or PUBCOMP; none at QoS 0.
     pub(crate) acknowledge_latency_ns: Option<Percentiles>,
-    pub(crate) curves: Curves,
+    /// Steps and whatever else the scenario has.
+    #[serde(flatten)]
+    pub(crate) findings: Findings,
     /// If it was sampled.
     pub(crate) broker: Option<Broker>,
     /// From the first connection attempt to the last delivery, without a gap.
@@ -65,15 +68,6 @@ pub(crate) struct Moments {
     pub(crate) steady_s: Option<f64>,
     pub(crate) end_s: Option<f64>,
     pub(crate) drained_s: Option<f64>,
-}
-
-/// Histograms as lines: pairs of a quantile, from 0 to 1, and the nanoseconds that so many of the
-/// messages did not exceed.
-#[derive(Serialize)]
-pub(crate) struct Curves {
-    pub(crate) latency_ns: Vec<(f64, u64)>,
-    pub(crate) raw_latency_ns: Vec<(f64, u64)>,
-    pub(crate) acknowledge_latency_ns: Vec<(f64, u64)>,
 }
 
 /// Whether the run is worth anything, and whether the broker kept its promises.
@@ -97,7 +91,8 @@ pub(crate) struct Generator {
     pub(crate) build: &'static str,
     /// CPU seconds of the whole process in the whole run, connecting included.
     pub(crate) cpu_s: f64,
-    pub(crate) steady_cores: f64,
+    /// `None` where there is no steady part.
+    pub(crate) steady_cores: Option<f64>,
     /// CPU seconds for each million messages, sent and received, in the steady part.
     pub(crate) cpu_s_per_million_messages: Option<f64>,
     /// In the steady part.
@@ -168,7 +163,7 @@ pub(crate) struct Deliveries {
 }
 
 /// Of a histogram with three significant digits.
-#[derive(Serialize, Clone, Copy, Default, PartialEq, Debug)]
+#[derive(Serialize, Clone, Default, PartialEq, Debug)]
 pub(crate) struct Percentiles {
     pub(crate) count: u64,
     pub(crate) min: u64,
@@ -179,6 +174,8 @@ pub(crate) struct Percentiles {
     pub(crate) p99_9: u64,
     pub(crate) p99_99: u64,
     pub(crate) max: u64,
+    /// As a line: pairs of a quantile, from 0 to 1, and the value that so many did not exceed.
+    pub(crate) curve: Vec<(f64, u64)>,
 }
 
 impl Report {
@@ -188,9 +185,12 @@ impl Report {
         let deliveries = Deliveries::of(outcome);
         let latency_ns = Percentiles::of(&recorder.latency);
         let acknowledges = plan.qos > QoS::AtMostOnce;
+        let findings = Findings::of(plan, outcome);
+        let mut broken = broken_promises(plan.qos, &publishes, &deliveries);
+        broken.extend(findings.violations());
         Self {
             format: FORMAT,
-            generator: Generator::of(outcome, &latency_ns),
+            generator: Generator::of(outcome, &latency_ns, &findings.steps),
             scenario: plan.scenario,
             cast: plan.cast.clone(),
             settings: plan.settings.clone(),
@@ -198,7 +198,7 @@ impl Report {
             machine_use: MachineUse::of(&outcome.marks),
             started_unix_s: outcome.started_unix_s,
             moments: Moments::of(outcome),
-            verdict: Verdict::of(plan.qos, outcome.failure.as_deref(), &publishes, &deliveries),
+            verdict: Verdict::of(outcome.failure.as_deref(), broken),
             connect: Connect::of(outcome),
             steady_s: steady_s(outcome),
             publishes,
@@ -207,41 +207,57 @@ impl Report {
             raw_latency_ns: Percentiles::of(&recorder.raw_latency),
             acknowledge_latency_ns: acknowledges
                 .then(|| Percentiles::of(&recorder.acknowledge_latency)),
-            curves: Curves::of(recorder),
+            findings,
             broker: Broker::of(outcome),
             intervals: outcome.intervals.clone(),
         }
     }
 }
 
-impl Verdict {
-    fn of(qos: QoS, failure: Option<&str>, publishes: &Publishes, deliveries: &Deliveries) -> Self {
-        if let Some(failure) = failure {
-            return Self::Failed { failure: failure.to_owned() };
+impl Report {
+    /// Ends a search: it went well if any rate met the objective.
+    pub(crate) fn conclude(&mut self, found: SearchRow) {
+        if found.rate_per_s.is_none() && self.verdict == Verdict::Ok {
+            let violations = vec!["no rate met the objective".to_owned()];
+            self.verdict = Verdict::Violated { violations };
         }
-        let at_least_once = qos > QoS::AtMostOnce;
-        let exactly_once = qos == QoS::ExactlyOnce;
-        let promises = [
-            (at_least_once, deliveries.lost, "lost"),
-            (exactly_once, deliveries.duplicated, "duplicated"),
-            (true, deliveries.out_of_order, "out of order"),
-            (at_least_once, publishes.unacknowledged, "published, but never acknowledged"),
-            (true, deliveries.invented, "delivered, but never published"),
-            (true, deliveries.misrouted, "delivered to a subscriber that had not asked"),
-            (true, deliveries.wrong_qos, "delivered at another QoS than agreed"),
-        ];
-        let broken = promises.into_iter().filter(|&(promised, count, _)| promised && count > 0);
-        let violations: Vec<String> =
-            broken.map(|(_, count, what)| format!("{count} {what}")).collect();
-        if violations.is_empty() { Self::Ok } else { Self::Violated { violations } }
+        self.findings.search = Some(found);
     }
 }
 
+impl Verdict {
+    fn of(failure: Option<&str>, violations: Vec<String>) -> Self {
+        match failure {
+            Some(failure) => Self::Failed { failure: failure.to_owned() },
+            None if violations.is_empty() => Self::Ok,
+            None => Self::Violated { violations },
+        }
+    }
+}
+
+/// What the broker owes at this QoS and did not keep.
+fn broken_promises(qos: QoS, publishes: &Publishes, deliveries: &Deliveries) -> Vec<String> {
+    let at_least_once = qos > QoS::AtMostOnce;
+    let exactly_once = qos == QoS::ExactlyOnce;
+    let promises = [
+        (at_least_once, deliveries.lost, "lost"),
+        (exactly_once, deliveries.duplicated, "duplicated"),
+        (true, deliveries.out_of_order, "out of order"),
+        (at_least_once, publishes.unacknowledged, "published, but never acknowledged"),
+        (true, deliveries.invented, "delivered, but never published"),
+        (true, deliveries.misrouted, "delivered to a subscriber that had not asked"),
+        (true, deliveries.wrong_qos, "delivered at another QoS than agreed"),
+    ];
+    let broken = promises.into_iter().filter(|&(promised, count, _)| promised && count > 0);
+    broken.map(|(_, count, what)| format!("{count} {what}")).collect()
+}
+
 impl Generator {
-    fn of(outcome: &Outcome, latency: &Percentiles) -> Self {
+    fn of(outcome: &Outcome, latency: &Percentiles, steps: &[StepRow]) -> Self {
         let executors: Vec<Executor> = outcome.usage.iter().map(Executor::of).collect();
         let lateness_ns = Percentiles::of(&outcome.recorder.lateness);
-        let reasons = limits(&executors, &lateness_ns, latency);
+        let mut reasons = limits(&executors, &lateness_ns, latency);
+        reasons.extend(findings::limits(steps, CPU_SHARE_MAX));
         let recorder = &outcome.recorder;
         let (steady_cpu_s, seconds) = outcome.marks.steady_part(|mark| mark.cpu_s);
         Self {
@@ -251,7 +267,7 @@ impl Generator {
             reasons,
             build: if cfg!(debug_assertions) { "debug" } else { "release" },
             cpu_s: outcome.marks.whole(|mark| mark.cpu_s),
-            steady_cores: per(steady_cpu_s, seconds),
+            steady_cores: (seconds > 0.0).then(|| per(steady_cpu_s, seconds)),
             cpu_s_per_million_messages: per_million(
                 steady_cpu_s,
                 recorder.steady_published + recorder.steady_delivered,
@@ -283,7 +299,7 @@ fn limits(executors: &[Executor], lateness: &Percentiles, latency: &Percentiles)
 }
 
 impl Executor {
-    fn of(usage: &Usage) -> Self {
+    pub(crate) fn of(usage: &Usage) -> Self {
         Self {
             cpu_s: usage.cpu_s,
             cpu_share: per(usage.cpu_s, usage.elapsed_s),
@@ -357,6 +373,7 @@ impl Percentiles {
             p99_9: at(0.999),
             p99_99: at(0.9999),
             max: histogram.max(),
+            curve: curve(histogram),
         }
     }
 }
@@ -371,16 +388,6 @@ impl Moments {
             steady_s: timeline.map(|timeline| seconds(timeline.steady_ns)),
             end_s: timeline.map(|timeline| seconds(timeline.end_ns)),
             drained_s: outcome.marks.drained.map(|mark| seconds(mark.at_ns)),
-        }
-    }
-}
-
-impl Curves {
-    fn of(recorder: &Recorder) -> Self {
-        Self {
-            latency_ns: curve(&recorder.latency),
-            raw_latency_ns: curve(&recorder.raw_latency),
-            acknowledge_latency_ns: curve(&recorder.acknowledge_latency),
         }
     }
 }
@@ -405,6 +412,7 @@ pub(crate) mod tests {
     use crate::bench::Strays;
     use crate::pacer::Timeline;
     use crate::plan::{Load, tests::plan};
+    use crate::recorder::Recorder;
     use crate::series::tests::{interval, mark, sample};
     use crate::series::{Marks, Phase};
     use crate::tally::{Counts, Settlement};
@@ -446,6 +454,11 @@ pub(crate) mod tests {
             acknowledged: 20,
             written_off: 0,
             usage: vec![Usage { cpu_s: 1.0, wait_s: 0.02, elapsed_s: 2.0 }],
+            steps: Vec::new(),
+            aside: Default::default(),
+            replay: Default::default(),
+            impact: None,
+            shares: Vec::new(),
             marks: marks(),
             broker: Some((7, "fake".to_owned())),
         }
@@ -490,7 +503,7 @@ pub(crate) mod tests {
     #[test]
     fn cpu_is_set_against_what_was_done() {
         let generator = report(QoS::AtMostOnce, &outcome()).generator;
-        assert_eq!((generator.cpu_s, generator.steady_cores), (1.75, 0.5));
+        assert_eq!((generator.cpu_s, generator.steady_cores), (1.75, Some(0.5)));
         // 1 s for 20 publishes and 100 deliveries.
         let per_million = generator.cpu_s_per_million_messages.expect("there were some");
         assert!((per_million - 1e6 / 120.0).abs() < 1e-6);
@@ -498,11 +511,11 @@ pub(crate) mod tests {
 
     #[test]
     fn curves_rise_to_the_maximum_and_end_there() {
-        let curve = report(QoS::AtMostOnce, &outcome()).curves.latency_ns;
+        let curve = report(QoS::AtMostOnce, &outcome()).latency_ns.curve;
         assert!(curve.is_sorted_by(|a, b| a.0 <= b.0 && a.1 <= b.1), "{curve:?}");
         let (quantile, value) = *curve.last().expect("it has points");
         assert_eq!((quantile, value), (1.0, outcome().recorder.latency.max()));
-        assert!(report(QoS::AtMostOnce, &outcome()).curves.raw_latency_ns.is_empty());
+        assert!(report(QoS::AtMostOnce, &outcome()).raw_latency_ns.curve.is_empty());
     }
 
     #[test]

@@ -5,20 +5,49 @@ use std::ops::Range;
 use ringmq::mqtt::Packet;
 
 use crate::actor::Actor;
-use crate::bench::Bench;
-use crate::client::{Receiver, Violation};
+use crate::bench::{Bench, Book};
+use crate::client::{Received, Receiver, Violation};
 
 pub(crate) struct Subscriber {
-    first_flow: usize,
+    book: Book,
     topics: Range<u32>,
     receiver: Receiver,
+    /// Of a subscriber that leaves when it has got everything.
+    leaving: Option<Leaving>,
+}
+
+/// Deliveries that are still to come, and then the answer to a last PINGREQ: what the broker had
+/// for this client (a duplicate, say) has come before it.
+#[derive(PartialEq, Eq)]
+enum Leaving {
+    Awaits(u64),
+    Pinged,
+    Done,
 }
 
 impl Subscriber {
     pub(crate) fn new(bench: &mut Bench, number: u32) -> Self {
         let topics = (bench.plan.interest)(&bench.plan, number);
-        let first_flow = bench.tally.add_subscriber(topics.clone());
-        Self { first_flow, topics, receiver: Receiver::default() }
+        let book = match bench.plan.group_size {
+            1 => Book::Own(bench.tally.add_subscriber(topics.clone())),
+            size => Book::Share(bench.groups.add_member(number / size, topics.clone())),
+        };
+        Self { book, topics, receiver: Receiver::default(), leaving: None }
+    }
+
+    /// One whose deliveries are counted apart from those of the others.
+    pub(crate) fn aside(bench: &mut Bench, number: u32) -> Self {
+        let topics = (bench.plan.interest)(&bench.plan, number);
+        let book = Book::Aside(bench.aside.add_subscriber(topics.clone()));
+        Self { book, topics, receiver: Receiver::default(), leaving: None }
+    }
+
+    /// One that leaves when it has got all messages that were published for it.
+    pub(crate) fn leaving(bench: &mut Bench, number: u32) -> Self {
+        let subscriber = Self::new(bench, number);
+        let topics = subscriber.topics.clone();
+        let awaited = topics.filter_map(|topic| bench.plan.planned_on(topic)).sum();
+        Self { leaving: Some(Leaving::Awaits(awaited)), ..subscriber }
     }
 }
 
@@ -31,21 +60,34 @@ impl Actor for Subscriber {
         bench: &mut Bench,
         out: &mut Vec<u8>,
     ) -> Result<(), Violation> {
-        match packet {
-            Packet::Publish(publish) => {
-                if self.receiver.handle_publish(publish, bench.plan.version, out) {
-                    bench.record_delivery(self.first_flow, &self.topics, publish, now_ns);
-                } else {
-                    bench.strays.retransmitted += 1;
+        match (self.receiver.handle(packet, bench.plan.version, out)?, packet) {
+            (Received::New, Packet::Publish(publish)) => {
+                let first = bench.record_delivery(self.book, &self.topics, publish, now_ns);
+                if let Some(Leaving::Awaits(left)) = &mut self.leaving {
+                    *left = left.saturating_sub(u64::from(first));
                 }
-                Ok(())
             }
-            Packet::Pubrel(ack) => {
-                self.receiver.handle_pubrel(ack.packet_id, bench.plan.version, out);
-                Ok(())
-            }
-            _ => Err(Violation::Unexpected(packet.kind())),
+            (Received::Again, _) => bench.strays.retransmitted += 1,
+            _ => (),
         }
+        Ok(())
+    }
+
+    fn produce(&mut self, _now_ns: i64, bench: &mut Bench, out: &mut Vec<u8>) {
+        if self.leaving == Some(Leaving::Awaits(0)) && self.receiver.is_idle() {
+            Packet::Pingreq.encode(bench.plan.version, out);
+            self.leaving = Some(Leaving::Pinged);
+        }
+    }
+
+    fn handle_pingresp(&mut self) {
+        if self.leaving == Some(Leaving::Pinged) {
+            self.leaving = Some(Leaving::Done);
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.leaving == Some(Leaving::Done)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display, Formatter};
 
 use crate::document::{Document, Outcome, Spread};
-use crate::figures::{Figure, GROUPS, Group, LATENCIES, Latency, QUANTILES, Shown};
+use crate::figures::{self, Figure, Group, Latency, QUANTILES};
 use crate::units::{Unit, count, digits};
 
 const NAME_WIDTH: usize = 36;
@@ -16,10 +16,12 @@ impl Display for Document {
             let name = "figures of all runs";
             writeln!(f, "\n{name:NAME_WIDTH$}{:>14}{:>14}{:>14}", "median", "lowest", "highest")?;
         }
-        let (before, after) = GROUPS.split_at(2);
-        before.iter().try_for_each(|group| write_group(f, self, group))?;
-        write_latencies(f, self)?;
-        after.iter().try_for_each(|group| write_group(f, self, group))?;
+        for group in figures::groups(self.first()) {
+            if group.name == "broker" {
+                write_latencies(f, self)?;
+            }
+            write_group(f, self, &group)?;
+        }
         write_executors(f, self)?;
         write_machine(f, self)?;
         write_verdict(f, self)
@@ -48,30 +50,22 @@ fn write_row(f: &mut Formatter<'_>, figure: &Figure, spread: &Spread) -> fmt::Re
     writeln!(f)
 }
 
-impl Document {
-    /// The figure, if the runs have it and it is worth a line.
-    pub(crate) fn shown(&self, figure: &Figure) -> Option<Spread> {
-        let spread = self.figure(&figure.at)?;
-        (figure.shown == Shown::Always || spread.max > 0.0).then_some(spread)
-    }
-}
-
 fn write_latencies(f: &mut Formatter<'_>, document: &Document) -> fmt::Result {
     write!(f, "\n{:24}", "latency")?;
     QUANTILES.iter().try_for_each(|(_, name, _)| write!(f, "{name:>11}"))?;
     writeln!(f)?;
-    LATENCIES.iter().try_for_each(|latency| write_latency(f, document, latency))
+    let latencies = figures::latencies(document.first());
+    latencies.iter().try_for_each(|latency| write_latency(f, document, latency))
 }
 
 fn write_latency(f: &mut Formatter<'_>, document: &Document, latency: &Latency) -> fmt::Result {
-    let Some(samples) = document.figure(&format!("{}/count", latency.at)) else {
+    let samples = document.figure(&format!("{}/count", latency.at));
+    let Some(samples) = samples.filter(|samples| samples.max > 0.0) else {
         return Ok(());
     };
-    let spreads: Vec<Option<Spread>> = latency
-        .figures()
-        .map(|figure| document.figure(&figure.at).filter(|_| samples.max > 0.0))
-        .collect();
-    write_values(f, latency.span, &spreads, |spread| spread.median)?;
+    let spreads: Vec<Option<Spread>> =
+        latency.figures().map(|figure| document.figure(&figure.at)).collect();
+    write_values(f, &latency.span, &spreads, |spread| spread.median)?;
     if samples.count > 1 {
         write_values(f, "  lowest", &spreads, |spread| spread.min)?;
         write_values(f, "  highest", &spreads, |spread| spread.max)?;
@@ -94,6 +88,9 @@ fn write_values(
 }
 
 fn write_executors(f: &mut Formatter<'_>, document: &Document) -> fmt::Result {
+    if document.figure("/generator/steady_cores").is_none() {
+        return Ok(());
+    }
     let executors = document.first()["generator"]["executors"].as_array();
     let shares = executors.into_iter().flatten().filter_map(|it| it["cpu_share"].as_f64());
     let shares: Vec<String> = shares.map(|share| Unit::Share.show(share)).collect();

@@ -28,6 +28,20 @@ impl Unit {
         }
     }
 
+    /// What the README calls it.
+    #[cfg(test)]
+    pub(crate) fn in_words(self) -> &'static str {
+        match self {
+            Self::Count => "",
+            Self::PerSecond => "per second",
+            Self::Seconds => "seconds",
+            Self::Nanoseconds => "time",
+            Self::Bytes => "bytes",
+            Self::Cores => "cores",
+            Self::Share => "%",
+        }
+    }
+
     /// The unit of the bare number in a JSON report.
     pub(crate) fn in_json(self) -> &'static str {
         match self {

@@ -1,4 +1,8 @@
-//! One executor: connects its share of the clients, keeps their time, and hands in its books.
+//! One executor: takes its part in every step of the plan, keeps the time of its clients, and
+//! hands in its books.
+
+mod incident;
+mod visits;
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
@@ -14,27 +18,30 @@ use glommio::{TaskQueueHandle, executor, spawn_local, spawn_local_into};
 
 use crate::actor::Actor;
 use crate::bench::{Bench, Strays};
-use crate::connection::{Connection, Handle, Opened, Stage, open};
+use crate::connection::{Connection, Door, Handle, Opened, Stage};
 use crate::control::{Clock, Control, Station};
+use crate::impact::Impact;
 use crate::machine;
 use crate::mailbox::Mailbox;
+use crate::operations::Operations;
 use crate::pacer::{Pacer, Schedule, Timeline};
-use crate::plan::{Client, Plan};
+use crate::plan::{Client, Greeting, Plan};
 use crate::publisher::Publisher;
 use crate::recorder::Recorder;
+use crate::replay::ReplayBook;
+use crate::share::Groups;
+use crate::step::{HANDSHAKE_COUNT_MAX, Step};
 use crate::subscriber::Subscriber;
-use crate::tally::Tally;
+use crate::tally::{Counts, Settlement, Tally};
 
-/// Handshakes in flight, over all executors: many brokers listen with a backlog of 100, and a
-/// connection attempt past it costs a second.
-const HANDSHAKE_COUNT_MAX: u32 = 100;
 /// Memory that an executor registers with its ring; the default of 10 MiB buys nothing here.
 const RING_BYTES: usize = 1 << 20;
 /// How often an executor looks after itself.
 const ROUND: Duration = Duration::from_millis(10);
 const KEEP_ALIVE_INTERVAL_MAX: Duration = Duration::from_secs(1);
-/// How often the closed loop gives up what is lost; it waits for a message at least as long.
-const WRITE_OFF_INTERVAL_NS: i64 = 1_000_000_000;
+/// How often the closed loop looks for what is lost, and how long it waits for a message at least.
+const WRITE_OFF_INTERVAL_NS: i64 = 200_000_000;
+const WRITE_OFF_AGE_NS_MIN: i64 = 1_000_000_000;
 /// How long clients may take to say goodbye.
 const LEAVE_ROUNDS_MAX: u32 = 200;
 
@@ -53,12 +60,36 @@ pub(crate) struct Orders {
 pub(crate) struct Harvest {
     pub(crate) recorder: Box<Recorder>,
     pub(crate) tally: Tally,
+    pub(crate) groups: Groups,
+    pub(crate) aside: Tally,
+    pub(crate) replay: ReplayBook,
+    pub(crate) impact: Option<Impact>,
     pub(crate) strays: Strays,
     /// Messages sent per topic.
     pub(crate) sent: Vec<u64>,
     pub(crate) acknowledged: u64,
     /// Messages that the closed loop no longer waits for.
     pub(crate) written_off: u64,
+    pub(crate) usage: Usage,
+    /// Of the steps that were begun.
+    pub(crate) steps: Vec<StepBook>,
+}
+
+impl Harvest {
+    pub(crate) fn counts(&self) -> Counts {
+        [self.tally.counts(), self.groups.counts(), self.replay.counts()].into_iter().sum()
+    }
+
+    /// Closes the books. `sent` holds the number of messages sent for each topic of the plan.
+    pub(crate) fn settle(&self, sent: &[u64]) -> Settlement {
+        let parts = [self.tally.settle(sent), self.groups.settle(sent), self.replay.settle()];
+        parts.into_iter().sum()
+    }
+}
+
+/// What one executor did in one step.
+pub(crate) struct StepBook {
+    pub(crate) operations: Operations,
     pub(crate) usage: Usage,
 }
 
@@ -97,7 +128,10 @@ pub(crate) fn spawn(orders: Orders) -> Result<ExecutorJoinHandle<Harvest>> {
     LocalExecutorBuilder::new(Placement::Unbound)
         .name(&format!("loadgen-{}", orders.executor))
         .io_memory(RING_BYTES)
-        .spawn(move || async move { Rc::new(Worker::new(orders)).run().await })
+        .spawn(move || async move {
+            let _alarm = Alarm(Arc::clone(&orders.control));
+            Rc::new(Worker::new(orders)).run().await
+        })
         .map_err(std::io::Error::from)
         .map_err(|error| match machine::explain_limit(&error, 0) {
             Some(advice) => anyhow::Error::msg(advice),
@@ -106,8 +140,20 @@ pub(crate) fn spawn(orders: Orders) -> Result<ExecutorJoinHandle<Harvest>> {
         .context("cannot start an io_uring executor")
 }
 
+/// Others must not wait for an executor that has panicked.
+struct Alarm(Arc<Control>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail("an executor panicked".to_owned());
+        }
+    }
+}
+
 struct Worker {
     orders: Orders,
+    door: Door,
     stage: Rc<Stage>,
     /// Publishers and their clock go first: the schedule must not wait for deliveries.
     publishing: TaskQueueHandle,
@@ -115,6 +161,8 @@ struct Worker {
     clients: Vec<Client>,
     next_client: Cell<usize>,
     handles: RefCell<Vec<Rc<Handle>>>,
+    /// Of the members of the crew that stay connected, by place.
+    crew: RefCell<Vec<Rc<Handle>>>,
     /// Connections that have not ended.
     open_count: Cell<usize>,
 }
@@ -131,48 +179,104 @@ impl Worker {
         let stage = Stage::new(orders.clock, bench, Arc::clone(&orders.mailboxes));
         *stage.publishers.borrow_mut() = places;
         let latency = Latency::Matters(Duration::from_millis(1));
+        let Orders { plan, address, clock, .. } = &orders;
         Self {
             publishing: executor().create_task_queue(Shares::Static(1000), latency, "publish"),
+            door: Door::new(Arc::clone(plan), *address, *clock, orders.executor),
             orders,
             stage: Rc::new(stage),
             clients,
             next_client: Cell::new(0),
             handles: RefCell::default(),
+            crew: RefCell::default(),
             open_count: Cell::new(0),
         }
     }
 
     async fn run(self: Rc<Self>) -> Harvest {
-        self.connect_all();
         spawn_local(Rc::clone(&self).keep_alive()).detach();
-        let mut usage = Usage::default();
-        if let Some(timeline) = self.await_start().await {
-            self.start(timeline);
-            usage = self.supervise(timeline).await;
+        let (mut usage, mut steps) = (Usage::default(), Vec::new());
+        for (number, step) in self.orders.plan.steps.iter().enumerate() {
+            if !self.await_step(number).await {
+                break;
+            }
+            let begin = Usage::now(self.orders.clock);
+            usage = self.take(number, step).await.unwrap_or(usage);
+            let operations = self.take_operations();
+            let used = Usage::now(self.orders.clock).since(begin);
+            steps.push(StepBook { operations, usage: used });
+            self.show();
+            self.station().steps_done.store(number + 1, Ordering::Release);
         }
         self.leave().await;
-        self.harvest(usage)
+        self.harvest(usage, steps)
+    }
+
+    fn take_operations(&self) -> Operations {
+        let mut bench = self.stage.bench.borrow_mut();
+        for _ in 0..std::mem::take(&mut bench.open_question_count) {
+            bench.operations.record_failure("change subscriptions", "no answer from the broker");
+        }
+        std::mem::take(&mut bench.operations)
+    }
+
+    /// False: there will be no such step.
+    async fn await_step(&self, number: usize) -> bool {
+        let control = &self.orders.control;
+        while !control.is_stopping() {
+            if control.is_begun(number) {
+                return true;
+            }
+            Timer::new(Duration::from_millis(2)).await;
+        }
+        false
+    }
+
+    /// Takes part in a step. Returns what was used in the steady part of a flow.
+    async fn take(self: &Rc<Self>, number: usize, step: &Step) -> Option<Usage> {
+        match step {
+            Step::Assemble => self.connect_all().await,
+            Step::Visit(visit) => self.visit(*visit).await,
+            Step::Idle { .. } => self.idle(number).await,
+            Step::Flow => {
+                let timeline = self.await_start().await?;
+                self.start(timeline);
+                return Some(self.supervise(number, timeline).await);
+            }
+        }
+        None
+    }
+
+    /// Those that stay are looked after anyway.
+    async fn idle(&self, number: usize) {
+        let control = &self.orders.control;
+        while !control.is_stopping() && !control.is_ended(number) {
+            Timer::new(ROUND).await;
+        }
     }
 
     fn station(&self) -> &Station {
         &self.orders.control.stations[self.orders.executor as usize]
     }
 
-    fn connect_all(self: &Rc<Self>) {
+    async fn connect_all(self: &Rc<Self>) {
         let share = (HANDSHAKE_COUNT_MAX / self.orders.plan.executor_count).max(1);
-        for _ in 0..share.min(self.clients.len() as u32) {
-            spawn_local(Rc::clone(self).connect_in_turn()).detach();
+        let count = share.min(self.clients.len() as u32);
+        let tasks: Vec<_> =
+            (0..count).map(|_| spawn_local(Rc::clone(self).connect_in_turn())).collect();
+        for task in tasks {
+            task.await;
         }
     }
 
     async fn connect_in_turn(self: Rc<Self>) {
-        let Orders { plan, address, control, .. } = &self.orders;
+        let control = &self.orders.control;
         while let Some(&client) = self.clients.get(self.next_client.get()) {
             self.next_client.set(self.next_client.get() + 1);
             if control.is_stopping() {
                 return;
             }
-            match open(plan, *address, client).await {
+            match self.door.open(Greeting::clean(client)).await {
                 Ok(opened) => self.employ(client, opened),
                 Err(error) => return control.fail(format!("{error:#}")),
             }
@@ -193,6 +297,7 @@ impl Worker {
                 let subscriber = Subscriber::new(&mut self.stage.bench.borrow_mut(), number);
                 self.put_to_work(client, Connection::new(opened, subscriber, handle));
             }
+            Client::Member(_) => unreachable!("members of the crew come by visits"),
         }
         self.station().connected.fetch_add(1, Ordering::Relaxed);
     }
@@ -203,11 +308,12 @@ impl Worker {
             let end = connection.run(Rc::clone(&worker.stage)).await;
             worker.open_count.set(worker.open_count.get() - 1);
             if let Err(error) = end {
-                worker.orders.control.fail(format!("{client}: {error:#}"));
+                let name = worker.orders.plan.name_of(client);
+                worker.orders.control.fail(format!("{name}: {error:#}"));
             }
         };
         match client {
-            Client::Subscriber(_) => spawn_local(task).detach(),
+            Client::Subscriber(_) | Client::Member(_) => spawn_local(task).detach(),
             Client::Publisher(_) => spawn_local_into(task, self.publishing)
                 .expect("the queue lives as long as the executor")
                 .detach(),
@@ -235,6 +341,7 @@ impl Worker {
                 self.spawn_publishing(Rc::clone(self).read_mailbox());
             }
         }
+        self.start_crew(timeline);
     }
 
     fn spawn_publishing(&self, task: impl Future<Output = ()> + 'static) {
@@ -282,16 +389,17 @@ impl Worker {
         }
     }
 
-    /// Looks after everything that is not driven by packets, until the run is over.
-    async fn supervise(&self, timeline: Timeline) -> Usage {
+    /// Looks after everything that is not driven by packets, until the flow is over.
+    async fn supervise(&self, number: usize, timeline: Timeline) -> Usage {
         let mut stopwatch = Stopwatch::new(self.orders.clock);
         let interval_ns = self.orders.plan.interval.as_nanos() as i64;
         let mut collect_ns = timeline.start_ns + interval_ns;
         let mut write_off_ns = timeline.start_ns + WRITE_OFF_INTERVAL_NS;
-        while !self.orders.control.is_stopping() {
+        while !self.orders.control.is_stopping() && !self.orders.control.is_ended(number) {
             let now_ns = self.orders.clock.now_ns();
             stopwatch.look(&timeline, now_ns);
             self.show();
+            self.watch_incident();
             if now_ns >= collect_ns {
                 collect_ns += interval_ns;
                 self.station().hand_over(&mut self.stage.bench.borrow_mut().recorder, now_ns);
@@ -302,16 +410,21 @@ impl Worker {
             }
             Timer::new(ROUND).await;
         }
+        // Another step may follow, whose intervals this must not be counted in.
+        let now_ns = self.orders.clock.now_ns();
+        self.station().hand_over(&mut self.stage.bench.borrow_mut().recorder, now_ns);
         stopwatch.usage(self.orders.clock)
     }
 
     fn show(&self) {
         let bench = self.stage.bench.borrow();
-        let counts = bench.tally.counts();
+        let counts: Counts = [bench.tally.counts(), bench.groups.counts()].into_iter().sum();
         let station = self.station();
         let set = |figure: &AtomicU64, value| figure.store(value, Ordering::Relaxed);
         set(&station.delivered, counts.delivered);
         set(&station.missing, counts.missing);
+        set(&station.aside, bench.aside.counts().delivered);
+        set(&station.open_questions, bench.open_question_count);
         set(&station.acknowledged, bench.acknowledged);
         set(&station.published, bench.sent_count());
         set(&station.owed, bench.owed_count());
@@ -327,13 +440,13 @@ impl Worker {
         while !self.orders.control.is_stopping() {
             Timer::new(KEEP_ALIVE_INTERVAL_MAX.min(keep_alive / 4)).await;
             let now_ns = self.orders.clock.now_ns();
-            self.handles.borrow().iter().for_each(|handle| handle.keep_alive(now_ns, idle_ns));
+            self.everybody(|handle| handle.keep_alive(now_ns, idle_ns));
         }
     }
 
     /// Messages lost must not hold the closed loop up for ever.
     fn write_off(&self, now_ns: i64) {
-        let age_ns = (self.orders.plan.drain.as_nanos() as i64).max(WRITE_OFF_INTERVAL_NS);
+        let age_ns = (self.orders.plan.drain.as_nanos() as i64).max(WRITE_OFF_AGE_NS_MIN);
         if let Some(closed) = self.stage.bench.borrow_mut().closed_loop() {
             closed.expire(now_ns, age_ns);
         }
@@ -342,9 +455,7 @@ impl Worker {
 
     /// Everybody says DISCONNECT. Whoever cannot is cut off.
     async fn leave(&self) {
-        for handle in self.handles.borrow().iter() {
-            handle.close();
-        }
+        self.everybody(Handle::close);
         for _ in 0..LEAVE_ROUNDS_MAX {
             if self.open_count.get() == 0 {
                 return;
@@ -353,17 +464,27 @@ impl Worker {
         }
     }
 
-    fn harvest(&self, usage: Usage) -> Harvest {
+    fn everybody(&self, act: impl Fn(&Handle)) {
+        self.handles.borrow().iter().for_each(|handle| act(handle));
+        self.crew.borrow().iter().for_each(|handle| act(handle));
+    }
+
+    fn harvest(&self, usage: Usage, steps: Vec<StepBook>) -> Harvest {
         let mut bench = self.stage.bench.borrow_mut();
         let written_off = bench.closed_loop().map_or(0, |closed| closed.expired_count());
         Harvest {
             recorder: std::mem::replace(&mut bench.recorder, Box::new(Recorder::new())),
             tally: std::mem::take(&mut bench.tally),
+            groups: std::mem::take(&mut bench.groups),
+            aside: std::mem::take(&mut bench.aside),
+            replay: bench.replay,
+            impact: bench.impact.take(),
             strays: bench.strays,
             sent: std::mem::take(&mut bench.sent),
             acknowledged: bench.acknowledged,
             written_off,
             usage,
+            steps,
         }
     }
 }

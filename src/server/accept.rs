@@ -3,6 +3,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -20,7 +21,6 @@ use crate::transport::{TcpListener, Transport};
 use super::connections::Permit;
 use super::core::Shared;
 use super::executor::{adopt, breathe};
-use super::mesh::Handoff;
 
 /// How long accepting pauses after an error such as no free descriptor.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -30,6 +30,14 @@ const ACCEPTS_PER_TURN: usize = 16;
 const LOG_EVERY: Duration = Duration::from_secs(1);
 /// First read of a connection; most CONNECT packets fit.
 const FIRST_READ_BYTES: usize = 512;
+
+/// A connection on its way to its home.
+pub(super) struct Handoff {
+    pub(super) socket: OwnedFd,
+    /// What was read from it: the CONNECT and perhaps more.
+    pub(super) bytes: Vec<u8>,
+    pub(super) permit: Permit,
+}
 
 /// Accepts on the listeners of one executor.
 pub(super) struct Acceptor {

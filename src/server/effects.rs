@@ -8,13 +8,14 @@ use crate::routing::ShardId;
 use crate::shard::{ConnectionId, Full, Message, Outbox, Output};
 use crate::storage::{Engine, Record, Token};
 
+use super::accept::Handoff;
 use super::connections::Connections;
 use super::mesh::Mesh;
 
 /// Where everything goes that leaves a shard.
 pub(super) struct Effects {
     pub(super) connections: Connections,
-    pub(super) mesh: Mesh,
+    pub(super) mesh: Mesh<Message, Handoff>,
     pub(super) engine: Box<dyn Engine>,
     authenticator: Box<dyn Authenticator>,
     /// Wakes the task that ends a turn.
@@ -23,7 +24,7 @@ pub(super) struct Effects {
 
 impl Effects {
     pub(super) fn new(
-        mesh: Mesh,
+        mesh: Mesh<Message, Handoff>,
         engine: Box<dyn Engine>,
         authenticator: Box<dyn Authenticator>,
     ) -> Self {
@@ -33,7 +34,7 @@ impl Effects {
 
 impl Output for Effects {
     fn send(&mut self, to: ShardId, message: Message) -> Result<(), Full> {
-        self.mesh.send(to, message)
+        self.mesh.send(to, message).map_err(Full)
     }
 
     fn outbox(&mut self, connection: ConnectionId) -> &mut Outbox {

@@ -17,15 +17,15 @@ use glommio::{Latency, Shares, TaskQueueHandle};
 use crate::auth::AllowAll;
 use crate::config::Limits;
 use crate::metrics::Counters;
-use crate::shard::{ConnectionId, Input, Shard};
+use crate::shard::{ConnectionId, Input, Message, Shard};
 use crate::storage;
 use crate::transport::{Tcp, TcpListener, Transport};
 
-use super::accept::Acceptor;
+use super::accept::{Acceptor, Handoff};
 use super::connections::Permit;
 use super::core::{Core, Go, Shared};
 use super::effects::Effects;
-use super::mesh::{Found, Handoff, Mesh};
+use super::mesh::{Found, Mesh};
 
 /// Findings of the mesh handled before other tasks get their turn.
 const FINDINGS_PER_TURN: usize = 1024;
@@ -40,7 +40,7 @@ const HEARTBEAT: Duration = Duration::from_millis(20);
 /// What an executor is started with; plain data that goes to its thread.
 pub(super) struct Plan {
     pub(super) shard: Box<dyn FnOnce() -> Shard + Send>,
-    pub(super) mesh: Mesh,
+    pub(super) mesh: Mesh<Message, Handoff>,
     pub(super) listeners: Vec<OwnedFd>,
     pub(super) limits: Limits,
     /// Connections open in the whole process.
@@ -185,7 +185,7 @@ fn poll_mesh(core: &Shared, stop: &AtomicBool, cx: &Context<'_>) -> Poll<Go> {
     if more { Poll::Ready(Go::On) } else { Poll::Pending }
 }
 
-fn handle_found(core: &Shared, found: Found) {
+fn handle_found(core: &Shared, found: Found<Message, Handoff>) {
     match found {
         Found::Message(from, message) => {
             core.borrow_mut().handle(Input::Message { from, message });

@@ -4,27 +4,27 @@
 //! channels rings the bell of each receiver once, at the end of its turn; ringing costs one
 //! atomic swap while the receiver is awake and one wake when it sleeps. A channel that was found
 //! full is marked, and its receiver rings back once it has taken messages out.
+//!
+//! `tests/loom` compiles this file by itself and tries every interleaving of it, which is why it
+//! knows nothing of what is sent.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 
-use atomic_waker::AtomicWaker;
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
+#[cfg(not(loom))]
+use {
+    atomic_waker::AtomicWaker,
+    crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded},
+    std::sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+#[cfg(loom)]
+use crate::stand_ins::{
+    AtomicBool, AtomicU64, AtomicWaker, Ordering, Receiver, Sender, TrySendError, bounded,
+    unbounded,
+};
 
 use crate::routing::{HomeSet, ShardId};
-use crate::shard::{Full, Message};
-
-use super::connections::Permit;
-
-/// A connection on its way to its home.
-pub(super) struct Handoff {
-    pub(super) socket: OwnedFd,
-    /// What was read from it: the CONNECT and perhaps more.
-    pub(super) bytes: Vec<u8>,
-    pub(super) permit: Permit,
-}
 
 /// Wakes one shard, from any thread.
 #[derive(Debug, Default)]
@@ -59,30 +59,30 @@ struct Lane<End> {
     starved: Arc<AtomicBool>,
 }
 
-/// One shard's ends of all its channels.
-pub(super) struct Mesh {
+/// One shard's ends of all its channels, for messages `M` and connections on their way `H`.
+pub(super) struct Mesh<M, H> {
     id: ShardId,
     bells: Arc<[Bell]>,
     /// None where a shard would talk to itself.
-    outgoing: Vec<Option<Lane<Sender<Message>>>>,
-    incoming: Vec<Option<Lane<Receiver<Message>>>>,
-    handoffs_out: Vec<Sender<Handoff>>,
-    handoffs_in: Receiver<Handoff>,
+    outgoing: Vec<Option<Lane<Sender<M>>>>,
+    incoming: Vec<Option<Lane<Receiver<M>>>>,
+    handoffs_out: Vec<Sender<H>>,
+    handoffs_in: Receiver<H>,
     /// Who has been sent something since the last ring.
     touched: HomeSet,
 }
 
 /// What a shard found when it looked.
-pub(super) enum Found {
+pub(super) enum Found<M, H> {
     /// A message.
-    Message(ShardId, Message),
+    Message(ShardId, M),
     /// Room in a channel that was full.
     Room(ShardId),
     /// A connection.
-    Handoff(Handoff),
+    Handoff(H),
 }
 
-impl Mesh {
+impl<M, H> Mesh<M, H> {
     /// The ends of `shard_count` shards, and a bell for each.
     pub(super) fn new(shard_count: usize, channel_count_max: usize) -> (Vec<Self>, Arc<[Bell]>) {
         let bells: Arc<[Bell]> = (0..shard_count).map(|_| Bell::default()).collect();
@@ -112,7 +112,10 @@ impl Mesh {
     }
 
     /// Puts a message into a channel; its receiver is rung at the next [`Self::ring`].
-    pub(super) fn send(&mut self, to: ShardId, message: Message) -> Result<(), Full> {
+    ///
+    /// # Errors
+    /// The message, if the channel is full; [`Found::Room`] says when to try again.
+    pub(super) fn send(&mut self, to: ShardId, message: M) -> Result<(), M> {
         let lane = self.outgoing[to.index()].as_ref().expect("a shard does not send to itself");
         let message = match lane.end.try_send(message) {
             Ok(()) => {
@@ -129,14 +132,12 @@ impl Mesh {
                 lane.starved.store(false, Ordering::SeqCst);
                 Ok(())
             }
-            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
-                Err(Full(message))
-            }
+            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => Err(message),
         }
     }
 
     /// Gives a connection to its home.
-    pub(super) fn hand_off(&self, to: ShardId, handoff: Handoff) {
+    pub(super) fn hand_off(&self, to: ShardId, handoff: H) {
         // It fails only at shutdown, when the home is gone: dropping it closes the connection.
         let _ = self.handoffs_out[to.index()].send(handoff);
         self.bells[to.index()].ring();
@@ -151,7 +152,12 @@ impl Mesh {
     /// Takes about `limit` findings and hands each to `take`; true if there may be more.
     ///
     /// `waker` is woken when something comes that was not found.
-    pub(super) fn look(&self, waker: &Waker, limit: usize, mut take: impl FnMut(Found)) -> bool {
+    pub(super) fn look(
+        &self,
+        waker: &Waker,
+        limit: usize,
+        mut take: impl FnMut(Found<M, H>),
+    ) -> bool {
         let bell = &self.bells[self.id.index()];
         bell.reset(waker);
         // Each lane has its share, so that one that is never empty starves no other.
@@ -184,9 +190,9 @@ impl Mesh {
     }
 }
 
-type Ends = (Option<Lane<Sender<Message>>>, Option<Lane<Receiver<Message>>>);
+type Ends<M> = (Option<Lane<Sender<M>>>, Option<Lane<Receiver<M>>>);
 
-fn lane(from: usize, to: usize, channel_count_max: usize) -> Ends {
+fn lane<M>(from: usize, to: usize, channel_count_max: usize) -> Ends<M> {
     if from == to {
         return (None, None);
     }

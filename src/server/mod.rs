@@ -26,9 +26,10 @@ use tracing::info;
 use crate::config::Config;
 use crate::metrics::Counters;
 use crate::routing::{Partition, ShardId};
-use crate::shard::Shard;
+use crate::shard::{Message, Shard};
 use crate::transport;
 
+use accept::Handoff;
 use executor::Plan;
 use mesh::{Bell, Mesh};
 
@@ -141,7 +142,7 @@ fn bind(addresses: &[SocketAddr], cores: usize) -> Result<Bound, ServerError> {
 
 fn plans(
     config: &Config,
-    meshes: Vec<Mesh>,
+    meshes: Vec<Mesh<Message, Handoff>>,
     sockets: Vec<Vec<OwnedFd>>,
     stop: &Arc<AtomicBool>,
     ready: &Sender<()>,

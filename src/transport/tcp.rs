@@ -2,14 +2,14 @@
 #![allow(unsafe_code, reason = "glommio takes descriptors only as numbers")]
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_lite::{AsyncRead, AsyncWrite};
 use glommio::net;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use super::Transport;
 
@@ -63,14 +63,18 @@ impl Transport for Tcp {
 #[derive(Debug)]
 pub struct TcpListener {
     listener: net::TcpListener,
+    /// The same socket, for its end; missing only if descriptors ran out.
+    twin: Option<OwnedFd>,
 }
 
 impl TcpListener {
     /// Takes a listening socket over on the executor that this is called on.
     #[must_use]
     pub fn attach(socket: OwnedFd) -> Self {
+        let twin = socket.try_clone().ok();
         // SAFETY: the descriptor is open and from here on the listener is its only owner.
-        Self { listener: unsafe { net::TcpListener::from_raw_fd(socket.into_raw_fd()) } }
+        let listener = unsafe { net::TcpListener::from_raw_fd(socket.into_raw_fd()) };
+        Self { listener, twin }
     }
 
     /// Waits for the next connection.
@@ -79,6 +83,17 @@ impl TcpListener {
     /// What the system says, such as no free descriptor; a later call may work again.
     pub async fn accept(&self) -> io::Result<Tcp> {
         Ok(Tcp::new(self.listener.accept().await?))
+    }
+}
+
+impl Drop for TcpListener {
+    /// The ring holds on to the socket until the kernel has taken the ring down, some time after
+    /// the end of the process; its address must be free before that.
+    fn drop(&mut self) {
+        if let Some(socket) = &self.twin {
+            // It fails only on a socket that does not listen.
+            let _ = SockRef::from(socket).shutdown(Shutdown::Both);
+        }
     }
 }
 

@@ -29,6 +29,23 @@ fn sigint_ends_the_broker_in_order() {
     ends_in_order("INT");
 }
 
+/// Rings are taken down behind a process that has ended; its listening sockets must not wait for
+/// that.
+#[test]
+fn an_address_is_free_once_the_broker_has_ended() {
+    let mut broker = Broker::start(&["--cores", "4"]);
+    let address = broker.address;
+    for _ in 0..20 {
+        for number in 0..100 {
+            Client::connect(address, &format!("CONNECT c{number}")).disconnect();
+        }
+        let (status, log) = broker.stop("TERM");
+        assert_eq!(status.code(), Some(0), "{log:#?}");
+        broker = Broker::start(&["--cores", "4", "--listen", &address.to_string()]);
+        assert_eq!(broker.next_address(), address);
+    }
+}
+
 #[test]
 fn clients_of_5_0_are_told_why() {
     let broker = Broker::start(&["--cores", "2"]);

@@ -543,8 +543,8 @@ impl fmt::Display for Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::notation::parse_packet;
     use super::*;
-    use crate::harness::notation::parse_packet;
 
     fn encoded(text: &str) -> Vec<u8> {
         parse_packet(text).expect(text).encode(false)

@@ -240,8 +240,8 @@ fn take_varint(bytes: &mut &[u8]) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::notation::parse_packet;
     use super::*;
-    use crate::harness::notation::parse_packet;
 
     fn encoded(text: &str) -> Vec<u8> {
         parse_packet(text).expect(text).encode(true)

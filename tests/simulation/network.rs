@@ -372,8 +372,8 @@ impl Network {
         let closed = pipe.home.is_some_and(|(shard, slot)| {
             self.desks[shard].connections[slot].as_ref().is_none_or(|io| io.closing)
         });
-        while let Some(&(_, packet)) = pipe.marks.front().filter(|(end, _)| *end <= pipe.handed) {
-            pipe.marks.pop_front();
+        while pipe.marks.front().is_some_and(|(end, _)| *end <= pipe.handed) {
+            let (_, packet) = pipe.marks.pop_front().expect("it was just seen");
             let closed = closed && pipe.marks.front().is_none_or(|(end, _)| *end > pipe.handed);
             self.reports.push((self.now, Report::Handed { pipe: number, packet, closed }));
         }

@@ -38,7 +38,7 @@ pub(super) struct Line {
 
 /// A part of the horizontal axis that is not the one to look at.
 pub(super) struct Band {
-    pub(super) name: &'static str,
+    pub(super) name: String,
     pub(super) from: f64,
     pub(super) to: f64,
     pub(super) shaded: bool,
@@ -121,7 +121,7 @@ impl Chart {
             }
             if width > LETTER * (band.name.len() as f64 + 1.0) {
                 let (x, y) = (from, TOP - 7.0);
-                let name = band.name;
+                let name = escape(&band.name);
                 let _ =
                     writeln!(svg, "<text class=\"phase\" x=\"{x:.1}\" y=\"{y:.1}\">{name}</text>");
             }
@@ -217,7 +217,7 @@ mod tests {
             y: Scale::from_zero(100.0, Unit::PerSecond),
             height: 200.0,
             lines,
-            bands: vec![Band { name: "drain", from: 9.0, to: 10.0, shaded: true }],
+            bands: vec![Band { name: "drain".to_owned(), from: 9.0, to: 10.0, shaded: true }],
             hints: vec![Hint { from: 0.0, to: 1.0, text: "a & b".to_owned() }],
         }
     }

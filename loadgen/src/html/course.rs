@@ -5,11 +5,14 @@ use serde_json::Value;
 use super::chart::{Band, Chart, Hint, Line};
 use super::scale::{Scale, binary_unit, time_unit};
 use crate::document::Document;
-use crate::figures::LATENCIES;
+use crate::figures::{self, Latency};
 use crate::units::Unit;
 
 /// More intervals than this are drawn together.
 const POINT_COUNT_MAX: usize = 400;
+
+/// Ways to draw a line that the style sheet has.
+const STYLE_COUNT: usize = 4;
 
 /// A chart over time: what it shows of each interval.
 struct Panel {
@@ -94,31 +97,48 @@ const PANELS: &[Panel] = &[
     },
 ];
 
-/// Latencies of all runs by percentile; empty if nothing was delivered.
-pub(super) fn percentile_chart(document: &Document) -> String {
-    let lines: Vec<Line> = (1..)
-        .zip(LATENCIES)
-        .flat_map(|(style, latency)| {
-            let runs = document.runs().iter();
-            let curves = runs.map(move |run| curve(run, latency.at));
-            curves.filter(|points| points.len() > 1).map(move |points| Line {
-                name: latency.span.to_owned(),
-                style,
-                pieces: vec![points],
-            })
-        })
-        .collect();
+/// Latencies of all runs by percentile, in charts of what belongs together; empty if there are
+/// none.
+pub(super) fn percentile_charts(document: &Document) -> String {
+    let several = document.runs().len() > 1;
+    let mut latencies = figures::latencies(document.first());
+    // A line for each run: with more than these there would be too many.
+    latencies.retain(|latency| !several || !latency.is_supplement());
+    let (operations, rest): (Vec<_>, Vec<_>) =
+        latencies.into_iter().partition(|latency| latency.at.starts_with("/steps/"));
+    let (incident, messages): (Vec<_>, Vec<_>) =
+        rest.into_iter().partition(|latency| latency.at.starts_with("/impact/"));
+    let mut charts = percentile_chart(document, "Messages", &messages);
+    charts.push_str(&percentile_chart(document, "Messages around the incident", &incident));
+    for chunk in operations.chunks(STYLE_COUNT) {
+        charts.push_str(&percentile_chart(document, "Operations", chunk));
+    }
+    charts
+}
+
+fn percentile_chart(document: &Document, what: &str, latencies: &[Latency]) -> String {
+    let mut lines: Vec<Line> = Vec::new();
+    for latency in latencies {
+        let curves = document.runs().iter().map(|run| curve(run, &latency.at));
+        let pieces: Vec<_> = curves.filter(|points| points.len() > 1).collect();
+        if !pieces.is_empty() {
+            let style = (lines.len() % STYLE_COUNT) as u8 + 1;
+            lines.push(Line { name: latency.span.clone().into_owned(), style, pieces });
+        }
+    }
     let Some((min, max)) = bounds(&lines) else {
         return String::new();
     };
-    let count = document.figure("/latency_ns/count").map_or(0.0, |count| count.max);
+    let counts = latencies.iter().filter_map(|it| document.figure(&format!("{}/count", it.at)));
+    let count = counts.map(|count| count.max).fold(0.0, f64::max);
+    let runs = if document.runs().len() > 1 { ", a line for each run" } else { "" };
     let chart = Chart {
-        title: "Latency by percentile".to_owned(),
+        title: format!("{what} by percentile{runs}"),
         y_name: "latency".to_owned(),
-        x_name: "share of messages that were at least as fast".to_owned(),
+        x_name: "share that was at least as fast".to_owned(),
         x: Scale::nines(count),
         y: Scale::latency(min, max),
-        height: 340.0,
+        height: 330.0,
         lines,
         bands: Vec::new(),
         hints: Vec::new(),
@@ -127,7 +147,7 @@ pub(super) fn percentile_chart(document: &Document) -> String {
 }
 
 fn curve(run: &Value, at: &str) -> Vec<(f64, f64)> {
-    let points = run.pointer(&format!("/curves{at}")).and_then(Value::as_array);
+    let points = run.pointer(&format!("{at}/curve")).and_then(Value::as_array);
     let pair = |point: &Value| Some((point[0].as_f64()?, point[1].as_f64()?));
     points.into_iter().flatten().filter_map(pair).collect()
 }
@@ -190,6 +210,8 @@ impl Panel {
             let (from, to) = span(group)?;
             let piece = pieces.last_mut().expect("there is always one");
             match self.value(track, group) {
+                // Memory that was not looked at was there all the same.
+                None if self.unit == Unit::Bytes => (),
                 None => pieces.push(Vec::new()),
                 Some(value) if self.steps => piece.extend([(from, value), (to, value)]),
                 Some(value) => piece.push((from.midpoint(to), value)),
@@ -229,20 +251,38 @@ fn span(group: &[Value]) -> Option<(f64, f64)> {
     Some((group.first()?["from_s"].as_f64()?, group.last()?["to_s"].as_f64()?))
 }
 
+/// The steps of the run; what comes before and after the measured part of a flow is shaded.
 fn bands(run: &Value, end_s: f64) -> Vec<Band> {
+    let steps = run["steps"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let mut bands = Vec::new();
+    for step in steps {
+        let name = step["name"].as_str().unwrap_or_default();
+        let from = step["from_s"].as_f64().unwrap_or_default();
+        let to = from + step["seconds"].as_f64().unwrap_or_default();
+        match name {
+            "flow" => bands.extend(flow_bands(run, to.min(end_s))),
+            _ => bands.push(band(name, from, to, name == "assemble")),
+        }
+    }
+    bands
+}
+
+fn flow_bands(run: &Value, end_s: f64) -> Vec<Band> {
     let moment = |key: &str| run["moments"][key].as_f64();
     let (Some(start), Some(steady), Some(end)) =
         (moment("start_s"), moment("steady_s"), moment("end_s"))
     else {
         return Vec::new();
     };
-    let band = |name, from, to, shaded| Band { name, from, to, shaded };
     vec![
-        band("connect", 0.0, start, true),
         band("warm-up", start, steady, true),
         band("steady", steady, end, false),
         band("drain", end, end_s.max(end), true),
     ]
+}
+
+fn band(name: &str, from: f64, to: f64, shaded: bool) -> Band {
+    Band { name: name.to_owned(), from, to, shaded }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use crate::document::{Document, Outcome, Spread};
-use crate::figures::{self, Figure, GROUPS, Group, HEADLINE, LATENCIES, QUANTILES};
+use crate::figures::{self, Figure, Group, Latency, QUANTILES};
 use crate::units::{Unit, count};
 
 const STYLE: &str = include_str!("style.css");
@@ -131,9 +131,8 @@ fn banner(class: &str, title: &str, details: &[String]) -> String {
 }
 
 fn headline(document: &Document) -> String {
-    let tile = |at: &&str| {
-        let figure = figures::all().find(|figure| figure.at == *at)?;
-        let spread = document.figure(at)?;
+    let tile = |figure: Figure| {
+        let spread = document.shown(&figure)?;
         let range = range(&figure, &spread).map(|range| format!("<small>{range}</small>"));
         Some(format!(
             "<div><dt>{}</dt><dd>{}{}</dd></div>\n",
@@ -142,7 +141,8 @@ fn headline(document: &Document) -> String {
             range.unwrap_or_default()
         ))
     };
-    let tiles: String = HEADLINE.iter().filter_map(tile).collect();
+    let figures = figures::headline(document.first()).into_iter();
+    let tiles: String = figures.filter_map(tile).collect();
     format!("<dl class=\"headline\">\n{tiles}</dl>\n")
 }
 
@@ -153,20 +153,21 @@ fn range(figure: &Figure, spread: &Spread) -> Option<String> {
 }
 
 fn latency(document: &Document) -> String {
-    let chart = course::percentile_chart(document);
-    if chart.is_empty() {
-        return chart;
+    let charts = course::percentile_charts(document);
+    if charts.is_empty() {
+        return charts;
     }
     let heads: String =
         QUANTILES.iter().map(|(_, name, _)| format!("<th class=\"value\">{name}</th>")).collect();
-    let rows: String = LATENCIES.iter().map(|latency| latency_rows(document, latency)).collect();
+    let latencies = figures::latencies(document.first());
+    let rows: String = latencies.iter().map(|latency| latency_rows(document, latency)).collect();
     format!(
-        "<h2>Latency</h2>\n{chart}<div class=\"scroll\"><table>\n<thead><tr><th></th>{heads}</tr>\
+        "<h2>Latency</h2>\n{charts}<div class=\"scroll\"><table>\n<thead><tr><th></th>{heads}</tr>\
          </thead>\n<tbody>\n{rows}</tbody></table></div>\n"
     )
 }
 
-fn latency_rows(document: &Document, latency: &figures::Latency) -> String {
+fn latency_rows(document: &Document, latency: &Latency) -> String {
     let samples = document.figure(&format!("{}/count", latency.at));
     let Some(samples) = samples.filter(|samples| samples.max > 0.0) else {
         return String::new();
@@ -180,7 +181,7 @@ fn latency_rows(document: &Document, latency: &figures::Latency) -> String {
         let meaning = escape(latency.meaning);
         format!("<tr class=\"{class}\" title=\"{meaning}\"><th>{name}</th>{cells}</tr>\n")
     };
-    let mut rows = row("", latency.span, |spread| spread.median);
+    let mut rows = row("", &latency.span, |spread| spread.median);
     if samples.count > 1 {
         rows.push_str(&row("range", "lowest run", |spread| spread.min));
         rows.push_str(&row("range", "highest run", |spread| spread.max));
@@ -217,7 +218,8 @@ fn all_figures(document: &Document) -> String {
     let heads: String =
         values.iter().map(|name| format!("<th class=\"value\">{name}</th>")).collect();
     let heads = format!("<th></th>{heads}<th></th>");
-    let groups: String = GROUPS.iter().map(|group| group_rows(document, group, several)).collect();
+    let groups = figures::groups(document.first());
+    let groups: String = groups.iter().map(|group| group_rows(document, group, several)).collect();
     format!(
         "<h2>All figures</h2>\n<div class=\"scroll\"><table>\n<thead><tr>{heads}</tr></thead>\n\
          {groups}</table></div>\n"
@@ -244,11 +246,15 @@ fn facts(document: &Document) -> String {
     let run = document.first();
     let settings = rows(&run["settings"]);
     let machine = rows(&run["machine"]);
-    let names: Vec<String> = LATENCIES
+    let names: Vec<String> = figures::latencies(run)
         .iter()
-        .filter(|latency| document.figure(&format!("{}/count", latency.at)).is_some())
+        .filter(|it| document.figure(&format!("{}/count", it.at)).is_some_and(|it| it.max > 0.0))
         .map(|latency| {
-            format!("<tr><th>{}</th><td>{}</td></tr>\n", latency.span, escape(latency.meaning))
+            format!(
+                "<tr><th>{}</th><td>{}</td></tr>\n",
+                escape(&latency.span),
+                escape(latency.meaning)
+            )
         })
         .collect();
     format!(
@@ -318,7 +324,7 @@ mod tests {
         assert!(good.contains("✓ OK") && !good.contains("Generator-bound"));
         let bad = page(&document(&[(5, 0), (5, 7)]));
         let verdict = bad.find("✕ Violated").expect("it is there");
-        assert!(bad[verdict..].contains("<p>7 lost</p>"));
+        assert!(bad[verdict..].contains("<p>run 2: 7 lost</p>"));
         assert!(verdict < bad.find("<h2>").expect("there are sections"));
     }
 

@@ -4,12 +4,15 @@ mod capacity;
 mod command_line;
 mod compare;
 mod connections;
+mod crews;
 mod fake_broker;
 mod faults;
 mod flows;
+mod options;
 mod output;
 mod pace;
 mod series;
+mod visits;
 
 use std::process::{Command, Output};
 
@@ -18,7 +21,7 @@ use serde_json::Value;
 
 /// Messages of [`SHORT`]: half a second at 100 per second.
 const MESSAGES: u64 = 50;
-const SHORT: &str = "--rate 100 --warmup 0 --duration 0.5 --drain 1";
+const SHORT: &str = "--rate 100 --warmup 0 --duration 0.5 --drain 3";
 
 struct Run {
     status: i32,
@@ -39,6 +42,19 @@ impl Run {
     fn row(&self, name: &str) -> &str {
         let rows = self.stdout.lines().filter_map(|line| line.trim().strip_prefix(name));
         rows.map(str::trim).next().unwrap_or_else(|| panic!("no {name} in {}", self.stdout))
+    }
+
+    /// A figure of an operation in a step.
+    fn operation(&self, step: &str, name: &str, figure: &str) -> u64 {
+        let row = |rows: &Value, name: &str| {
+            let rows = rows.as_array().into_iter().flatten();
+            rows.into_iter().find(|row| row["name"] == name).cloned()
+        };
+        let step = row(&self.report["steps"], step).unwrap_or_default();
+        let operation = row(&step["operations"], name).unwrap_or_default();
+        operation[figure].as_u64().unwrap_or_else(|| {
+            panic!("no {figure} of {name} in {:#}\n{}", self.report["steps"], self.stderr)
+        })
     }
 
     fn deliveries(&self, name: &str) -> u64 {

@@ -67,10 +67,35 @@ fn the_percentile_distribution_is_that_of_the_report() {
 fn the_report_holds_the_curves_that_it_quotes() {
     let run = fated(|_, _| Fate::Deliver, "--qos 1 --subscribers 2");
     for name in ["latency_ns", "raw_latency_ns", "acknowledge_latency_ns"] {
-        let curve = run.report["curves"][name].as_array().expect("a list");
+        let curve = run.report[name]["curve"].as_array().expect("a list");
         let last = curve.last().and_then(|point| point.as_array()).expect("a pair");
         assert_eq!((last[0].as_f64(), &last[1]), (Some(1.0), &run.report[name]["max"]));
     }
+}
+
+/// What the page says is what the JSON says, and what is shown later is what was shown at once.
+#[test]
+fn the_page_shows_the_figures_of_the_report() {
+    let (html, json) = (scratch("run.html"), scratch("copy.json"));
+    let fate = |_, message| if message == 7 { Fate::Drop } else { Fate::Deliver };
+    let options = format!("--qos 1 --subscribers 3 --interval 0.1 --html {html}");
+    let run = fated(fate, &options);
+    let page = std::fs::read_to_string(&html).expect("it was written");
+    let row =
+        |name: &str, value: &str| format!("<tr><th>{name}</th><td class=\"value\">{value}</td>");
+    for (name, value) in [("lost", "3"), ("deliveries", "147"), ("messages sent", "50")] {
+        assert!(page.contains(&row(name, value)), "{name} {value} is not in {page}");
+    }
+    assert!(page.contains("✕ Violated") && page.contains("<p>3 lost</p>"));
+    let intervals = run.report["intervals"].as_array().expect("a list").len();
+    let deliveries = page.split("<h3>Deliveries</h3>").nth(1).expect("a chart");
+    let chart = deliveries.split("</figure>").next().expect("it ends");
+    assert_eq!(chart.matches("<title>").count(), intervals, "a hint for each interval");
+    std::fs::write(&json, run.report.to_string()).expect("a writable folder");
+    let again = loadgen(&format!("show {json} --html {html}"));
+    assert_eq!(again.status.code(), Some(0), "{}", String::from_utf8_lossy(&again.stderr));
+    assert_eq!(String::from_utf8_lossy(&again.stdout), run.stdout);
+    assert_eq!(std::fs::read_to_string(&html).expect("it was written"), page);
 }
 
 #[test]

@@ -5,7 +5,8 @@
 mod session;
 mod wire;
 
-use std::net::{TcpListener, TcpStream};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -61,6 +62,12 @@ pub(crate) struct Script {
     pub(crate) keeps_first_retained: bool,
     /// Connections that are closed at once, counted from 0.
     pub(crate) hangs_up: fn(connection: usize) -> bool,
+    /// Connections that are closed a moment after CONNACK.
+    pub(crate) expels: fn(connection: usize) -> bool,
+    /// What a publish costs: the broker handles one after the other.
+    pub(crate) work: Duration,
+    /// UNSUBSCRIBE is never answered.
+    pub(crate) ignores_unsubscribe: bool,
     /// Nothing of the above: QoS 0 publishes go to everybody, as many at a time as have come.
     pub(crate) relays: bool,
 }
@@ -81,6 +88,9 @@ impl Default for Script {
             forgets: false,
             keeps_first_retained: false,
             hangs_up: |_| false,
+            expels: |_| false,
+            work: Duration::ZERO,
+            ignores_unsubscribe: false,
             relays: false,
         }
     }
@@ -91,6 +101,7 @@ pub(crate) struct FakeBroker {
     pub(crate) address: String,
     pub(crate) pings: Arc<AtomicUsize>,
     pub(crate) disconnects: Arc<AtomicUsize>,
+    broker: Arc<Broker>,
 }
 
 impl FakeBroker {
@@ -100,6 +111,7 @@ impl FakeBroker {
         let (deliveries, queue) = channel();
         let broker = Arc::new(Broker {
             connection_count: AtomicUsize::new(0),
+            peers: Mutex::default(),
             sessions: Mutex::new(Sessions::new(script.clone(), deliveries)),
             script,
             pings: Arc::default(),
@@ -107,13 +119,29 @@ impl FakeBroker {
         });
         let (pings, disconnects) = (Arc::clone(&broker.pings), Arc::clone(&broker.disconnects));
         thread::spawn(move || deliver(&queue));
+        let serving = Arc::clone(&broker);
         thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let broker = Arc::clone(&broker);
+                let broker = Arc::clone(&serving);
                 thread::spawn(move || broker.serve(stream));
             }
         });
-        Self { address, pings, disconnects }
+        Self { address, pings, disconnects, broker }
+    }
+
+    /// The addresses that connections came from, each with their number.
+    pub(crate) fn peers(&self) -> BTreeMap<IpAddr, usize> {
+        self.broker.peers.lock().expect("nobody panics with it").clone()
+    }
+
+    /// Messages that are retained now.
+    pub(crate) fn retained_count(&self) -> usize {
+        self.broker.sessions().retained_count()
+    }
+
+    /// Persistent sessions that it holds now.
+    pub(crate) fn session_count(&self) -> usize {
+        self.broker.sessions().session_count()
     }
 }
 
@@ -121,6 +149,7 @@ struct Broker {
     script: Script,
     sessions: Mutex<Sessions>,
     connection_count: AtomicUsize,
+    peers: Mutex<BTreeMap<IpAddr, usize>>,
     pings: Arc<AtomicUsize>,
     disconnects: Arc<AtomicUsize>,
 }
@@ -129,6 +158,8 @@ struct Broker {
 struct Connection {
     client_id: Vec<u8>,
     output: Output,
+    /// Counted from 0.
+    number: usize,
 }
 
 fn deliver(queue: &Receiver<Delivery>) {
@@ -144,14 +175,17 @@ impl Broker {
     }
 
     fn serve(&self, stream: TcpStream) {
-        if (self.script.hangs_up)(self.connection_count.fetch_add(1, Ordering::SeqCst)) {
+        let number = self.connection_count.fetch_add(1, Ordering::SeqCst);
+        let peer = stream.peer_addr().expect("it is connected").ip();
+        *self.peers.lock().expect("nobody panics with it").entry(peer).or_default() += 1;
+        if (self.script.hangs_up)(number) {
             return;
         }
         stream.set_nodelay(true).expect("a socket");
         let writer = stream.try_clone().expect("a descriptor");
         let piece_bytes = self.script.piece_bytes;
         let output = Output { stream: Arc::new(Mutex::new(writer)), piece_bytes };
-        let mut connection = Connection { client_id: Vec::new(), output };
+        let mut connection = Connection { client_id: Vec::new(), output, number };
         let mut input = Input { stream, buffer: Vec::new() };
         while let Some((first, body)) = input.packet() {
             if self.script.relays && first == 0x30 {
@@ -186,7 +220,10 @@ impl Broker {
             8 => self.handle_subscribe(body, connection),
             10 => self.handle_unsubscribe(body, connection),
             12 => self.handle_ping(output),
-            14 => drop(self.disconnects.fetch_add(1, Ordering::SeqCst)),
+            14 => {
+                self.disconnects.fetch_add(1, Ordering::SeqCst);
+                output.close();
+            }
             other => panic!("the load generator sent packet type {other}"),
         }
     }
@@ -198,6 +235,10 @@ impl Broker {
             None => (),
             Some(0) => self.sessions().connect(&connection.client_id, clean, &connection.output),
             Some(code) => connection.output.write(&[0x20, 2, 0, code]),
+        }
+        if (self.script.expels)(connection.number) {
+            thread::sleep(Duration::from_millis(100));
+            connection.output.close();
         }
     }
 
@@ -223,12 +264,18 @@ impl Broker {
     fn handle_unsubscribe(&self, body: &[u8], connection: &Connection) {
         let filters = parse_filters(body, false);
         self.sessions().unsubscribe(&connection.client_id, &filters);
-        connection.output.write(&[0xb0, 2, body[0], body[1]]);
+        if !self.script.ignores_unsubscribe {
+            connection.output.write(&[0xb0, 2, body[0], body[1]]);
+        }
     }
 
     fn handle_publish(&self, first: u8, body: &[u8], output: &Output) {
         let (message, id_at) = Message::parse(first, body);
-        let number = self.sessions().publish(&message);
+        let number = {
+            let mut sessions = self.sessions();
+            thread::sleep(self.script.work);
+            sessions.publish(&message)
+        };
         if message.qos > 0 && self.script.unacknowledged != Some(number) {
             let kind = if message.qos == 1 { 0x40 } else { 0x50 };
             output.write(&[kind, 2, body[id_at], body[id_at + 1]]);

@@ -171,6 +171,14 @@ impl Sessions {
         chosen
     }
 
+    pub(super) fn retained_count(&self) -> usize {
+        self.retained.len()
+    }
+
+    pub(super) fn session_count(&self) -> usize {
+        self.sessions.values().filter(|session| !session.clean).count()
+    }
+
     pub(super) fn outputs(&self) -> impl Iterator<Item = &Output> {
         let subscribers = self.sessions.values().filter(|session| session.number.is_some());
         subscribers.filter_map(|session| session.output.as_ref())

@@ -1,0 +1,24 @@
+//! A client that is connected and does nothing: it acknowledges what it gets and forgets it.
+
+use ringmq::mqtt::Packet;
+
+use crate::actor::Actor;
+use crate::bench::Bench;
+use crate::client::{Receiver, Violation};
+
+#[derive(Default)]
+pub(crate) struct Bystander {
+    receiver: Receiver,
+}
+
+impl Actor for Bystander {
+    fn handle(
+        &mut self,
+        _now_ns: i64,
+        packet: &Packet<'_>,
+        bench: &mut Bench,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Violation> {
+        self.receiver.handle(packet, bench.plan.version, out).map(drop)
+    }
+}
