@@ -12,6 +12,7 @@ mod harness;
 mod checker;
 mod client;
 mod desk;
+mod faults;
 mod history;
 mod life;
 mod network;
