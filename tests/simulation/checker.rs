@@ -98,7 +98,12 @@ impl Case<'_> {
         let channel = self.channel(session, delivery);
         let candidates = self.candidates(session, delivery, channel);
         assert!(!candidates.is_empty(), "{}", tell("it was not asked for"));
-        let is_replay = delivery.retain && candidates.iter().any(|s| may_replay(s));
+        // What one SUBSCRIBE is owed comes on the terms of a later one for the same filter.
+        let is_asked = |s: &&Subscription| {
+            s.asked <= delivery.at && candidates.iter().any(|c| c.wish.filter == s.wish.filter)
+        };
+        let mut asked = session.subscriptions.iter().filter(is_asked);
+        let is_replay = delivery.retain && asked.any(may_replay);
         let qos = allowed_qos(message, &candidates, is_replay, channel, delivery.at);
         assert!(qos.contains(&delivery.qos), "{}", tell(&format!("QoS not of {qos:?}")));
         self.judge_retain_flag(session, delivery, &candidates, is_replay);

@@ -12,6 +12,7 @@ mod harness;
 mod checker;
 mod client;
 mod desk;
+mod faults;
 mod history;
 mod life;
 mod network;
@@ -30,7 +31,7 @@ use scenario::Scenario;
 use world::Outcome;
 
 /// For each number of shards.
-const SEEDS_DEFAULT: u64 = 1000;
+const SEEDS_DEFAULT: u64 = 500;
 
 fn number_from(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
@@ -103,6 +104,11 @@ fn promises_are_kept_on_3_shards() {
 }
 
 #[test]
+fn promises_are_kept_on_4_shards() {
+    simulate(4);
+}
+
+#[test]
 fn promises_are_kept_on_5_shards() {
     simulate(5);
 }
@@ -110,6 +116,11 @@ fn promises_are_kept_on_5_shards() {
 #[test]
 fn promises_are_kept_on_8_shards() {
     simulate(8);
+}
+
+#[test]
+fn promises_are_kept_on_12_shards() {
+    simulate(12);
 }
 
 #[test]

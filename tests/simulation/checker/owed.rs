@@ -172,7 +172,7 @@ impl Case<'_> {
         let all = self.history.sessions.iter().flat_map(|session| &session.subscriptions);
         let groups: std::collections::BTreeSet<&'static str> =
             all.map(|s| s.wish.filter).filter(|filter| shared(filter).is_some()).collect();
-        for group in groups.into_iter().filter(|group| self.ended_members(group) == 0) {
+        for group in groups {
             for (number, message) in self.history.messages.iter().enumerate() {
                 losses.extend(self.loss_of_group(group, number, message));
             }
@@ -192,8 +192,10 @@ impl Case<'_> {
         let has_one = members().any(|(session, subscriptions)| {
             self.is_alive(session) && subscriptions.iter().any(is_sure)
         });
-        let all_hold =
-            members().all(|(_, subscriptions)| subscriptions.iter().all(|s| s.wish.qos > 0));
+        // What was sent at QoS 2 to a member that has ended goes to nobody else.
+        let is_final = m.letter.qos == 2 && self.ended_members(group) > 0;
+        let holds = |s: &&Subscription| s.wish.qos == 1 || s.wish.qos == 2 && !is_final;
+        let all_hold = members().all(|(_, subscriptions)| subscriptions.iter().all(holds));
         let has_come = members().any(|(session, _)| {
             let mut deliveries = session.deliveries.iter();
             deliveries

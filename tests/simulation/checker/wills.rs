@@ -43,16 +43,12 @@ fn fate(history: &History, number: usize) -> Fate {
 
 /// The will of a connection that another one of its client followed.
 fn fate_before(connection: &Connection, next: &Connection, ended: Moment, due_ms: u64) -> Fate {
+    let due = Fate::Due { from: ended, until: END };
     match next.accepted {
-        Some(accepted) if next.session != connection.session => {
-            // The session has ended, and a will goes with it at the latest.
-            let _ = accepted;
-            Fate::Due { from: ended, until: END }
-        }
+        // The session has ended, and a will goes with it at the latest.
+        Some(_) if next.session != connection.session => due,
         Some(accepted) if accepted.ms < due_ms => Fate::Void,
-        Some(_) if next.opened.ms > due_ms + TIMER_SLACK_MS => {
-            Fate::Due { from: ended, until: END }
-        }
+        Some(_) if next.opened.ms > due_ms + TIMER_SLACK_MS => due,
         _ => Fate::Unknown,
     }
 }
