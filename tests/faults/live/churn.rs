@@ -216,7 +216,7 @@ fn soak(crowds: usize, clients: usize, duration: Duration) -> Vec<u64> {
     let counters = counters(&log);
     println!("{}", log.iter().find(|line| line.contains("stopped: ")).expect("it was found"));
     assert_balance(&counters);
-    assert!(tallies.iter().any(|tally| tally.resumed > 0 && tally.received > 0), "{tallies:?}");
+    assert!(tallies.iter().any(|tally| tally.received > 0), "{tallies:?}");
     samples
 }
 
