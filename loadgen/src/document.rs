@@ -168,6 +168,10 @@ impl Document {
             Shown::Always => true,
             Shown::NotZero => spread.max > 0.0,
             Shown::WithMessages => self.has_messages(),
+            Shown::WithSamples => {
+                let histogram = figure.at.rsplit_once('/').map_or("", |(histogram, _)| histogram);
+                self.figure(&format!("{histogram}/count")).is_some_and(|count| count.max > 0.0)
+            }
         };
         shown.then_some(spread)
     }

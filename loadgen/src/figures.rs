@@ -39,6 +39,8 @@ pub(crate) enum Shown {
     NotZero,
     /// Only if the scenario publishes.
     WithMessages,
+    /// Of a histogram: only if there is anything in it.
+    WithSamples,
 }
 
 /// Figures that belong together.
@@ -93,8 +95,33 @@ use Better::{Higher, Lower, LowerUnjudged, Neither};
 use Unit::{Bytes, Cores, Count, Nanoseconds, PerSecond, Seconds, Share};
 
 /// All figures of every scenario but the latencies, in the order in which they are shown.
-const GROUPS: &[(&str, &[Figure])] =
-    &[("throughput", THROUGHPUT), ("faults", FAULTS), ("broker", BROKER), ("generator", GENERATOR)];
+const GROUPS: &[(&str, &[Figure])] = &[
+    ("throughput", THROUGHPUT),
+    ("faults", FAULTS),
+    ("search", SEARCH),
+    ("incident", INCIDENT),
+    ("slow consumers", SLOW_CONSUMERS),
+    ("shared subscriptions", SHARES),
+    ("broker", BROKER),
+    ("generator", GENERATOR),
+];
+
+const SEARCH: &[Figure] = &[
+    figure(
+        "/search/rate_per_s",
+        "highest rate that met the objective",
+        PerSecond,
+        Higher,
+        "find-max: publishes per second; all other figures are those of the run at this rate",
+    ),
+    figure(
+        "/search/missed_per_s",
+        "lowest rate that missed it",
+        PerSecond,
+        Neither,
+        "find-max: the limit lies between these two",
+    ),
+];
 
 const THROUGHPUT: &[Figure] = &[
     of_messages(
@@ -281,6 +308,13 @@ const BROKER: &[Figure] = &[
         "CPU seconds of the broker in the steady part for each million deliveries in it",
     ),
     figure(
+        "/broker/cpu_s",
+        "broker CPU, whole run",
+        Seconds,
+        LowerUnjudged,
+        "CPU seconds of the broker from the first connection attempt to the last delivery",
+    ),
+    figure(
         "/broker/rss_bytes_max",
         "broker memory (RSS)",
         Bytes,
@@ -327,6 +361,13 @@ const GENERATOR: &[Figure] = &[
         LowerUnjudged,
         "CPU seconds of this program in the steady part for each million messages, sent and \
          received",
+    ),
+    figure(
+        "/generator/cpu_s",
+        "generator CPU, whole run",
+        Seconds,
+        Neither,
+        "CPU seconds of this program, connecting included",
     ),
     figure(
         "/machine_use/stolen_share",
@@ -397,12 +438,16 @@ const LATENCIES: &[Latency] = &[
     },
 ];
 
+/// Figures of steps that stand beside them.
+const HEADLINE_STEP_COUNT: usize = 4;
+
 /// What somebody wants to know who has three seconds.
 const HEADLINE: &[&str] = &[
     "/deliveries/per_second",
     "/latency_ns/p50",
     "/latency_ns/p99",
     "/deliveries/lost",
+    "/impact/seconds",
     "/broker/cpu_s_per_million_deliveries",
     "/broker/rss_bytes_max",
 ];
@@ -430,24 +475,22 @@ impl Latency {
             name: format!("{} {name}", self.name).into(),
             unit: Nanoseconds,
             better: if *judged && judged_at_all { Lower } else { LowerUnjudged },
-            shown: Shown::Always,
+            shown: Shown::WithSamples,
             meaning: self.meaning,
         })
     }
 }
 
-/// Groups of a run: those of every scenario, and one for each of its steps that has operations.
+/// Groups of a run: those of every scenario, and one for the operations of this one.
 pub(crate) fn groups(run: &Value) -> Vec<Group> {
     let group = |&(name, figures): &(&'static str, &'static [Figure])| Group {
         name: Cow::Borrowed(name),
         figures: Cow::Borrowed(figures),
     };
     let mut groups: Vec<Group> = GROUPS.iter().map(group).collect();
-    let steps = operations(run).into_iter().map(|operation| Group {
-        name: operation.name().into(),
-        figures: operation.figures().into(),
-    });
-    groups.splice(2..2, steps);
+    let operations = operations(run);
+    let figures: Vec<Figure> = operations.iter().flat_map(Operation::figures).collect();
+    groups.insert(2, Group { name: Cow::Borrowed("operations"), figures: figures.into() });
     groups
 }
 
@@ -513,8 +556,11 @@ impl Operation {
                 Shown::Always,
                 "Answers per second, from the beginning of the step to the last one",
             ),
-            figure("count", Count, Neither, Shown::Always, "Those that were answered"),
-            Figure { name: format!("{} failed", self.name()).into(), ..failed },
+            Figure {
+                name: format!("{}, answered", self.name()).into(),
+                ..figure("count", Count, Neither, Shown::Always, "In the whole step")
+            },
+            Figure { name: format!("{}, failed", self.name()).into(), ..failed },
         ]
     }
 
@@ -530,14 +576,16 @@ impl Operation {
 
 /// What somebody wants to know who has three seconds.
 pub(crate) fn headline(run: &Value) -> Vec<Figure> {
-    let wanted = |figure: &Figure| {
-        let of_step = figure.at.starts_with("/steps/")
-            && ["/per_second", "/p99"].iter().any(|end| figure.at.ends_with(end));
-        of_step || HEADLINE.contains(&figure.at.as_ref())
+    let place = |figure: &Figure| HEADLINE.iter().position(|at| *at == figure.at);
+    let of_step = |figure: &&Figure| {
+        let ends = ["/per_second", "/p99"];
+        figure.at.starts_with("/steps/") && ends.iter().any(|end| figure.at.ends_with(end))
     };
-    let mut figures: Vec<Figure> = all(run).into_iter().filter(wanted).collect();
-    // In the order of the list; what a scenario adds comes first.
-    figures.sort_by_key(|figure| HEADLINE.iter().position(|at| *at == figure.at));
+    let all = all(run);
+    let mut figures: Vec<Figure> =
+        all.iter().filter(|figure| place(figure).is_some()).cloned().collect();
+    figures.sort_by_key(place);
+    figures.extend(all.iter().filter(of_step).take(HEADLINE_STEP_COUNT).cloned());
     figures
 }
 
@@ -568,14 +616,15 @@ mod tests {
     #[test]
     fn every_operation_of_every_step_has_its_figures() {
         let run = run();
-        let names: Vec<_> = groups(&run).into_iter().map(|group| group.name).collect();
-        let steps = ["connect", "resume: connect", "resume: subscribe"];
-        assert_eq!(names[2..5], steps);
+        let group = groups(&run).remove(2);
+        let names: Vec<_> = group.figures.iter().map(|figure| figure.name.as_ref()).collect();
+        let connect = ["connect", "connect, answered", "connect, failed", "resume: connect"];
+        assert_eq!((group.name.as_ref(), &names[..4]), ("operations", &connect[..]));
         let latencies = latencies(&run);
         assert_eq!(latencies[2].at, "/steps/2/operations/1/latency_ns");
         let headline: Vec<_> = headline(&run).into_iter().map(|figure| figure.at).collect();
-        assert_eq!(headline[0], "/steps/0/operations/0/per_second");
-        assert!(headline.iter().any(|at| at == "/steps/0/operations/0/latency_ns/p99"));
+        assert_eq!(headline.len(), HEADLINE.len() + HEADLINE_STEP_COUNT);
+        assert_eq!(headline[HEADLINE.len()], "/steps/0/operations/0/per_second");
     }
 
     /// The table of the README.

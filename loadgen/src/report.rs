@@ -10,6 +10,7 @@ use crate::machine::Machine;
 use crate::plan::Plan;
 use crate::resources::{Broker, MachineUse, per_million};
 use crate::run::{Outcome, planned_count};
+use crate::search::SearchRow;
 use crate::series::{Interval, per};
 use crate::worker::Usage;
 
@@ -90,7 +91,8 @@ pub(crate) struct Generator {
     pub(crate) build: &'static str,
     /// CPU seconds of the whole process in the whole run, connecting included.
     pub(crate) cpu_s: f64,
-    pub(crate) steady_cores: f64,
+    /// `None` where there is no steady part.
+    pub(crate) steady_cores: Option<f64>,
     /// CPU seconds for each million messages, sent and received, in the steady part.
     pub(crate) cpu_s_per_million_messages: Option<f64>,
     /// In the steady part.
@@ -212,6 +214,17 @@ impl Report {
     }
 }
 
+impl Report {
+    /// Ends a search: it went well if any rate met the objective.
+    pub(crate) fn conclude(&mut self, found: SearchRow) {
+        if found.rate_per_s.is_none() && self.verdict == Verdict::Ok {
+            let violations = vec!["no rate met the objective".to_owned()];
+            self.verdict = Verdict::Violated { violations };
+        }
+        self.findings.search = Some(found);
+    }
+}
+
 impl Verdict {
     fn of(failure: Option<&str>, violations: Vec<String>) -> Self {
         match failure {
@@ -254,7 +267,7 @@ impl Generator {
             reasons,
             build: if cfg!(debug_assertions) { "debug" } else { "release" },
             cpu_s: outcome.marks.whole(|mark| mark.cpu_s),
-            steady_cores: per(steady_cpu_s, seconds),
+            steady_cores: (seconds > 0.0).then(|| per(steady_cpu_s, seconds)),
             cpu_s_per_million_messages: per_million(
                 steady_cpu_s,
                 recorder.steady_published + recorder.steady_delivered,
@@ -490,7 +503,7 @@ pub(crate) mod tests {
     #[test]
     fn cpu_is_set_against_what_was_done() {
         let generator = report(QoS::AtMostOnce, &outcome()).generator;
-        assert_eq!((generator.cpu_s, generator.steady_cores), (1.75, 0.5));
+        assert_eq!((generator.cpu_s, generator.steady_cores), (1.75, Some(0.5)));
         // 1 s for 20 publishes and 100 deliveries.
         let per_million = generator.cpu_s_per_million_messages.expect("there were some");
         assert!((per_million - 1e6 / 120.0).abs() < 1e-6);

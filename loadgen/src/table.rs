@@ -88,6 +88,9 @@ fn write_values(
 }
 
 fn write_executors(f: &mut Formatter<'_>, document: &Document) -> fmt::Result {
+    if document.figure("/generator/steady_cores").is_none() {
+        return Ok(());
+    }
     let executors = document.first()["generator"]["executors"].as_array();
     let shares = executors.into_iter().flatten().filter_map(|it| it["cpu_share"].as_f64());
     let shares: Vec<String> = shares.map(|share| Unit::Share.show(share)).collect();

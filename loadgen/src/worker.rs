@@ -182,7 +182,7 @@ impl Worker {
         let Orders { plan, address, clock, .. } = &orders;
         Self {
             publishing: executor().create_task_queue(Shares::Static(1000), latency, "publish"),
-            door: Door { plan: Arc::clone(plan), address: *address, clock: *clock },
+            door: Door::new(Arc::clone(plan), *address, *clock, orders.executor),
             orders,
             stage: Rc::new(stage),
             clients,
@@ -410,6 +410,9 @@ impl Worker {
             }
             Timer::new(ROUND).await;
         }
+        // Another step may follow, whose intervals this must not be counted in.
+        let now_ns = self.orders.clock.now_ns();
+        self.station().hand_over(&mut self.stage.bench.borrow_mut().recorder, now_ns);
         stopwatch.usage(self.orders.clock)
     }
 

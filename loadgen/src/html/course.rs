@@ -5,14 +5,14 @@ use serde_json::Value;
 use super::chart::{Band, Chart, Hint, Line};
 use super::scale::{Scale, binary_unit, time_unit};
 use crate::document::Document;
-use crate::figures;
+use crate::figures::{self, Latency};
 use crate::units::Unit;
 
 /// More intervals than this are drawn together.
 const POINT_COUNT_MAX: usize = 400;
 
 /// Ways to draw a line that the style sheet has.
-const STYLE_COUNT: u8 = 4;
+const STYLE_COUNT: usize = 4;
 
 /// A chart over time: what it shows of each interval.
 struct Panel {
@@ -97,19 +97,32 @@ const PANELS: &[Panel] = &[
     },
 ];
 
-/// Latencies of all runs by percentile; empty if nothing was delivered.
-pub(super) fn percentile_chart(document: &Document) -> String {
+/// Latencies of all runs by percentile, in charts of what belongs together; empty if there are
+/// none.
+pub(super) fn percentile_charts(document: &Document) -> String {
     let several = document.runs().len() > 1;
     let mut latencies = figures::latencies(document.first());
     // A line for each run: with more than these there would be too many.
     latencies.retain(|latency| !several || !latency.is_supplement());
+    let (operations, rest): (Vec<_>, Vec<_>) =
+        latencies.into_iter().partition(|latency| latency.at.starts_with("/steps/"));
+    let (incident, messages): (Vec<_>, Vec<_>) =
+        rest.into_iter().partition(|latency| latency.at.starts_with("/impact/"));
+    let mut charts = percentile_chart(document, "Messages", &messages);
+    charts.push_str(&percentile_chart(document, "Messages around the incident", &incident));
+    for chunk in operations.chunks(STYLE_COUNT) {
+        charts.push_str(&percentile_chart(document, "Operations", chunk));
+    }
+    charts
+}
+
+fn percentile_chart(document: &Document, what: &str, latencies: &[Latency]) -> String {
     let mut lines: Vec<Line> = Vec::new();
-    let mut style = 0;
-    for latency in &latencies {
+    for latency in latencies {
         let curves = document.runs().iter().map(|run| curve(run, &latency.at));
         let pieces: Vec<_> = curves.filter(|points| points.len() > 1).collect();
         if !pieces.is_empty() {
-            style = style % STYLE_COUNT + 1;
+            let style = (lines.len() % STYLE_COUNT) as u8 + 1;
             lines.push(Line { name: latency.span.clone().into_owned(), style, pieces });
         }
     }
@@ -118,16 +131,14 @@ pub(super) fn percentile_chart(document: &Document) -> String {
     };
     let counts = latencies.iter().filter_map(|it| document.figure(&format!("{}/count", it.at)));
     let count = counts.map(|count| count.max).fold(0.0, f64::max);
+    let runs = if document.runs().len() > 1 { ", a line for each run" } else { "" };
     let chart = Chart {
-        title: match several {
-            true => "Latency by percentile, a line for each run".to_owned(),
-            false => "Latency by percentile".to_owned(),
-        },
+        title: format!("{what} by percentile{runs}"),
         y_name: "latency".to_owned(),
-        x_name: "share of messages that were at least as fast".to_owned(),
+        x_name: "share that was at least as fast".to_owned(),
         x: Scale::nines(count),
         y: Scale::latency(min, max),
-        height: 340.0,
+        height: 330.0,
         lines,
         bands: Vec::new(),
         hints: Vec::new(),
@@ -199,6 +210,8 @@ impl Panel {
             let (from, to) = span(group)?;
             let piece = pieces.last_mut().expect("there is always one");
             match self.value(track, group) {
+                // Memory that was not looked at was there all the same.
+                None if self.unit == Unit::Bytes => (),
                 None => pieces.push(Vec::new()),
                 Some(value) if self.steps => piece.extend([(from, value), (to, value)]),
                 Some(value) => piece.push((from.midpoint(to), value)),

@@ -153,16 +153,16 @@ fn range(figure: &Figure, spread: &Spread) -> Option<String> {
 }
 
 fn latency(document: &Document) -> String {
-    let chart = course::percentile_chart(document);
-    if chart.is_empty() {
-        return chart;
+    let charts = course::percentile_charts(document);
+    if charts.is_empty() {
+        return charts;
     }
     let heads: String =
         QUANTILES.iter().map(|(_, name, _)| format!("<th class=\"value\">{name}</th>")).collect();
     let latencies = figures::latencies(document.first());
     let rows: String = latencies.iter().map(|latency| latency_rows(document, latency)).collect();
     format!(
-        "<h2>Latency</h2>\n{chart}<div class=\"scroll\"><table>\n<thead><tr><th></th>{heads}</tr>\
+        "<h2>Latency</h2>\n{charts}<div class=\"scroll\"><table>\n<thead><tr><th></th>{heads}</tr>\
          </thead>\n<tbody>\n{rows}</tbody></table></div>\n"
     )
 }

