@@ -2,8 +2,8 @@
 //!
 //! A script is a header of [`HEADER_BYTES`] and then steps; [`Step`] says what a step is made of.
 //! Whatever it says, nothing panics, every client is sent only packets that a server may send, the
-//! ledger and the memory of every shard balance after every step, and once everybody has gone and all that
-//! expires has expired, nothing is left.
+//! ledger and the memory of every shard balance after every step, and once everybody has gone and
+//! all that expires has expired, nothing is left.
 
 use std::time::Duration;
 
