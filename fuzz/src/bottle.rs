@@ -279,13 +279,15 @@ impl Bottle {
         }
     }
 
-    /// Whether every delivery is accounted for, in every shard.
-    pub(crate) fn check_ledger(&self) {
+    /// Whether every delivery and every byte is accounted for, in every shard.
+    pub(crate) fn audit(&self) {
         for shard in &self.shards {
-            let counters = shard.counters();
-            if let Err(error) = counters.ledger.balance() {
-                panic!("shard {}: {error}: {:?}", shard.id(), counters.ledger);
+            if let Err(error) = shard.audit() {
+                panic!("shard {}: {error}: {:?}", shard.id(), shard.counters().ledger);
             }
+        }
+        for io in self.hands.iter().flat_map(|hands| hands.connections.iter().flatten()) {
+            io.outbox.audit().expect("bytes that wait are bytes that were charged");
         }
     }
 

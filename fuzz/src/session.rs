@@ -2,8 +2,8 @@
 //!
 //! A script is a header of [`HEADER_BYTES`] and then steps; [`Step`] says what a step is made of.
 //! Whatever it says, nothing panics, every client is sent only packets that a server may send, the
-//! ledger of every shard balances after every step, and once everybody has gone and all that
-//! expires has expired, nothing is left.
+//! ledger and the memory of every shard balance after every step, and once everybody has gone and
+//! all that expires has expired, nothing is left.
 
 use std::time::Duration;
 
@@ -96,7 +96,7 @@ pub fn session_script(data: &[u8]) {
             break;
         }
         play.step(&mut bytes);
-        play.bottle.check_ledger();
+        play.bottle.audit();
     }
     play.finish(profile & 0x80 != 0);
 }
@@ -217,7 +217,7 @@ impl Play {
     /// Everybody goes, or the broker stops; then all that may expire does.
     fn finish(mut self, is_shut_down: bool) {
         self.bottle.settle();
-        self.bottle.check_ledger();
+        self.bottle.audit();
         if is_shut_down {
             self.bottle.shut_down();
         }
@@ -229,7 +229,7 @@ impl Play {
             self.bottle.pass(EXPIRED.as_millis() as u64, false);
         }
         self.bottle.settle();
-        self.bottle.check_ledger();
+        self.bottle.audit();
         let counters = self.bottle.counters();
         let left = [
             ("connections", counters.connections),
