@@ -1,23 +1,30 @@
 //! The command line: one subcommand per scenario, and the options that all scenarios share.
 
 use std::ffi::OsString;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Command, FromArgMatches, ValueEnum};
+use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use ringmq::mqtt::{QoS, Version};
 use serde::Serialize;
 
 use crate::compare::CompareOptions;
 use crate::output::{OutputOptions, ShowOptions};
 use crate::payload::{RunId, STAMP_BYTES};
-use crate::plan::{Credentials, Load, Plan, by_name};
+use crate::plan::{Credentials, Load, Plan, by_name, random};
 use crate::scenario::SCENARIOS;
+use crate::scenario_file;
 use crate::step::{Step, VisitPace};
 
 const PAYLOAD_BYTES_MAX: usize = 16 << 20;
 const SECONDS_MAX: f64 = 7.0 * 86_400.0;
 const RATE_DEFAULT: f64 = 100.0;
+const SOURCE_COUNT_MAX: u128 = 65_536;
 const RATE_MAX: f64 = 10_000_000.0;
+
+/// In place of a scenario; a file whose name ends in .toml needs no flag.
+const SCENARIO_FILE: &str = "--scenario-file";
 
 /// The subcommands that measure nothing.
 const COMPARE: &str = "compare";
@@ -41,7 +48,7 @@ pub(crate) struct Measurement {
 pub(crate) fn parse(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<Invocation, clap::Error> {
-    let matches = command().try_get_matches_from(arguments)?;
+    let matches = command().try_get_matches_from(with_file(arguments)?)?;
     let (name, matches) = matches.subcommand().expect("clap requires a subcommand");
     match name {
         COMPARE => return CompareOptions::from_arg_matches(matches).map(Invocation::Compare),
@@ -54,8 +61,32 @@ pub(crate) fn parse(
         .expect("clap accepts only the subcommands that come from this table");
     let plan = (scenario.plan)(matches)?;
     plan.check().map_err(|message| refuse(&message))?;
-    let output = OutputOptions::from_arg_matches(matches)?;
+    let output = OutputOptions::from_arg_matches(innermost(matches))?;
     Ok(Invocation::Measure(Box::new(Measurement { plan, output })))
+}
+
+/// The command line with the words of a scenario file, if it begins with one.
+fn with_file(arguments: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, clap::Error> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let Some(first) = arguments.get(1).and_then(|word| word.to_str()) else {
+        return Ok(arguments);
+    };
+    let (file, flags) = match first.strip_prefix(SCENARIO_FILE) {
+        Some("") => (arguments.get(2).map(PathBuf::from), arguments.get(3..)),
+        Some(rest) => (rest.strip_prefix('=').map(PathBuf::from), arguments.get(2..)),
+        None if first.ends_with(".toml") => (Some(PathBuf::from(first)), arguments.get(2..)),
+        None => (None, None),
+    };
+    let Some(file) = file else {
+        return Ok(arguments);
+    };
+    scenario_file::words(&file, flags.unwrap_or_default(), &command())
+        .map_err(|message| refuse(&message))
+}
+
+/// A scenario may work on others, whose options stand behind their names.
+fn innermost(matches: &ArgMatches) -> &ArgMatches {
+    matches.subcommand().map_or(matches, |(_, matches)| innermost(matches))
 }
 
 /// Options that make no sense together.
@@ -63,12 +94,15 @@ pub(crate) fn refuse(message: &str) -> clap::Error {
     command().error(clap::error::ErrorKind::ValueValidation, message)
 }
 
-fn command() -> Command {
+pub(crate) fn command() -> Command {
     Command::new("ringmq-loadgen")
         .version(env!("CARGO_PKG_VERSION"))
         .about("Measures how fast any MQTT broker delivers, and whether it delivers everything")
         .after_help(
-            "Exit status: 0 all well; 1 the broker broke a promise (lost at QoS 1 or 2, \
+            "A scenario can be a TOML file: ringmq-loadgen FILE.toml [OPTIONS], or --scenario-file \
+             FILE. It holds `scenario = \"NAME\"` and options by their names; those on the command \
+             line go over them.\n\n\
+             Exit status: 0 all well; 1 the broker broke a promise (lost at QoS 1 or 2, \
              duplicated at QoS 2, out of order, ...), or compare found a regression; 2 bad \
              options or input; 3 the run failed",
         )
@@ -113,6 +147,15 @@ pub(crate) struct RunOptions {
     /// What client ids and topics begin with
     #[arg(long, value_name = "TEXT", default_value = "rlg", value_parser = prefix)]
     client_prefix: String,
+    /// Connect from these addresses in turn, each of which has ports of its own: A,B,C or a range
+    /// such as 127.0.0.2-127.0.0.20
+    #[arg(long, value_name = "IPS", value_parser = source_ips)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    source_ips: Option<SourceIps>,
+    /// Measure so often; the report has all runs and how far they lie apart
+    #[arg(long, value_name = "N", default_value_t = 1,
+          value_parser = clap::value_parser!(u32).range(1..=1000))]
+    repeats: u32,
     /// The protocol to speak
     #[arg(long, value_name = "VERSION", value_enum, default_value_t = Protocol::V311)]
     mqtt_version: Protocol,
@@ -175,6 +218,10 @@ impl VisitOptions {
     }
 }
 
+/// Addresses of this machine.
+#[derive(Serialize, Clone)]
+struct SourceIps(Vec<IpAddr>);
+
 #[derive(ValueEnum, Serialize, Clone, Copy)]
 enum Protocol {
     #[value(name = "3.1")]
@@ -227,6 +274,9 @@ impl RunOptions {
             executor_count: self.cores,
             keep_alive_s: self.keep_alive,
             client_prefix: self.client_prefix.clone(),
+            source_ips: self.source_ips.as_ref().map_or_else(Vec::new, |ips| ips.0.clone()),
+            repeat_count: self.repeats,
+            search: None,
         }
     }
 
@@ -270,12 +320,6 @@ impl TimeOptions {
     }
 }
 
-/// Good enough to tell runs apart.
-fn random() -> u64 {
-    use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(std::process::id())
-}
-
 fn broker(text: &str) -> Result<String, String> {
     let port = text.rsplit_once(':').filter(|(host, _)| !host.is_empty());
     match port.map(|(_, port)| port.parse::<u16>()) {
@@ -302,7 +346,7 @@ pub(crate) fn share(text: &str) -> Result<f64, String> {
     number(text).filter(|share| (0.0..=1.0).contains(share)).ok_or_else(expected)
 }
 
-fn seconds_above_zero(text: &str) -> Result<f64, String> {
+pub(crate) fn seconds_above_zero(text: &str) -> Result<f64, String> {
     let expected = || format!("expected seconds, at least 0.001 and up to {SECONDS_MAX}");
     seconds(text).ok().filter(|seconds| *seconds >= 0.001).ok_or_else(expected)
 }
@@ -321,6 +365,41 @@ fn payload_bytes(text: &str) -> Result<usize, String> {
         .ok()
         .filter(|bytes| (STAMP_BYTES..=PAYLOAD_BYTES_MAX).contains(bytes))
         .ok_or_else(|| format!("expected {STAMP_BYTES} (the stamp) to {PAYLOAD_BYTES_MAX} bytes"))
+}
+
+fn source_ips(text: &str) -> Result<SourceIps, String> {
+    let mut ips = Vec::new();
+    for part in text.split(',') {
+        match part.split_once('-') {
+            Some((first, last)) => ips.extend(range(ip(first)?, ip(last)?)?),
+            None => ips.push(ip(part)?),
+        }
+    }
+    Ok(SourceIps(ips))
+}
+
+fn ip(text: &str) -> Result<IpAddr, String> {
+    let expected = "expected addresses: 127.0.0.2,127.0.0.3 or 127.0.0.2-127.0.0.20";
+    text.trim().parse().map_err(|_| expected.to_owned())
+}
+
+/// All addresses from `first` to `last`.
+fn range(first: IpAddr, last: IpAddr) -> Result<Vec<IpAddr>, String> {
+    let (from, to) = match (first, last) {
+        (IpAddr::V4(first), IpAddr::V4(last)) => (first.to_bits().into(), last.to_bits().into()),
+        (IpAddr::V6(first), IpAddr::V6(last)) => (first.to_bits(), last.to_bits()),
+        _ => return Err("both ends of a range must be IPv4 or IPv6".to_owned()),
+    };
+    if from > to || to - from >= SOURCE_COUNT_MAX {
+        return Err(format!(
+            "expected a range that ascends, of up to {SOURCE_COUNT_MAX} addresses"
+        ));
+    }
+    let at = |bits: u128| match first {
+        IpAddr::V4(_) => Ipv4Addr::from_bits(bits as u32).into(),
+        IpAddr::V6(_) => Ipv6Addr::from_bits(bits).into(),
+    };
+    Ok((from..=to).map(at).collect())
 }
 
 fn prefix(text: &str) -> Result<String, String> {
@@ -400,6 +479,18 @@ pub(crate) mod tests {
         assert!(complaint("fanout --client-prefix a/b").contains("a-z"));
         assert!(complaint("fanout --mqtt-version 4").contains("3.1.1"));
         assert!(complaint("nonsense").contains("nonsense"));
+    }
+
+    #[test]
+    fn source_addresses_are_listed_or_ranges() {
+        let ips = |text| source_ips(text).map(|ips| ips.0.len());
+        assert_eq!(ips("127.0.0.2"), Ok(1));
+        assert_eq!(ips("127.0.0.2,127.0.0.9"), Ok(2));
+        assert_eq!(ips("127.0.0.250-127.0.1.5,::1"), Ok(13));
+        assert_eq!(ips("fd00::1-fd00::ff"), Ok(255));
+        for bad in ["", "localhost", "127.0.0.9-127.0.0.2", "0.0.0.0-9.9.9.9", "::1-1.2.3.4"] {
+            assert!(ips(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::mem;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -218,9 +218,24 @@ pub(crate) struct Door {
     pub(crate) plan: Arc<Plan>,
     pub(crate) address: SocketAddr,
     pub(crate) clock: Clock,
+    /// Connections that were begun here.
+    begun_count: Cell<usize>,
 }
 
 impl Door {
+    /// `first` tells the doors of all executors apart.
+    pub(crate) fn new(plan: Arc<Plan>, address: SocketAddr, clock: Clock, first: u32) -> Self {
+        Self { plan, address, clock, begun_count: Cell::new(first as usize) }
+    }
+
+    /// The address to connect from: the doors together go through all of them in turn.
+    fn next_source(&self) -> Option<IpAddr> {
+        let number = self.begun_count.get();
+        self.begun_count.set(number + self.plan.executor_count as usize);
+        let sources = &self.plan.source_ips;
+        sources.get(number % sources.len().max(1)).copied()
+    }
+
     /// Connects, says CONNECT and SUBSCRIBE and waits for the answers.
     ///
     /// # Errors
@@ -269,7 +284,7 @@ impl Door {
             Client::Member(_) => self.plan.crew.and_then(|crew| crew.receive_buffer_bytes),
             _ => None,
         };
-        socket::connect(self.address, None, buffer).map_err(|error| {
+        socket::connect(self.address, self.next_source(), buffer).map_err(|error| {
             match machine::explain_limit(&error, self.plan.connection_count()) {
                 Some(advice) => LimitHit(advice).into(),
                 None => error.into(),

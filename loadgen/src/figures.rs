@@ -98,11 +98,29 @@ use Unit::{Bytes, Cores, Count, Nanoseconds, PerSecond, Seconds, Share};
 const GROUPS: &[(&str, &[Figure])] = &[
     ("throughput", THROUGHPUT),
     ("faults", FAULTS),
+    ("search", SEARCH),
     ("incident", INCIDENT),
     ("slow consumers", SLOW_CONSUMERS),
     ("shared subscriptions", SHARES),
     ("broker", BROKER),
     ("generator", GENERATOR),
+];
+
+const SEARCH: &[Figure] = &[
+    figure(
+        "/search/rate_per_s",
+        "highest rate that met the objective",
+        PerSecond,
+        Higher,
+        "find-max: publishes per second; all other figures are those of the run at this rate",
+    ),
+    figure(
+        "/search/missed_per_s",
+        "lowest rate that missed it",
+        PerSecond,
+        Neither,
+        "find-max: the limit lies between these two",
+    ),
 ];
 
 const THROUGHPUT: &[Figure] = &[

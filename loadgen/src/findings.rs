@@ -8,6 +8,7 @@ use crate::operations::{Operation, RECONNECT};
 use crate::plan::Plan;
 use crate::report::{Executor, Percentiles};
 use crate::run::{Outcome, StepOutcome};
+use crate::search::SearchRow;
 use crate::series::per;
 use crate::step::Duty;
 use crate::units::count;
@@ -86,6 +87,8 @@ pub(crate) struct Findings {
     pub(crate) aside: Option<AsideRow>,
     pub(crate) retained: Option<RetainedRow>,
     pub(crate) shares: Option<SharesRow>,
+    /// What was found by trying rates; this report is that of the rate found.
+    pub(crate) search: Option<SearchRow>,
 }
 
 impl Findings {
@@ -99,6 +102,7 @@ impl Findings {
                 unflagged: outcome.replay.unflagged,
             }),
             shares: SharesRow::of(&outcome.shares),
+            search: None,
         }
     }
 

@@ -113,6 +113,24 @@ pub(crate) fn allow_connections(connection_count: u64) -> Result<(), String> {
     setrlimit(Resource::Nofile, limit).map_err(|_| open_files_advice(wanted))
 }
 
+/// Whether there are ports for `connection_count` connections to one broker.
+///
+/// # Errors
+/// What to do, when there are not.
+pub(crate) fn allow_ports(connection_count: u64, source_count: usize) -> Result<(), String> {
+    let range = read_trimmed("/proc/sys/net/ipv4/ip_local_port_range");
+    let sources = source_count.max(1) as u64;
+    match port_count(&range) {
+        Some(ports) if ports * sources < connection_count => Err(format!(
+            "{connection_count} connections need more ports than there are: {}; or connect from \
+             {} addresses with --source-ips",
+            ports_advice(),
+            connection_count.div_ceil(ports)
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Explains an error of the system that means "a limit was hit": which one, what it is now, and
 /// the command that raises it. `None` for other errors.
 pub(crate) fn explain_limit(error: &io::Error, connection_count: u64) -> Option<String> {
@@ -149,7 +167,7 @@ fn ports_advice() -> String {
     format!(
         "no local port is left for another connection to this broker: \
          net.ipv4.ip_local_port_range is {range}{}; widen it with \
-         `sudo sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"`",
+         `sudo sysctl -w net.ipv4.ip_local_port_range=\"1024 65535\"`, or use more --source-ips",
         port_count(&range).map_or_else(String::new, |count| format!(" ({count} ports)"))
     )
 }
@@ -249,6 +267,14 @@ mod tests {
     fn impossible_numbers_of_connections_are_refused_beforehand() {
         assert_eq!(allow_connections(1), Ok(()));
         assert!(allow_connections(1 << 40).is_err_and(|advice| advice.contains("ulimit -n")));
+    }
+
+    #[test]
+    fn ports_are_counted_per_source_address() {
+        assert_eq!(allow_ports(100, 0), Ok(()));
+        assert_eq!(allow_ports(1_000_000, 1000), Ok(()));
+        let advice = allow_ports(1_000_000, 1).expect_err("nobody has so many ports");
+        assert!(advice.contains("ip_local_port_range") && advice.contains("--source-ips"));
     }
 
     #[test]

@@ -40,8 +40,11 @@ mod resources;
 #[cfg(not(test))]
 #[path = "../../src/ring.rs"]
 mod ring;
+mod rounds;
 mod run;
 mod scenario;
+mod scenario_file;
+mod search;
 mod series;
 mod share;
 mod socket;
@@ -54,15 +57,12 @@ mod worker;
 
 use std::io::{Write, stdout};
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::{Error, Result};
 
 use crate::cli::{Invocation, Measurement};
 use crate::compare::CompareOptions;
 use crate::document::Document;
-use crate::machine::Machine;
-use crate::report::Report;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -98,13 +98,13 @@ fn compare(options: &CompareOptions) -> Result<u8> {
 
 fn measure(Measurement { plan, output }: Measurement) -> Result<u8> {
     let mut watch = output.begin()?;
-    let plan = Arc::new(plan);
-    let machine = Machine::detect();
-    let outcome = run::run(&plan, &mut watch)?;
-    let report = Report::new(&plan, &outcome, machine);
-    let document = Document::new(&[report]);
-    output.finish(watch, &document, &outcome.recorder)?;
-    if let Some(failure) = &outcome.failure {
+    let measured = match plan.search {
+        Some(search) => search::find(&plan, search, &mut watch)?,
+        None => rounds::measure(&plan, &mut watch)?,
+    };
+    let document = Document::new(&measured.reports);
+    output.finish(watch, &document, &measured.sum)?;
+    if let Some(failure) = &measured.failure {
         eprintln!("ringmq-loadgen: {failure}");
     }
     Ok(document.outcome().exit_status())

@@ -3,6 +3,7 @@
 //! A scenario makes a plan; everything else carries it out. Publishers, subscribers and topics
 //! are numbered from 0; topic t of publisher p has the number p * topics_per_publisher + t.
 
+use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use ringmq::mqtt::{QoS, Version};
 use serde_json::Value;
 
 use crate::payload::RunId;
+use crate::search::Search;
 use crate::step::{Churn, Crew, Duty, Incident, SessionUse, Step};
 use crate::units::count;
 
@@ -22,6 +24,7 @@ const TOPIC_COUNT_MAX: u64 = 4_000_000;
 /// A closed loop with a number of messages ends with them, and in any case after so long.
 const CLOSED_LOOP_S_MAX: f64 = 86_400.0;
 
+#[derive(Clone)]
 pub(crate) struct Plan {
     pub(crate) scenario: &'static str,
     /// Who takes part, for people: "1 publisher -> 100 subscribers".
@@ -67,8 +70,15 @@ pub(crate) struct Plan {
     pub(crate) executor_count: u32,
     pub(crate) keep_alive_s: u16,
     pub(crate) client_prefix: String,
+    /// The addresses that clients connect from, in turn; none: as the system likes.
+    pub(crate) source_ips: Vec<IpAddr>,
+    /// How often all of this is done.
+    pub(crate) repeat_count: u32,
+    /// Look for the highest rate instead of keeping to one.
+    pub(crate) search: Option<Search>,
 }
 
+#[derive(Clone)]
 pub(crate) struct Credentials {
     pub(crate) username: String,
     pub(crate) password: Option<String>,
@@ -127,6 +137,11 @@ impl Plan {
             ));
         }
         Ok(())
+    }
+
+    /// The same under another name.
+    pub(crate) fn renamed(&self) -> Self {
+        Self { run: RunId::new(random()), ..self.clone() }
     }
 
     /// A plan of so many messages instead of so much time.
@@ -286,6 +301,12 @@ impl Plan {
     }
 }
 
+/// Good enough to tell runs apart.
+pub(crate) fn random() -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    RandomState::new().hash_one(std::process::id())
+}
+
 /// Filters for a subscriber that asks for each of its topics by name.
 pub(crate) fn by_name(plan: &Plan, subscriber: u32) -> Vec<String> {
     (plan.interest)(plan, subscriber).map(|topic| plan.topic_name(topic)).collect()
@@ -339,6 +360,9 @@ pub(crate) mod tests {
             executor_count: 2,
             keep_alive_s: 60,
             client_prefix: "rlg".to_owned(),
+            source_ips: Vec::new(),
+            repeat_count: 1,
+            search: None,
         }
     }
 

@@ -10,6 +10,7 @@ use crate::machine::Machine;
 use crate::plan::Plan;
 use crate::resources::{Broker, MachineUse, per_million};
 use crate::run::{Outcome, planned_count};
+use crate::search::SearchRow;
 use crate::series::{Interval, per};
 use crate::worker::Usage;
 
@@ -210,6 +211,17 @@ impl Report {
             broker: Broker::of(outcome),
             intervals: outcome.intervals.clone(),
         }
+    }
+}
+
+impl Report {
+    /// Ends a search: it went well if any rate met the objective.
+    pub(crate) fn conclude(&mut self, found: SearchRow) {
+        if found.rate_per_s.is_none() && self.verdict == Verdict::Ok {
+            let violations = vec!["no rate met the objective".to_owned()];
+            self.verdict = Verdict::Violated { violations };
+        }
+        self.findings.search = Some(found);
     }
 }
 

@@ -89,7 +89,10 @@ pub(crate) struct StepOutcome {
 /// is part of the outcome.
 pub(crate) fn run(plan: &Arc<Plan>, watch: &mut Watch) -> Result<Outcome> {
     let address = resolve(plan)?;
-    machine::allow_connections(plan.connection_count()).map_err(anyhow::Error::msg)?;
+    check_sources(plan, address)?;
+    let connections = plan.connection_count();
+    machine::allow_connections(connections).map_err(anyhow::Error::msg)?;
+    machine::allow_ports(connections, plan.source_ips.len()).map_err(anyhow::Error::msg)?;
     let clock = Clock::start();
     let control = Arc::new(Control::new(plan.executor_count));
     let executors = spawn_all(plan, address, clock, &control)?;
@@ -102,6 +105,13 @@ pub(crate) fn run(plan: &Arc<Plan>, watch: &mut Watch) -> Result<Outcome> {
         .map(|executor| executor.join().map_err(|error| anyhow!("an executor failed: {error}")));
     let harvests = harvests.collect::<Result<Vec<Harvest>>>()?;
     Ok(run.outcome(&harvests))
+}
+
+fn check_sources(plan: &Plan, address: SocketAddr) -> Result<()> {
+    match plan.source_ips.iter().find(|source| source.is_ipv4() != address.is_ipv4()) {
+        Some(source) => Err(anyhow!("cannot connect from {source} to {address}: one is IPv6")),
+        None => Ok(()),
+    }
 }
 
 /// A name may have several addresses: the first that takes a connection is used.

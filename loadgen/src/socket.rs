@@ -42,5 +42,14 @@ pub(crate) fn connect(
 /// The port is chosen when connecting, so that every address has all ports for every broker.
 fn bind(socket: &Socket, source: IpAddr) -> io::Result<()> {
     setsockopt(socket, IpBindAddressNoPort, &true)?;
-    socket.bind(&SocketAddr::new(source, 0).into())
+    // No limit was hit, whatever the system calls it.
+    let explain = |error: io::Error| match error.kind() {
+        io::ErrorKind::AddrNotAvailable => io::Error::other(format!(
+            "{source} is no address of this machine; add it with \
+             `sudo ip address add {source} dev INTERFACE`, or choose from 127.0.0.0/8 for a broker \
+             on this machine"
+        )),
+        _ => io::Error::other(format!("cannot connect from {source}: {error}")),
+    };
+    socket.bind(&SocketAddr::new(source, 0).into()).map_err(explain)
 }

@@ -182,7 +182,7 @@ impl Worker {
         let Orders { plan, address, clock, .. } = &orders;
         Self {
             publishing: executor().create_task_queue(Shares::Static(1000), latency, "publish"),
-            door: Door { plan: Arc::clone(plan), address: *address, clock: *clock },
+            door: Door::new(Arc::clone(plan), *address, *clock, orders.executor),
             orders,
             stage: Rc::new(stage),
             clients,

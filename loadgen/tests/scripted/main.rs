@@ -8,6 +8,7 @@ mod crews;
 mod fake_broker;
 mod faults;
 mod flows;
+mod options;
 mod output;
 mod pace;
 mod series;

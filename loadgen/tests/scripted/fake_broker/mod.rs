@@ -5,7 +5,8 @@
 mod session;
 mod wire;
 
-use std::net::{TcpListener, TcpStream};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -63,6 +64,8 @@ pub(crate) struct Script {
     pub(crate) hangs_up: fn(connection: usize) -> bool,
     /// Connections that are closed a moment after CONNACK.
     pub(crate) expels: fn(connection: usize) -> bool,
+    /// What a publish costs: the broker handles one after the other.
+    pub(crate) work: Duration,
     /// UNSUBSCRIBE is never answered.
     pub(crate) ignores_unsubscribe: bool,
     /// Nothing of the above: QoS 0 publishes go to everybody, as many at a time as have come.
@@ -86,6 +89,7 @@ impl Default for Script {
             keeps_first_retained: false,
             hangs_up: |_| false,
             expels: |_| false,
+            work: Duration::ZERO,
             ignores_unsubscribe: false,
             relays: false,
         }
@@ -107,6 +111,7 @@ impl FakeBroker {
         let (deliveries, queue) = channel();
         let broker = Arc::new(Broker {
             connection_count: AtomicUsize::new(0),
+            peers: Mutex::default(),
             sessions: Mutex::new(Sessions::new(script.clone(), deliveries)),
             script,
             pings: Arc::default(),
@@ -124,6 +129,11 @@ impl FakeBroker {
         Self { address, pings, disconnects, broker }
     }
 
+    /// The addresses that connections came from, each with their number.
+    pub(crate) fn peers(&self) -> BTreeMap<IpAddr, usize> {
+        self.broker.peers.lock().expect("nobody panics with it").clone()
+    }
+
     /// Messages that are retained now.
     pub(crate) fn retained_count(&self) -> usize {
         self.broker.sessions().retained_count()
@@ -139,6 +149,7 @@ struct Broker {
     script: Script,
     sessions: Mutex<Sessions>,
     connection_count: AtomicUsize,
+    peers: Mutex<BTreeMap<IpAddr, usize>>,
     pings: Arc<AtomicUsize>,
     disconnects: Arc<AtomicUsize>,
 }
@@ -165,6 +176,8 @@ impl Broker {
 
     fn serve(&self, stream: TcpStream) {
         let number = self.connection_count.fetch_add(1, Ordering::SeqCst);
+        let peer = stream.peer_addr().expect("it is connected").ip();
+        *self.peers.lock().expect("nobody panics with it").entry(peer).or_default() += 1;
         if (self.script.hangs_up)(number) {
             return;
         }
@@ -258,7 +271,11 @@ impl Broker {
 
     fn handle_publish(&self, first: u8, body: &[u8], output: &Output) {
         let (message, id_at) = Message::parse(first, body);
-        let number = self.sessions().publish(&message);
+        let number = {
+            let mut sessions = self.sessions();
+            thread::sleep(self.script.work);
+            sessions.publish(&message)
+        };
         if message.qos > 0 && self.script.unacknowledged != Some(number) {
             let kind = if message.qos == 1 { 0x40 } else { 0x50 };
             output.write(&[kind, 2, body[id_at], body[id_at + 1]]);
