@@ -171,7 +171,7 @@ impl Session {
         if let Some(inbound) = &self.inbound {
             inbound.audit()?;
         }
-        self.outbound.as_ref().map_or(Ok(Held::default()), |outbound| outbound.audit())
+        self.outbound.as_ref().map_or_else(|| Ok(Held::default()), |outbound| outbound.audit())
     }
 
     /// DISCONNECT may change how long the session is kept, but not from nothing [MQTT-3.14.2-2].

@@ -185,7 +185,8 @@ impl Case<'_> {
         let message = &self.history.messages[delivery.message];
         self.history.connections[..delivery.connection].iter().any(|connection| {
             connection.client == session.client
-                && connection.ended.is_some_and(|ended| ended > message.first())
+                // A will and the end of another connection may have one cause.
+                && connection.ended.is_some_and(|ended| ended.ms >= message.first().ms)
         })
     }
 

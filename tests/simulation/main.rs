@@ -23,22 +23,25 @@ mod world;
 
 use std::time::{Duration, Instant};
 
+use ringmq::metrics::{Counters, DropCause};
+
 use life::Life;
 use scenario::Scenario;
+use world::Outcome;
 
 /// For each number of shards.
-const SEEDS_DEFAULT: u64 = 60;
+const SEEDS_DEFAULT: u64 = 1000;
 
 fn number_from(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }
 
-/// Runs one seed; gives how many deliveries it looked at.
-fn simulate_one(seed: u64, shard_count: usize) -> usize {
+/// Runs one seed.
+fn simulate_one(seed: u64, shard_count: usize) -> Outcome {
     let scenario = Scenario::new(seed, shard_count);
     match runner::run(&scenario, &scenario.steps, Life::default()) {
-        Ok(outcome) => outcome.delivery_count,
+        Ok(outcome) => outcome,
         Err(failure) if number_from("RINGMQ_SIMULATION_SHRINK") == Some(0) => {
             panic!("seed {seed} on {shard_count} shards: {}", failure.text);
         }
@@ -53,9 +56,35 @@ fn simulate(shard_count: usize) {
         return;
     }
     let seeds = number_from("RINGMQ_SIMULATION_SEEDS").unwrap_or(SEEDS_DEFAULT);
-    let count: usize = (1..=seeds).map(|seed| simulate_one(seed, shard_count)).sum();
-    println!("{seeds} seeds on {shard_count} shards, {count} deliveries");
-    assert!(count > 0, "nothing was delivered at all");
+    let mut count = 0;
+    let mut counters = Counters::default();
+    for seed in 1..=seeds {
+        let outcome = simulate_one(seed, shard_count);
+        count += outcome.delivery_count;
+        counters.add(&outcome.counters);
+    }
+    println!("{seeds} seeds on {shard_count} shards, {count} deliveries: {counters:?}");
+    if seeds >= SEEDS_DEFAULT {
+        expect_trouble(&counters);
+    }
+}
+
+/// A simulation in which nothing goes wrong proves nothing.
+fn expect_trouble(counters: &Counters) {
+    for cause in DropCause::ALL {
+        let dropped = counters.ledger.dropped_for(*cause);
+        assert!(dropped > 0, "no delivery was ever dropped as {cause:?}");
+    }
+    for (name, count) in [
+        ("takeovers", counters.takeovers),
+        ("wills", counters.wills_published),
+        ("slow consumers", counters.slow_consumers_closed),
+        ("silent clients", counters.keep_alive_timeouts),
+        ("publishers that were not read", counters.publishers_paused),
+        ("protocol errors", counters.protocol_errors),
+    ] {
+        assert!(count > 0, "there were no {name}");
+    }
 }
 
 #[test]
@@ -116,7 +145,7 @@ fn soak() {
         }
         runs += 1;
         println!("run {runs}: seed {seed}");
-        deliveries += simulate_one(seed, 1 + seed as usize % 16);
+        deliveries += simulate_one(seed, 1 + seed as usize % 16).delivery_count;
     }
     println!("{runs} runs, {deliveries} deliveries, {:?}", began.elapsed());
 }

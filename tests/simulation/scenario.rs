@@ -141,6 +141,10 @@ pub(crate) enum Step {
     Ping {
         client: usize,
     },
+    /// Whoever runs the broker wants the client away.
+    Expel {
+        client: usize,
+    },
     /// The network and the shards do so many things.
     Work {
         count: usize,
@@ -182,7 +186,8 @@ impl Step {
             | Self::Lose { client, .. }
             | Self::UseUnknownAlias { client }
             | Self::Read { client, .. }
-            | Self::Ping { client } => Some(*client),
+            | Self::Ping { client }
+            | Self::Expel { client } => Some(*client),
             Self::Work { .. } | Self::Settle { .. } | Self::Wait { .. } => None,
         }
     }
@@ -252,7 +257,8 @@ impl Scenario {
             350..420 => Step::Connect { client, clean: random.percent(12), will: will(random) },
             420..440 => self.disconnect(client, random),
             440..445 => Step::UseUnknownAlias { client },
-            445..460 => Step::Ping { client },
+            445..455 => Step::Ping { client },
+            455..460 => Step::Expel { client },
             460..660 => Step::Read { client, answer_count: random.pick(&[0, 1, 2, 5, 50]) },
             660..665 => Step::Settle { seed: random.next() },
             665..700 => Step::Wait { ms: random.below(taste.wait_ms_max) as u64 },
@@ -321,7 +327,7 @@ impl Taste {
         Self {
             retain_percent: random.pick(&[5, 20, 60]),
             lose_percent: random.pick(&[10, 50, 100]),
-            large_percent: random.pick(&[0, 0, 1, 5]),
+            large_percent: random.pick(&[0, 0, 0, 1, 5, 40]),
             share_percent: random.pick(&[0, 10, 40]),
             expiry_percent: random.pick(&[0, 10, 40]),
             wait_ms_max: random.pick(&[50, 1500, 5000]),

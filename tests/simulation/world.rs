@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use ringmq::metrics::Counters;
 use ringmq::session::Time;
 
 use crate::checker;
 use crate::client::{Client, DISCONNECT, OTHER};
-use crate::history::{History, Moment};
+use crate::history::{Connection, History, Moment};
 use crate::life::Life;
 use crate::network::{Mood, Network, Report};
 use crate::random::Random;
@@ -25,6 +26,8 @@ pub(crate) struct Outcome {
     pub(crate) trace: u64,
     /// Deliveries that were looked at.
     pub(crate) delivery_count: usize,
+    /// What all shards have counted.
+    pub(crate) counters: Counters,
 }
 
 pub(crate) struct World {
@@ -57,7 +60,7 @@ impl World {
         let counters = self.network.counters();
         checker::judge(&self.history, &self.scenario, &counters.ledger);
         let deliveries = self.history.sessions.iter().map(|session| session.deliveries.len());
-        Outcome { trace: self.network.trace(), delivery_count: deliveries.sum() }
+        Outcome { trace: self.network.trace(), delivery_count: deliveries.sum(), counters }
     }
 
     fn step(&mut self, step: &Step) {
@@ -86,6 +89,12 @@ impl World {
             Step::Lose { how, kept, .. } => client.lose(*how, *kept, network, history),
             Step::UseUnknownAlias { .. } => client.use_unknown_alias(network, history),
             Step::Ping { .. } => client.ping(network),
+            Step::Expel { .. } => {
+                // Whichever of its connections that hits.
+                let its = |c: &&mut Connection| c.client == number;
+                history.connections.iter_mut().filter(its).for_each(|c| c.is_leaving = true);
+                network.expel(&client.profile.name);
+            }
             Step::Read { answer_count, .. } => {
                 client.take_in(*answer_count, network, history);
             }

@@ -69,7 +69,11 @@ impl Line {
                 return Ok(self.unread.drain(..head + body).collect());
             }
             let mut buffer = [0; 16_384];
-            let count = self.stream.read(&mut buffer)?;
+            let count = match self.stream.read(&mut buffer) {
+                // A process that was stopped for a while and goes on.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                count => count?,
+            };
             if count == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -84,6 +88,7 @@ impl Line {
             match self.stream.read(&mut [0; 1024]) {
                 Ok(0) => return true,
                 Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return error.kind() == io::ErrorKind::ConnectionReset,
             }
         }
