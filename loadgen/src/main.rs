@@ -2,10 +2,10 @@
 //!
 //! From the pure to the impure: `payload`, `tally`, `share`, `pacer`, `closed_loop`, `recorder`,
 //! `operations`, `impact` and `report` are arithmetic; `client`, `handshake` and the actors
-//! (`publisher`, `subscriber`, `bystander`, `churner`, `replay`) speak MQTT to byte buffers; `bench`
-//! holds what the connections of one executor share. `connection` and `socket` alone touch sockets,
-//! `worker` runs one executor, `run` is the main thread, `rounds` and `search` repeat it. A
-//! `scenario` turns options into a `plan` of `step`s, which all of these carry out.
+//! (`publisher`, `subscriber`, `bystander`, `churner`, `replay`) speak MQTT to byte buffers;
+//! `bench` holds what the connections of one executor share. `connection` and `socket` alone touch
+//! sockets, `worker` runs one executor, `run` is the main thread, `rounds` and `search` repeat it.
+//! A `scenario` turns options into a `plan` of `step`s, which all of these carry out.
 
 mod actor;
 mod bench;

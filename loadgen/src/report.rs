@@ -455,6 +455,7 @@ pub(crate) mod tests {
             written_off: 0,
             usage: vec![Usage { cpu_s: 1.0, wait_s: 0.02, elapsed_s: 2.0 }],
             steps: Vec::new(),
+            session_count: 0,
             aside: Default::default(),
             replay: Default::default(),
             impact: None,
