@@ -221,6 +221,11 @@ impl Report {
             let violations = vec!["no rate met the objective".to_owned()];
             self.verdict = Verdict::Violated { violations };
         }
+        if found.is_generator_bound() {
+            self.generator.generator_bound = true;
+            let reason = "the generator was the limit at the lowest rate that missed the objective";
+            self.generator.reasons.push(reason.to_owned());
+        }
         self.findings.search = Some(found);
     }
 }
