@@ -39,7 +39,10 @@ impl Filters {
     pub(super) fn insert(&mut self, filter: &str) {
         debug_assert!(!self.contains(filter), "it is in the set");
         match self {
-            Self::Few(few) if few.len() < FEW_COUNT_MAX => few.push(filter.into()),
+            Self::Few(few) if few.len() < FEW_COUNT_MAX => {
+                few.reserve_exact(1); // There are very many of these, and few ever grow.
+                few.push(filter.into());
+            }
             Self::Few(few) => {
                 let mut many: AHashSet<Box<str>> = few.drain(..).collect();
                 many.insert(filter.into());
