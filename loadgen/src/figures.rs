@@ -337,6 +337,14 @@ const BROKER: &[Figure] = &[
          them; means little below a few thousand",
     ),
     figure(
+        "/broker/rss_bytes_per_session",
+        "broker memory per session",
+        Bytes,
+        Lower,
+        "Growth of its resident memory while persistent sessions were created and left, for each \
+         of them; means little below a few thousand",
+    ),
+    figure(
         "/broker/descriptors_max",
         "broker descriptors",
         Count,

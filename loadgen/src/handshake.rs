@@ -257,4 +257,59 @@ mod tests {
         let text = refused.expect_err("refused").to_string();
         assert!(text.contains("not authorized (5)"), "{text}");
     }
+
+    #[test]
+    fn a_session_is_there_when_it_was_left_behind_and_only_then() {
+        let answer = |session, session_present| {
+            let greeting = Greeting { session, ..Greeting::clean(Client::Publisher(0)) };
+            let mut handshake = Handshake::start(&plan(), greeting, &mut Vec::new());
+            let (reason, properties) = (ReasonCode::Success, Properties::EMPTY);
+            let connack = Packet::Connack(Connack { session_present, reason, properties });
+            handshake.handle(&connack, &mut Vec::new())
+        };
+        assert_eq!(answer(SessionUse::Resume, true), Ok(()));
+        assert_eq!(answer(SessionUse::Resume, false), Err(Violation::SessionLost));
+        for session in [SessionUse::Clean, SessionUse::Create] {
+            assert_eq!(answer(session, false), Ok(()));
+            assert_eq!(answer(session, true), Err(Violation::SessionLeft));
+        }
+    }
+
+    #[test]
+    fn a_session_that_is_to_last_asks_for_that_in_5_0() {
+        for (session, clean, expiry) in [
+            (SessionUse::Clean, true, None),
+            (SessionUse::Create, false, Some(SESSION_EXPIRY_S)),
+            (SessionUse::Resume, false, Some(SESSION_EXPIRY_S)),
+        ] {
+            let plan = Plan { version: Version::V5, ..plan() };
+            let greeting = Greeting { session, ..Greeting::clean(Client::Publisher(0)) };
+            let mut out = Vec::new();
+            Handshake::start(&plan, greeting, &mut out);
+            let (frame, _) = split(&out, 1 << 20).expect("well formed").expect("complete");
+            let Ok(Packet::Connect(connect)) = Packet::decode(frame, Version::V5) else {
+                panic!("it is CONNECT");
+            };
+            let asked = connect.properties.session_expiry_interval_s();
+            assert_eq!((connect.clean_start, asked), (clean, expiry));
+        }
+    }
+
+    #[test]
+    fn deliveries_may_come_before_suback_but_not_before_connack() {
+        let publish = Packet::Publish(ringmq::mqtt::Publish {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: true,
+            topic: ringmq::mqtt::TopicName::parse("t").expect("valid"),
+            packet_id: None,
+            properties: Properties::EMPTY,
+            payload: b"",
+        });
+        assert!(subscribing(QoS::AtMostOnce).is_early(&publish));
+        let mut fresh =
+            Handshake::start(&plan(), Greeting::clean(Client::Subscriber(0)), &mut Vec::new());
+        assert!(!fresh.is_early(&publish));
+        assert!(fresh.handle(&publish, &mut Vec::new()).is_err());
+    }
 }

@@ -1,10 +1,11 @@
 //! ringmq-loadgen: measures how fast an MQTT broker delivers, and whether it delivers everything.
 //!
-//! From the pure to the impure: `payload`, `tally`, `pacer`, `closed_loop`, `recorder` and
-//! `report` are arithmetic; `client`, `handshake`, `publisher` and `subscriber` speak MQTT to
-//! byte buffers; `bench` holds what the connections of one executor share. `connection` alone
-//! touches sockets, `worker` runs one executor, `run` is the main thread. A `scenario` turns
-//! options into a `plan`, which all of these carry out.
+//! From the pure to the impure: `payload`, `tally`, `share`, `pacer`, `closed_loop`, `recorder`,
+//! `operations`, `impact` and `report` are arithmetic; `client`, `handshake` and the actors
+//! (`publisher`, `subscriber`, `bystander`, `churner`, `replay`) speak MQTT to byte buffers;
+//! `bench` holds what the connections of one executor share. `connection` and `socket` alone touch
+//! sockets, `worker` runs one executor, `run` is the main thread, `rounds` and `search` repeat it.
+//! A `scenario` turns options into a `plan` of `step`s, which all of these carry out.
 
 mod actor;
 mod bench;

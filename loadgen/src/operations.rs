@@ -56,6 +56,12 @@ impl Operations {
         }
     }
 
+    /// How many of this name were answered.
+    pub(crate) fn count(&self, name: &str) -> u64 {
+        let mut rows = self.rows.iter();
+        rows.find(|(row, _)| *row == name).map_or(0, |(_, operation)| operation.latency.len())
+    }
+
     /// In the order in which they first happened.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, &Operation)> {
         self.rows.iter().map(|(name, operation)| (*name, operation))

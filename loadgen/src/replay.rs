@@ -221,3 +221,98 @@ impl Actor for Clearer {
         self.answered
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::payload::Stamp;
+    use crate::plan::{Plan, tests::plan};
+    use ringmq::mqtt::{Suback, Version, split};
+    use std::sync::Arc;
+
+    /// Two topics with two versions each; a replayer that has asked for them.
+    fn asking() -> (Replayer, Bench) {
+        let plan = Plan { publisher_count: 1, retain: true, live: false, ..plan() };
+        let mut bench = Bench::new(Arc::new(plan.with_messages(4)), 0);
+        let mut replayer = Replayer::new(&mut bench, "rlg/#".to_owned());
+        let mut out = Vec::new();
+        replayer.produce(0, &mut bench, &mut out);
+        let (frame, _) = split(&out, 1 << 20).expect("well formed").expect("complete");
+        assert!(matches!(Packet::decode(frame, Version::V311), Ok(Packet::Subscribe(_))));
+        (replayer, bench)
+    }
+
+    fn deliver(replayer: &mut Replayer, bench: &mut Bench, topic: u32, sequence: u64, flag: bool) {
+        let mut payload = [0; 64];
+        let run = bench.plan.run;
+        let stamp = Stamp { run, publisher: 0, topic, sequence, intended_ns: 0, sent_ns: 0 };
+        stamp.write(&mut payload);
+        let publish = Publish {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: flag,
+            topic: TopicName::parse("t").expect("valid"),
+            packet_id: None,
+            properties: Properties::EMPTY,
+            payload: &payload,
+        };
+        let packet = Packet::Publish(publish);
+        replayer.handle(10, &packet, bench, &mut Vec::new()).expect("it is due");
+    }
+
+    fn grant(replayer: &mut Replayer, bench: &mut Bench) {
+        let packet_id = PacketId::new(1).expect("not 0");
+        let suback = Suback { packet_id, properties: Properties::EMPTY, reasons: &[0] };
+        replayer
+            .handle(5, &Packet::Suback(suback), bench, &mut Vec::new())
+            .expect("it was asked for");
+    }
+
+    #[test]
+    fn a_replay_is_done_when_everything_has_come_and_the_broker_has_no_more_to_say() {
+        let (mut replayer, mut bench) = asking();
+        let mut out = Vec::new();
+        deliver(&mut replayer, &mut bench, 0, 1, true);
+        grant(&mut replayer, &mut bench);
+        replayer.produce(20, &mut bench, &mut out);
+        assert!(out.is_empty(), "one is missing");
+        deliver(&mut replayer, &mut bench, 1, 1, true);
+        replayer.produce(20, &mut bench, &mut out);
+        assert_eq!(out, [0xc0, 0], "PINGREQ");
+        assert!(!replayer.is_done());
+        deliver(&mut replayer, &mut bench, 1, 1, true);
+        replayer.handle_pingresp();
+        assert!(replayer.is_done());
+        assert_eq!((bench.replay.counts().delivered, bench.replay.counts().duplicated), (2, 1));
+        assert_eq!(bench.replay.settle().lost, 0);
+    }
+
+    #[test]
+    fn what_is_old_or_unmarked_is_told_apart_from_what_is_missing() {
+        let (mut replayer, mut bench) = asking();
+        deliver(&mut replayer, &mut bench, 0, 0, false);
+        let ReplayBook { outdated, unflagged, .. } = bench.replay;
+        assert_eq!((outdated, unflagged), (1, 1));
+        assert_eq!(bench.replay.settle().lost, 1, "the other topic");
+    }
+
+    #[test]
+    fn clearing_ends_every_topic_with_an_empty_payload() {
+        let (_, mut bench) = asking();
+        let (mut clearer, mut out) = (Clearer::default(), Vec::new());
+        clearer.produce(0, &mut bench, &mut out);
+        let mut rest = out.as_slice();
+        for topic in 0..2 {
+            let (frame, used) = split(rest, 1 << 20).expect("well formed").expect("complete");
+            let Ok(Packet::Publish(publish)) = Packet::decode(frame, Version::V311) else {
+                panic!("it is PUBLISH");
+            };
+            assert!(publish.retain && publish.payload.is_empty());
+            assert_eq!(publish.topic.as_str(), bench.plan.topic_name(topic));
+            rest = &rest[used..];
+        }
+        assert_eq!(rest, [0xc0, 0], "PINGREQ");
+        clearer.handle_pingresp();
+        assert!(clearer.is_done());
+    }
+}

@@ -221,6 +221,11 @@ impl Report {
             let violations = vec!["no rate met the objective".to_owned()];
             self.verdict = Verdict::Violated { violations };
         }
+        if found.is_generator_bound() {
+            self.generator.generator_bound = true;
+            let reason = "the generator was the limit at the lowest rate that missed the objective";
+            self.generator.reasons.push(reason.to_owned());
+        }
         self.findings.search = Some(found);
     }
 }
@@ -455,6 +460,7 @@ pub(crate) mod tests {
             written_off: 0,
             usage: vec![Usage { cpu_s: 1.0, wait_s: 0.02, elapsed_s: 2.0 }],
             steps: Vec::new(),
+            session_count: 0,
             aside: Default::default(),
             replay: Default::default(),
             impact: None,

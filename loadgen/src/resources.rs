@@ -25,6 +25,8 @@ pub(crate) struct Broker {
     pub(crate) rss_bytes_begin: Option<u64>,
     pub(crate) rss_bytes_connected: Option<u64>,
     pub(crate) rss_bytes_per_connection: Option<f64>,
+    /// Of sessions that were created and left, where there are any.
+    pub(crate) rss_bytes_per_session: Option<f64>,
     pub(crate) rss_bytes_max: Option<u64>,
     /// `None` for another user's process.
     pub(crate) pss_bytes_max: Option<u64>,
@@ -52,7 +54,9 @@ impl Broker {
             cpu_s_per_million_deliveries: steady.and_then(|cpu_s| per_million(cpu_s, delivered)),
             rss_bytes_begin: begin.map(|sample| sample.rss_bytes),
             rss_bytes_connected: connected.map(|sample| sample.rss_bytes),
-            rss_bytes_per_connection: growth(begin, connected, outcome.connected),
+            rss_bytes_per_connection: growth(begin, connected, outcome.connected)
+                .filter(|_| outcome.session_count == 0),
+            rss_bytes_per_session: growth(begin, connected, outcome.session_count),
             rss_bytes_max: highest(|sample| Some(sample.rss_bytes)),
             pss_bytes_max: highest(|sample| sample.pss_bytes),
             descriptors_max: highest(|sample| sample.descriptors),
@@ -144,7 +148,9 @@ mod tests {
         let mut outcome = outcome();
         outcome.recorder.steady_delivered = 0;
         outcome.connected = 0;
+        outcome.session_count = 4;
         let broker = Broker::of(&outcome).expect("it was sampled");
+        assert_eq!(broker.rss_bytes_per_session, Some(2_000.0));
         assert_eq!(broker.cpu_s_per_million_deliveries, None);
         assert_eq!(broker.rss_bytes_per_connection, None);
     }

@@ -62,6 +62,8 @@ pub(crate) struct Outcome {
     /// Of each executor.
     pub(crate) usage: Vec<Usage>,
     pub(crate) steps: Vec<StepOutcome>,
+    /// Persistent sessions that were created and left.
+    pub(crate) session_count: u64,
 }
 
 /// What looks on while a run goes.
@@ -245,10 +247,13 @@ impl<'a> Run<'a> {
             thread::sleep(LOOK);
             self.keep_intervals(&say);
         }
-        if self.plan.steps[number].connects() {
+        let step = &self.plan.steps[number];
+        if step.connects() || step.creates_sessions() {
             let mark = self.mark();
-            self.connect_s += (mark.at_ns - begin_ns) as f64 / 1e9;
             self.marks.connected = Some(mark);
+            if step.connects() {
+                self.connect_s += (mark.at_ns - begin_ns) as f64 / 1e9;
+            }
         }
     }
 
@@ -418,6 +423,7 @@ impl<'a> Run<'a> {
             acknowledged: harvests.iter().map(|harvest| harvest.acknowledged).sum(),
             written_off: harvests.iter().map(|harvest| harvest.written_off).sum(),
             usage: harvests.iter().map(|harvest| harvest.usage).collect(),
+            session_count: session_count(self.plan, harvests),
             steps: self.steps(harvests),
             recorder: self.recorder,
             intervals: self.series.into_intervals(),
@@ -437,6 +443,13 @@ pub(crate) fn planned_count(plan: &Plan, timeline: &Timeline) -> Option<u64> {
             Some((0..plan.publisher_count).map(|number| schedule.message_count(number)).sum())
         }
     }
+}
+
+fn session_count(plan: &Plan, harvests: &[Harvest]) -> u64 {
+    let created = (0..plan.steps.len()).filter(|&number| plan.steps[number].creates_sessions());
+    let books =
+        created.flat_map(|number| harvests.iter().filter_map(move |it| it.steps.get(number)));
+    books.map(|book| book.operations.count("connect")).sum()
 }
 
 fn replay(harvests: &[Harvest]) -> ReplayBook {

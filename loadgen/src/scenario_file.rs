@@ -187,7 +187,8 @@ mod tests {
     #[test]
     fn a_file_becomes_words() {
         let text = "# a comment\nscenario = \"fanout\"\nsubscribers = 7\nrate = 2.5\n\
-                    connect_timeout = 3\nclient-prefix = \"x\"\nsource_ips = [\"127.0.0.2\", \"::1\"]\n";
+                    connect_timeout = 3\nclient-prefix = \"x\"\n\
+                    source_ips = [\"127.0.0.2\", \"::1\"]\n";
         let words = parse(text, "").expect("all good");
         for word in [
             "fanout",

@@ -58,6 +58,14 @@ pub(crate) struct SearchRow {
     pub(crate) probes: Vec<Probe>,
 }
 
+impl SearchRow {
+    /// Whether a better generator might have found a higher rate.
+    pub(crate) fn is_generator_bound(&self) -> bool {
+        let missed = |probe: &&Probe| Some(probe.rate_per_s) == self.missed_per_s;
+        self.probes.iter().find(missed).is_some_and(|probe| probe.generator_bound)
+    }
+}
+
 #[derive(Serialize, Clone, Debug)]
 pub(crate) struct Probe {
     pub(crate) rate_per_s: f64,
@@ -234,6 +242,28 @@ mod tests {
             assert!(missed <= met * 1.05, "{capacity}: {rates:?}");
             assert!(rates.len() < 30, "{rates:?}");
         }
+    }
+
+    #[test]
+    fn a_generator_that_was_the_limit_where_the_objective_was_missed_admits_it() {
+        let probe = |rate_per_s, missed: Option<&str>, generator_bound| Probe {
+            rate_per_s,
+            missed: missed.map(str::to_owned),
+            latency_ns: 0,
+            generator_bound,
+        };
+        let row = |bound_below, bound_above| SearchRow {
+            objective: search(1.0, 1.0).objective,
+            rate_per_s: Some(100.0),
+            missed_per_s: Some(150.0),
+            probes: vec![
+                probe(100.0, None, bound_below),
+                probe(200.0, Some("late"), true),
+                probe(150.0, Some("late"), bound_above),
+            ],
+        };
+        assert!(row(false, true).is_generator_bound());
+        assert!(!row(true, false).is_generator_bound());
     }
 
     #[test]

@@ -37,6 +37,11 @@ impl Step {
         }
     }
 
+    /// Whether it leaves sessions behind.
+    pub(crate) fn creates_sessions(&self) -> bool {
+        matches!(self, Self::Visit(visit) if visit.session == SessionUse::Create)
+    }
+
     /// Whether it adds connections that stay.
     pub(crate) fn connects(&self) -> bool {
         match self {

@@ -195,4 +195,26 @@ mod tests {
         }
         assert_eq!(bench.closed_loop().and_then(|closed| closed.pop_released()), Some(0));
     }
+
+    #[test]
+    fn a_subscriber_that_leaves_waits_for_its_messages_and_one_answer() {
+        let plan = Plan { publisher_count: 1, executor_count: 1, live: false, ..plan() };
+        let mut bench = Bench::new(Arc::new(plan.with_messages(3)), 0);
+        let mut subscriber = Subscriber::leaving(&mut bench, 0);
+        let mut out = Vec::new();
+        for (topic, sequence) in [(0, 0), (1, 0), (1, 0)] {
+            let stamp = stamp(&bench, topic, sequence);
+            deliver(&mut subscriber, &mut bench, &stamp, 0);
+            subscriber.produce(60, &mut bench, &mut out);
+            assert!(out.is_empty(), "a duplicate is no message");
+        }
+        let last = stamp(&bench, 0, 1);
+        deliver(&mut subscriber, &mut bench, &last, 0);
+        subscriber.produce(60, &mut bench, &mut out);
+        assert_eq!(out, [0xc0, 0], "PINGREQ");
+        assert!(!subscriber.is_done());
+        subscriber.handle_pingresp();
+        assert!(subscriber.is_done());
+        assert_eq!(bench.recorder.latency.len(), 0, "it was away when they were published");
+    }
 }

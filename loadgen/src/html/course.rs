@@ -260,14 +260,14 @@ fn bands(run: &Value, end_s: f64) -> Vec<Band> {
         let from = step["from_s"].as_f64().unwrap_or_default();
         let to = from + step["seconds"].as_f64().unwrap_or_default();
         match name {
-            "flow" => bands.extend(flow_bands(run, to.min(end_s))),
+            "flow" => bands.extend(flow_bands(run, from, to.min(end_s))),
             _ => bands.push(band(name, from, to, name == "assemble")),
         }
     }
     bands
 }
 
-fn flow_bands(run: &Value, end_s: f64) -> Vec<Band> {
+fn flow_bands(run: &Value, begin_s: f64, end_s: f64) -> Vec<Band> {
     let moment = |key: &str| run["moments"][key].as_f64();
     let (Some(start), Some(steady), Some(end)) =
         (moment("start_s"), moment("steady_s"), moment("end_s"))
@@ -275,6 +275,8 @@ fn flow_bands(run: &Value, end_s: f64) -> Vec<Band> {
         return Vec::new();
     };
     vec![
+        // Until all executors know that it goes on.
+        band("", begin_s, start, true),
         band("warm-up", start, steady, true),
         band("steady", steady, end, false),
         band("drain", end, end_s.max(end), true),
@@ -312,6 +314,21 @@ mod tests {
         let latency = panel("Latency from the intended send time");
         let p99 = latency.line(&latency.lines[1], &groups).expect("values");
         assert_eq!(p99.pieces, [[(0.5, 5.0)], [(2.5, 7.0)]]);
+    }
+
+    #[test]
+    fn bands_follow_the_steps_without_a_gap() {
+        let run = json!({
+            "steps": [{"name": "assemble", "from_s": 0.0, "seconds": 1.0},
+                {"name": "flow", "from_s": 1.0, "seconds": 6.0},
+                {"name": "resume", "from_s": 7.0, "seconds": 2.0}],
+            "moments": {"start_s": 1.5, "steady_s": 2.0, "end_s": 6.0},
+        });
+        let bands = bands(&run, 9.0);
+        assert!(bands.is_sorted_by(|a, b| a.to == b.from));
+        let measured: Vec<&str> =
+            bands.iter().filter(|band| !band.shaded).map(|band| band.name.as_str()).collect();
+        assert_eq!(measured, ["steady", "resume"]);
     }
 
     #[test]

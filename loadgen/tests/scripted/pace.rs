@@ -86,7 +86,8 @@ fn several_executors_report_as_one() {
         );
         let run = fanout(script, &options);
         let sent = run.count("/publishes/sent");
-        assert!(sent >= 20, "{load}: {}", run.stdout);
+        // What four windows of three let go at once; how many follow is up to the machine.
+        assert!(sent >= 12, "{load}: {}", run.stdout);
         assert_eq!(run.deliveries("delivered"), 7 * sent, "{load}");
         assert_eq!(run.report["generator"]["executors"].as_array().map(Vec::len), Some(3));
         assert_eq!(run.status, 0, "{load}: {}", run.stdout);
