@@ -6,16 +6,14 @@ use tracing::debug;
 
 use crate::auth::{AuthRequest, Verdict};
 use crate::mqtt::{
-    Connack, Connect, Disconnect, Packet, Properties, Property, Publish, ReasonCode, Version, Will,
+    Connack, Connect, Disconnect, Packet, Properties, Property, ReasonCode, Version,
 };
-use crate::session::{
-    Agreement, KeepAlive, NEVER, Outgoing, ProtocolError, Publication, Session, Time,
-};
+use crate::session::{Agreement, KeepAlive, NEVER, ProtocolError, Session, Time};
 use crate::storage::Record;
 
 use super::authenticate::send_auth;
 use super::connection::{Connection, Pause, Phase};
-use super::message::Origin;
+use super::will::{LastWill, is_payload_valid};
 use super::wire::{Peer, UNLIMITED, encode_within};
 use super::{ConnectionId, Output, SessionRef, Shard, Timer};
 
@@ -34,14 +32,6 @@ pub(super) struct Opening {
     pub(super) method: Option<Box<str>>,
     username: Option<Box<str>>,
     password: Option<Box<[u8]>>,
-}
-
-/// What is published when a client goes without saying so.
-#[derive(Debug)]
-pub(super) struct LastWill {
-    publication: Publication,
-    expiry_interval_s: Option<u32>,
-    delay_s: u32,
 }
 
 impl Shard {
@@ -148,13 +138,6 @@ impl Shard {
         Ok(())
     }
 
-    /// The end of this connection publishes no will.
-    pub(super) fn void_will(&mut self, id: ConnectionId) {
-        if let Some(connection) = self.connections.get_mut(id) {
-            connection.will = None;
-        }
-    }
-
     /// The peer closed the connection, or it broke.
     pub(super) fn handle_closed(&mut self, id: ConnectionId, out: &mut impl Output) {
         if let Some(connection) = self.connections.take(id) {
@@ -222,19 +205,6 @@ impl Shard {
             Some(expiry) if expiry <= self.now => self.end_session(slot, out),
             Some(expiry) => self.watch_expiry(slot, expiry),
             None => {}
-        }
-    }
-
-    /// The delay of a will may have passed, without its client having come back.
-    pub(super) fn handle_will_delay(&mut self, name: SessionRef, out: &mut impl Output) {
-        let Some(slot) = self.registry.resolve(name) else { return };
-        let resident = self.registry.get_mut(slot);
-        resident.will_timer = None;
-        if let Some((_, will)) = resident.will.take_if(|(due, _)| *due <= self.now) {
-            self.publish_will(&will, Some(slot), out);
-        } else if let Some((due, _)) = &resident.will {
-            let due = *due;
-            self.watch_will(slot, due);
         }
     }
 
@@ -464,25 +434,6 @@ impl Shard {
         }
     }
 
-    /// Publishes a will when its delay has passed or its session ends [MQTT-3.1.3-9].
-    fn set_will(&mut self, slot: u32, will: Box<LastWill>, out: &mut impl Output) {
-        if will.delay_s == 0 {
-            return self.publish_will(&will, Some(slot), out);
-        }
-        let due = self.now + Duration::from_secs(will.delay_s.into());
-        self.registry.get_mut(slot).will = Some((due, will));
-        self.watch_will(slot, due);
-    }
-
-    /// Sets a timer unless one fires early enough.
-    fn watch_will(&mut self, slot: u32, due: Time) {
-        let resident = self.registry.get_mut(slot);
-        if resident.will_timer.is_none_or(|set| due < set) {
-            resident.will_timer = Some(due);
-            self.set_timer(due, Timer::Will(self.registry.name(slot)));
-        }
-    }
-
     /// Sets a timer unless one fires early enough.
     fn watch_expiry(&mut self, slot: u32, expiry: Time) {
         let resident = self.registry.get_mut(slot);
@@ -490,15 +441,6 @@ impl Shard {
             resident.expiry_timer = Some(expiry);
             self.set_timer(expiry, Timer::Expiry(self.registry.name(slot)));
         }
-    }
-
-    /// `slot` is where the session of its client is, while there is one: that may not want what its
-    /// client publishes [MQTT-3.8.3-3].
-    fn publish_will(&mut self, will: &LastWill, slot: Option<u32>, out: &mut impl Output) {
-        self.counters.wills_published += 1;
-        let publication = will.publication.restamped(will.expiry_interval_s, self.now);
-        let origin = slot.map(|slot| Origin { home: self.id, session: self.registry.name(slot) });
-        self.publish(&mut Outgoing::kept(&publication), origin, None, out);
     }
 
     fn set_expiry(&mut self, slot: u32) {
@@ -528,34 +470,6 @@ impl Shard {
             self.publish_will(&will, None, out); // [MQTT-3.1.3-9]
         }
     }
-}
-
-impl LastWill {
-    fn new(will: &Will<'_>) -> Self {
-        let mut kept = Vec::new();
-        let is_kept = |one: &Property<'_>| !matches!(one, Property::WillDelayIntervalS(_));
-        let properties = Properties::write(will.properties.iter().filter(is_kept), &mut kept);
-        let publish = Publish {
-            dup: false,
-            qos: will.qos,
-            retain: will.retain,
-            topic: will.topic,
-            packet_id: None,
-            properties,
-            payload: will.payload,
-        };
-        Self {
-            publication: Publication::new(&publish, Time::START),
-            expiry_interval_s: will.properties.message_expiry_interval_s(),
-            delay_s: will.properties.will_delay_interval_s().unwrap_or(0),
-        }
-    }
-}
-
-/// A payload that is said to be UTF-8 is UTF-8.
-fn is_payload_valid(will: &Will<'_>) -> bool {
-    let is_text = will.properties.payload_format_indicator() == Some(1);
-    !is_text || std::str::from_utf8(will.payload).is_ok()
 }
 
 /// CONNACK that says yes; its properties are put into `buffer`.

@@ -10,7 +10,8 @@ use crate::mqtt::{
 use crate::routing::{Placement, ShardId, shared_filter};
 use crate::session::{Ask, KeepAlive, ProtocolError, Session};
 
-use super::connect::{LastWill, Opening};
+use super::connect::Opening;
+use super::will::LastWill;
 use super::wire::{UNLIMITED, Wire};
 use super::{ConnectionId, Output, Shard, Timer};
 

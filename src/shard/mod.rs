@@ -22,6 +22,7 @@ mod replay;
 mod share;
 mod subscribe;
 mod timer;
+mod will;
 mod wire;
 
 pub use message::{Message, Receipt, ReplayRequest, SessionRef, Ticket};

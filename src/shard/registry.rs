@@ -7,10 +7,10 @@ use slab::Slab;
 use crate::mqtt::Version;
 use crate::session::{Session, Time};
 
-use super::connect::LastWill;
 use super::filters::Filters;
 use super::message::Load;
 use super::replay::Replays;
+use super::will::LastWill;
 use super::wire::{Peer, UNLIMITED};
 use super::{ConnectionId, SessionRef};
 

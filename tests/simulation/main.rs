@@ -32,7 +32,7 @@ use scenario::Scenario;
 use world::Outcome;
 
 /// For each number of shards.
-const SEEDS_DEFAULT: u64 = 500;
+const SEEDS_DEFAULT: u64 = 300;
 
 fn number_from(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
