@@ -17,7 +17,8 @@
 //! start with `a <~` and follow each other are packets that may come in any order.
 //!
 //! A case that says `only bare shards: why` is not run over sockets, and one that says `only
-//! sockets: why` is run over nothing else; `only one shard: why` leaves out several shards and cores.
+//! sockets: why` is run over nothing else; `only one shard: why` leaves out several shards and
+//! cores.
 //!
 //! A case may say `differs mosquitto: why` where that broker is known to behave otherwise; the
 //! table is then expected to fail against it and to hold for ringmq.
