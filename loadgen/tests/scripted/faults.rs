@@ -23,6 +23,27 @@ fn a_faultless_broker_is_reported_faultless_at_every_qos() {
 }
 
 #[test]
+fn version_5_is_spoken_and_judged_like_the_others() {
+    let fate = |subscriber, message| match (subscriber, message) {
+        (0, 7) => Fate::Drop,
+        (1, 9) => Fate::HoldBack,
+        _ => Fate::Deliver,
+    };
+    for version in ["3.1", "5"] {
+        for qos in 0..=2 {
+            let options = format!("--qos {qos} --subscribers 2 --mqtt-version {version}");
+            let run = fated(fate, &options);
+            assert_eq!(run.count("/publishes/sent"), MESSAGES, "{version}: {}", run.stderr);
+            let acknowledged = if qos == 0 { 0 } else { MESSAGES };
+            assert_eq!(run.count("/publishes/acknowledged"), acknowledged, "{version}");
+            assert_eq!(run.deliveries("delivered"), 2 * MESSAGES - 1, "{version}");
+            assert_eq!(run.deliveries("lost"), 1, "{version}");
+            assert_eq!(run.deliveries("out_of_order"), 1, "{version}");
+        }
+    }
+}
+
+#[test]
 fn losses_are_counted_and_matter_from_qos_1() {
     // Subscriber 1 misses every tenth message, subscriber 2 the last three.
     let fate = |subscriber, message| match (subscriber, message) {

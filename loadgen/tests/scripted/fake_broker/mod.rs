@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use session::{Delivery, Sessions};
-use wire::{Input, Message, Output, parse_connect, parse_filters, write_length};
+use wire::{Input, Message, Output, from_v5, parse_connect, parse_filters, write_length};
 
 /// What happens to one message on its way to one subscriber.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -184,10 +184,17 @@ impl Broker {
         stream.set_nodelay(true).expect("a socket");
         let writer = stream.try_clone().expect("a descriptor");
         let piece_bytes = self.script.piece_bytes;
-        let output = Output { stream: Arc::new(Mutex::new(writer)), piece_bytes };
+        let is_v5 = Arc::default();
+        let output = Output { stream: Arc::new(Mutex::new(writer)), piece_bytes, is_v5 };
         let mut connection = Connection { client_id: Vec::new(), output, number };
         let mut input = Input { stream, buffer: Vec::new() };
         while let Some((first, body)) = input.packet() {
+            // Behind the name of the protocol is its level.
+            if first >> 4 == 1 && body[6] == 5 {
+                connection.output.is_v5.store(true, Ordering::SeqCst);
+            }
+            let is_v5 = connection.output.is_v5.load(Ordering::SeqCst);
+            let body = if is_v5 { from_v5(first, &body) } else { body };
             if self.script.relays && first == 0x30 {
                 self.relay(&body, &mut input);
             } else {

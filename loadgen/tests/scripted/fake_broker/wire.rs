@@ -1,7 +1,9 @@
-//! A codec of the fake broker's own: just enough of MQTT 3.1.1.
+//! A codec of the fake broker's own: just enough of MQTT 3.1.1. What clients of 5.0 send and get is
+//! translated at the socket, without properties.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// One publish on its way.
@@ -102,11 +104,21 @@ pub(super) fn write_length(bytes: &mut Vec<u8>, mut length: usize) {
 pub(super) struct Output {
     pub(super) stream: Arc<Mutex<TcpStream>>,
     pub(super) piece_bytes: usize,
+    /// The client has said that it speaks 5.0.
+    pub(super) is_v5: Arc<AtomicBool>,
 }
 
 impl Output {
-    /// Whoever has left does not get anything.
+    /// Whole packets; whoever has left does not get anything.
     pub(super) fn write(&self, bytes: &[u8]) {
+        if self.is_v5.load(Ordering::SeqCst) {
+            self.write_pieces(&to_v5(bytes));
+        } else {
+            self.write_pieces(bytes);
+        }
+    }
+
+    fn write_pieces(&self, bytes: &[u8]) {
         let mut stream = self.stream.lock().expect("no writer panics");
         for piece in bytes.chunks(self.piece_bytes) {
             let _ = stream.write_all(piece);
@@ -160,4 +172,39 @@ fn length(bytes: &[u8]) -> Option<(usize, usize)> {
         }
     }
     None
+}
+
+/// What a client of 5.0 has sent, in the words of 3.1.1: its properties are left out.
+pub(super) fn from_v5(first: u8, body: &[u8]) -> Vec<u8> {
+    let at = match first >> 4 {
+        1 => 10,
+        3 => Message::parse(first, body).1 + if first & 6 == 0 { 0 } else { 2 },
+        8 | 10 => 2,
+        _ => return body.to_vec(),
+    };
+    assert!(body[at] < 0x80, "properties of more than 127 bytes");
+    [&body[..at], &body[at + 1 + usize::from(body[at])..]].concat()
+}
+
+/// Packets of 3.1.1 in the words of 5.0, with no properties.
+fn to_v5(mut packets: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Some((length, header_bytes)) = length(packets) {
+        let (first, body) = (packets[0], &packets[header_bytes..header_bytes + length]);
+        let (before, after): (usize, &[u8]) = match first >> 4 {
+            2 => (2, &[0]),
+            3 => (Message::parse(first, body).1 + if first & 6 == 0 { 0 } else { 2 }, &[0]),
+            9 => (2, &[0]),
+            // One filter at a time is all that the load generator unsubscribes from.
+            11 => (2, &[0, 0]),
+            _ => (length, &[]),
+        };
+        bytes.push(first);
+        write_length(&mut bytes, length + after.len());
+        bytes.extend_from_slice(&body[..before]);
+        bytes.extend_from_slice(after);
+        bytes.extend_from_slice(&body[before..]);
+        packets = &packets[header_bytes + length..];
+    }
+    bytes
 }
