@@ -23,7 +23,7 @@ pub use error::ProtocolError;
 pub use inbound::Sequence;
 pub use keep_alive::KeepAlive;
 pub use output::{Output, Reach};
-pub use publication::{Delivery, Extras, Outgoing, Publication, Terms};
+pub use publication::{Delivery, Extras, Outgoing, Publication, Terms, is_payload_valid};
 pub use time::Time;
 
 use alias::InboundAliases;
@@ -333,16 +333,20 @@ impl Session {
         }
         let incoming = self.take_in(publish, out.now())?;
         let Some(packet_id) = publish.packet_id else {
-            judge_payload(&publish).map_err(|_| ProtocolError::PayloadFormat)?;
+            if !is_payload_valid(publish.properties, publish.payload) {
+                return Err(ProtocolError::PayloadFormat);
+            }
             return Ok(Ask::Publish(incoming, None));
         };
         self.judge_quota(&publish)?;
         let is_v5 = self.receive_count_max.is_some();
         let inbound = self.inbound();
-        let error = judge_payload(&publish).err().or_else(|| {
+        let error = if !is_payload_valid(publish.properties, publish.payload) {
+            Some(ReasonCode::PayloadFormatInvalid)
+        } else {
             let is_used = is_v5 && inbound.is_used_otherwise(publish.qos, packet_id);
             is_used.then_some(ReasonCode::PacketIdentifierInUse)
-        });
+        };
         if let Some(reason) = error {
             inbound.refuse(publish.qos, packet_id, reason, out);
             return Ok(Ask::Nothing);
@@ -412,13 +416,4 @@ fn refuse_unsubscribe(unsubscribe: &Unsubscribe<'_>, out: &mut impl Output) {
     let reasons = vec![IN_USE; unsubscribe.filters.iter().count()];
     let (packet_id, properties) = (unsubscribe.packet_id, Properties::EMPTY);
     out.send(&Packet::Unsuback(Unsuback { packet_id, properties, reasons: &reasons }));
-}
-
-/// A payload that is said to be UTF-8 is looked at.
-fn judge_payload(publish: &Publish<'_>) -> Result<(), ReasonCode> {
-    let is_text = publish.properties.payload_format_indicator() == Some(1);
-    if is_text && std::str::from_utf8(publish.payload).is_err() {
-        return Err(ReasonCode::PayloadFormatInvalid);
-    }
-    Ok(())
 }

@@ -128,6 +128,13 @@ impl Publication {
     }
 }
 
+/// Whether a payload is UTF-8 if its properties say so, of a PUBLISH or of a will.
+#[must_use]
+pub fn is_payload_valid(properties: Properties<'_>, payload: &[u8]) -> bool {
+    let is_text = properties.payload_format_indicator() == Some(1);
+    !is_text || std::str::from_utf8(payload).is_ok()
+}
+
 /// Whether every subscriber gets these properties as they came.
 #[must_use]
 pub(super) fn is_plain(properties: Properties<'_>) -> bool {

@@ -8,12 +8,12 @@ use crate::auth::{AuthRequest, Verdict};
 use crate::mqtt::{
     Connack, Connect, Disconnect, Packet, Properties, Property, ReasonCode, Version,
 };
-use crate::session::{Agreement, KeepAlive, NEVER, ProtocolError, Session, Time};
+use crate::session::{Agreement, KeepAlive, NEVER, ProtocolError, Session, Time, is_payload_valid};
 use crate::storage::Record;
 
 use super::authenticate::send_auth;
 use super::connection::{Connection, Pause, Phase};
-use super::will::{LastWill, is_payload_valid};
+use super::will::LastWill;
 use super::wire::{Peer, UNLIMITED, encode_within};
 use super::{ConnectionId, Output, SessionRef, Shard, Timer};
 
@@ -55,7 +55,7 @@ impl Shard {
         if wants_retained && !opening.agreement.may_retain {
             return self.refuse(id, ReasonCode::RetainNotSupported, out); // [MQTT-3.2.2-13]
         }
-        if connect.will.as_ref().is_some_and(|will| !is_payload_valid(will)) {
+        if connect.will.is_some_and(|will| !is_payload_valid(will.properties, will.payload)) {
             return self.refuse(id, ReasonCode::PayloadFormatInvalid, out);
         }
         let data = connect.properties.authentication_data();
@@ -375,13 +375,8 @@ impl Shard {
 
     /// What a timer will only say some milliseconds late has happened already.
     fn catch_up(&mut self, slot: u32, out: &mut impl Output) {
-        let now = self.now;
-        let resident = self.registry.get_mut(slot);
-        let is_over = resident.expiry.is_some_and(|expiry| expiry <= now);
-        if let Some((_, will)) = resident.will.take_if(|(due, _)| *due <= now) {
-            self.publish_will(&will, Some(slot), out);
-        }
-        if is_over {
+        self.publish_due_will(slot, out);
+        if self.registry.get(slot).expiry.is_some_and(|expiry| expiry <= self.now) {
             self.end_session(slot, out);
         }
     }

@@ -20,13 +20,20 @@ impl Shard {
     /// The delay of a will may have passed, without its client having come back.
     pub(super) fn handle_will_delay(&mut self, name: SessionRef, out: &mut impl Output) {
         let Some(slot) = self.registry.resolve(name) else { return };
-        let resident = self.registry.get_mut(slot);
-        resident.will_timer = None;
-        if let Some((_, will)) = resident.will.take_if(|(due, _)| *due <= self.now) {
-            self.publish_will(&will, Some(slot), out);
-        } else if let Some((due, _)) = &resident.will {
+        self.registry.get_mut(slot).will_timer = None;
+        self.publish_due_will(slot, out);
+        if let Some((due, _)) = &self.registry.get(slot).will {
             let due = *due;
             self.watch_will(slot, due);
+        }
+    }
+
+    /// Publishes the will of an offline session whose delay has passed.
+    pub(super) fn publish_due_will(&mut self, slot: u32, out: &mut impl Output) {
+        let now = self.now;
+        let due = self.registry.get_mut(slot).will.take_if(|(due, _)| *due <= now);
+        if let Some((_, will)) = due {
+            self.publish_will(&will, Some(slot), out);
         }
     }
 
@@ -91,10 +98,4 @@ impl LastWill {
             delay_s: will.properties.will_delay_interval_s().unwrap_or(0),
         }
     }
-}
-
-/// A payload that is said to be UTF-8 is UTF-8.
-pub(super) fn is_payload_valid(will: &Will<'_>) -> bool {
-    let is_text = will.properties.payload_format_indicator() == Some(1);
-    !is_text || std::str::from_utf8(will.payload).is_ok()
 }
