@@ -76,7 +76,14 @@ const IMPURE_ALLOWED: &[(&str, &str)] = &[
 
 /// The files that may say `unsafe`.
 const UNSAFE_ALLOWED: &[&str] =
-    &["src/ring.rs", "src/transport/tcp.rs", "benches/trie.rs", "loadgen/src/socket.rs"];
+    &[
+    "src/ring.rs",
+    "src/transport/sockets.rs",
+    "src/transport/tcp.rs",
+    "src/transport/wakeup.rs",
+    "benches/trie.rs",
+    "loadgen/src/socket.rs",
+];
 
 const FILE_LINES_MAX: usize = 600;
 const FUNCTION_LINES_MAX: usize = 70;
