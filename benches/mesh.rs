@@ -68,7 +68,7 @@ fn alone(batch: usize) -> f64 {
     for _ in 0..MESSAGES / batch {
         send(&mut meshes[0], 1, batch, &publication);
         meshes[0].ring();
-        let more = take(&meshes[1], Waker::noop(), batch * 2).1;
+        let more = take(&meshes[1], Waker::noop(), batch * 4).1;
         assert!(!more, "a look takes a whole batch");
     }
     per(start, MESSAGES)
