@@ -257,32 +257,32 @@ fn bytes_per_idle_connection(version: Version) -> usize {
 fn assert_about(what: &str, bytes: usize, bytes_max: usize) {
     println!("{what}: {bytes} bytes");
     assert!(bytes <= bytes_max, "{what}: {bytes} bytes, {bytes_max} allowed");
-    assert!(bytes > 0, "{what}: {bytes} bytes, allow no more than that");
+    assert!(bytes > bytes_max / 10 * 9, "{what}: {bytes} bytes, allow no more than that");
 }
 
 #[test]
 fn an_offline_session_is_small() {
-    assert_about("offline, 3.1.1", bytes_per_offline_session(1, Version::V311), 1000);
+    assert_about("offline, 3.1.1", bytes_per_offline_session(1, Version::V311), 270);
 }
 
 #[test]
 fn an_offline_session_that_expires_is_small() {
-    assert_about("offline, 5.0, expires", bytes_per_offline_session(1, Version::V5), 1000);
+    assert_about("offline, 5.0, expires", bytes_per_offline_session(1, Version::V5), 312);
 }
 
 #[test]
 fn an_offline_session_is_small_with_its_filter_at_another_shard() {
-    assert_about("offline, of 8 shards", bytes_per_offline_session(8, Version::V311), 1000);
+    assert_about("offline, of 8 shards", bytes_per_offline_session(8, Version::V311), 396);
 }
 
 #[test]
 fn an_idle_connection_is_small() {
-    assert_about("idle, 3.1.1", bytes_per_idle_connection(Version::V311), 1000);
+    assert_about("idle, 3.1.1", bytes_per_idle_connection(Version::V311), 440);
 }
 
 #[test]
 fn an_idle_connection_of_5_0_is_small() {
-    assert_about("idle, 5.0", bytes_per_idle_connection(Version::V5), 1000);
+    assert_about("idle, 5.0", bytes_per_idle_connection(Version::V5), 440);
 }
 
 #[test]
