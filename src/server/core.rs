@@ -147,9 +147,14 @@ impl Core {
                 break;
             }
         }
+        // What is put off is not added to what waits to be written.
+        let more = !self.effects.connections.has_dirty() && self.shard.end_turn();
+        if more {
+            self.handle(Input::Continue);
+        }
         self.wakes += self.effects.mesh.ring();
         self.set_alarm();
-        if self.effects.connections.has_dirty() || !stalled.is_empty() {
+        if more || self.effects.connections.has_dirty() || !stalled.is_empty() {
             return Poll::Ready(());
         }
         self.effects.turn = Some(cx.waker().clone());

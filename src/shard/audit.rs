@@ -30,6 +30,8 @@ impl Shard {
         AuditError::compare("shared subscriptions", shares, members)?;
         let subscriptions = self.subscriptions.len() as u64;
         AuditError::compare("filters", filters, subscriptions + members)?;
+        self.put_off.audit()?;
+        self.links.audit()?;
         self.audit_connections()
     }
 
