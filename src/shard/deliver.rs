@@ -3,8 +3,6 @@
 use std::cmp::Reverse;
 use std::rc::Rc;
 
-use ahash::AHashMap;
-
 use crate::mqtt::QoS;
 use crate::routing::Chosen;
 use crate::session::{Extras, Outgoing, Terms};
@@ -16,9 +14,6 @@ use super::subscribe::Subscribed;
 use super::wire::Wire;
 use super::{Output, Receipt, SessionRef, Shard, Targets};
 
-/// How many topics are remembered with their subscribers.
-const ROUTE_COUNT_MAX: usize = 16 * 1024;
-
 /// One session that gets one copy of a publish, whatever number of its filters match.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Target {
@@ -29,14 +24,6 @@ pub(super) struct Target {
     /// One of the filters does not want what the session itself publishes.
     is_particular: bool,
     extras: Option<Rc<Extras>>,
-}
-
-/// Topics and who gets them, worked out at the first publish after a change of subscriptions.
-#[derive(Debug, Default)]
-pub(super) struct Routes {
-    targets: AHashMap<Box<str>, Targets>,
-    /// The version of the subscriptions that all of `targets` was worked out from.
-    version: u64,
 }
 
 impl Shard {
@@ -157,22 +144,18 @@ impl Shard {
         }
     }
 
+    /// Who gets what is published to a topic; worked out at the first publish, and again after a
+    /// change of the subscriptions that match it.
     fn targets(&mut self, topic: &str) -> Targets {
-        let version = self.subscriptions.version();
-        let stale = self.routes.version != version;
-        if stale || self.routes.targets.len() >= ROUTE_COUNT_MAX {
-            self.routes.targets.clear();
-            self.routes.version = version;
-        }
-        if let Some(targets) = self.routes.targets.get(topic) {
-            return Rc::clone(targets);
+        if let Some(targets) = self.routes.get(topic) {
+            return targets;
         }
         let mut found = Vec::new();
         self.subscriptions.for_each_match(topic, &mut |slot, subscribed: &Subscribed| {
             found.push((slot, *subscribed));
         });
         let targets: Targets = merge(found).into();
-        self.routes.targets.insert(topic.into(), Rc::clone(&targets));
+        self.routes.insert(topic, Rc::clone(&targets), targets.len());
         targets
     }
 }

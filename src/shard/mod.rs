@@ -41,13 +41,14 @@ use crate::auth::Verdict;
 use crate::config::Limits;
 use crate::metrics::Counters;
 use crate::mqtt::ReasonCode;
-use crate::routing::{Chosen, Groups, Interest, Partition, Retained, ShardId, Subscriptions};
+use crate::routing::{
+    Chosen, Groups, Interest, Partition, Retained, Routes, ShardId, Subscriptions,
+};
 use crate::session::{Publication, Time};
 use crate::storage::Token;
 
 use commit::Commits;
 use connection::Connections;
-use deliver::Routes;
 use links::Links;
 use put_off::Jobs;
 use registry::Registry;
@@ -175,7 +176,7 @@ pub struct Shard {
     placing: AHashMap<Ticket, Placing>,
     next_ticket: u64,
 
-    routes: Routes,
+    routes: Routes<Targets>,
     layouts: Layouts,
     /// Connections to be read again before `handle` returns.
     ready: VecDeque<ConnectionId>,

@@ -163,6 +163,7 @@ impl Shard {
             return self.part(slot, filter, out);
         }
         let removed = self.subscriptions.remove(filter, slot);
+        self.routes.forget(filter);
         if removed.last_for_filter {
             for owner in self.owners(filter) {
                 self.send(owner, Message::NoInterest { filter: filter.into() }, out);
@@ -220,6 +221,9 @@ impl Shard {
     ) -> bool {
         // An existing subscription is replaced [MQTT-3.8.4-3].
         let inserted = self.subscriptions.insert(filter, slot, subscribed);
+        if inserted.replaced != Some(subscribed) {
+            self.routes.forget(filter);
+        }
         // Also when this home has said so before: the answer proves that it has arrived.
         for owner in self.owners(filter) {
             placing.wanted.entry(owner).or_default().push(filter.into());
