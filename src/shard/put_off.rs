@@ -26,7 +26,8 @@ pub struct Slices {
     /// Subscribers that are served before the executor writes to them; a publish that has more is
     /// put off, and goes on slice by slice.
     pub subscriber_count: usize,
-    /// Deliveries in one turn; what there is to deliver beyond that is put off.
+    /// Deliveries in one turn; what there is to deliver beyond that is put off. A publish counts
+    /// as 16 at least.
     pub delivery_count: usize,
     /// With so many publishes put off, those who publish to this shard are not read until half of
     /// them are done.

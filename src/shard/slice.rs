@@ -15,6 +15,9 @@ use super::{Message, Output, SessionRef, Shard, Targets};
 
 /// Jobs that share one slice: none has all of it while others wait.
 const JOBS_PER_SLICE: usize = 4;
+/// A publish counts as so many deliveries at least: what many clients send to one subscriber must
+/// not fill its outbox before there was time to write.
+const DELIVERIES_MIN: usize = 16;
 
 impl Shard {
     /// The executor has written what it was given, and asks whether [`Input::Continue`] is due
@@ -60,7 +63,7 @@ impl Shard {
         if !is_small || self.room == 0 || self.put_off.holds_back(topic, origin) {
             return true;
         }
-        self.room = self.room.saturating_sub(subscriber_count);
+        self.room = self.room.saturating_sub(subscriber_count.max(DELIVERIES_MIN));
         false
     }
 
