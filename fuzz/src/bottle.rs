@@ -11,13 +11,21 @@ use ringmq::metrics::Counters;
 use ringmq::mqtt::{self, Packet, ReasonCode, Version};
 use ringmq::routing::{Partition, ShardId};
 use ringmq::session::Time;
-use ringmq::shard::{ConnectionId, Full, Input, Message, Outbox, Output, Shard};
+use ringmq::shard::{ConnectionId, Full, Input, Message, Outbox, Output, Shard, Slices};
 use ringmq::storage::{Record, Token};
 
 use super::end::End;
 
 /// Messages that a channel between two shards holds.
 const CHANNEL_COUNT_MAX: usize = 3;
+/// Few clients are too many at once.
+const SLICES: Slices = Slices {
+    subscriber_count: 1,
+    delivery_count: 3,
+    put_off_count_max: 4,
+    put_off_bytes_max: 1000,
+    put_off_of_one_max: 2,
+};
 /// Rounds in which something still moves before it is called endless.
 const ROUNDS_MAX: usize = 100_000;
 /// As many bytes as there are.
@@ -57,7 +65,8 @@ impl Bottle {
     pub(crate) fn new(shard_count: usize, limits: Limits, seed: u64) -> Self {
         let partition = Partition::new(shard_count, [seed, 1, 2, 3]);
         let hasher = RandomState::with_seeds(seed, 4, 5, 6);
-        let shard = |id| Shard::new(id, partition.clone(), limits, hasher.clone());
+        let shard =
+            |id| Shard::new(id, partition.clone(), limits, hasher.clone()).with_slices(SLICES);
         Self {
             now: Time::START,
             limits,
@@ -214,6 +223,15 @@ impl Bottle {
         true
     }
 
+    /// A shard goes on with what it has put off.
+    pub(crate) fn go_on(&mut self, shard: usize) -> bool {
+        let more = self.shards[shard].end_turn();
+        if more {
+            self.handle(shard, Input::Continue);
+        }
+        more
+    }
+
     /// A client is let in, or not; it may be gone by now.
     pub(crate) fn judge(&mut self, shard: usize, is_allowed: bool) -> bool {
         let Some(connection) = self.hands[shard].judging.pop_front() else { return false };
@@ -258,7 +276,7 @@ impl Bottle {
                 moved |= self.write(end, ALL);
             }
             for from in 0..self.shards.len() {
-                moved |= self.persist(from) | self.judge(from, true);
+                moved |= self.persist(from) | self.judge(from, true) | self.go_on(from);
                 for to in 0..self.shards.len() {
                     moved |= self.deliver(from, to);
                     if self.hands[from].starved[to] && self.hands[from].channels[to].is_empty() {

@@ -174,7 +174,8 @@ impl Play {
         let _ = match (step, high) {
             (Step::Deliver, _) => self.bottle.deliver(from, high % count),
             (Step::Room, _) => self.bottle.make_room(from, high % count),
-            (_, 0..8) => self.bottle.persist(from),
+            (_, 0..6) => self.bottle.persist(from),
+            (_, 6..8) => self.bottle.go_on(from),
             _ => self.bottle.judge(from, high < 12),
         };
     }

@@ -16,6 +16,7 @@ use crate::plan::{Load, Plan};
 use crate::recorder::{Recorder, Times};
 use crate::replay::ReplayBook;
 use crate::share::{Groups, MemberPlace};
+use crate::stall::LastDelivery;
 use crate::tally::{Arrival, Tally};
 
 /// No run gets this far: a higher number has been damaged on its way.
@@ -253,6 +254,15 @@ impl Bench {
             self.record_first(topic, &stamp, now_ns);
         }
         first
+    }
+
+    /// A subscriber has got something.
+    #[inline]
+    pub(crate) fn record_gap(&mut self, last: &mut LastDelivery, now_ns: i64) {
+        if let Some(course) = &self.course {
+            let gap_ns = last.gap_until(&course.timeline, now_ns);
+            self.recorder.longest_gap_ns = self.recorder.longest_gap_ns.max(gap_ns);
+        }
     }
 
     /// The number of the topic, and the stamp; `None` for what is not of this run.

@@ -70,7 +70,7 @@ const fn figure(
     Figure { at, name, unit, better, shown: Shown::Always, meaning }
 }
 
-const fn of_messages(
+pub(crate) const fn of_messages(
     at: &'static str,
     name: &'static str,
     unit: Unit,
@@ -97,6 +97,7 @@ use Unit::{Bytes, Cores, Count, Nanoseconds, PerSecond, Seconds, Share};
 /// All figures of every scenario but the latencies, in the order in which they are shown.
 const GROUPS: &[(&str, &[Figure])] = &[
     ("throughput", THROUGHPUT),
+    ("stalls", crate::stall::FIGURES),
     ("faults", FAULTS),
     ("search", SEARCH),
     ("incident", INCIDENT),

@@ -10,6 +10,7 @@ use crate::report::{Executor, Percentiles};
 use crate::run::{Outcome, StepOutcome};
 use crate::search::SearchRow;
 use crate::series::per;
+use crate::stall::StallRow;
 use crate::step::Duty;
 use crate::units::count;
 
@@ -87,6 +88,7 @@ pub(crate) struct Findings {
     pub(crate) aside: Option<AsideRow>,
     pub(crate) retained: Option<RetainedRow>,
     pub(crate) shares: Option<SharesRow>,
+    pub(crate) stall: Option<StallRow>,
     /// What was found by trying rates; this report is that of the rate found.
     pub(crate) search: Option<SearchRow>,
 }
@@ -102,6 +104,7 @@ impl Findings {
                 unflagged: outcome.replay.unflagged,
             }),
             shares: SharesRow::of(&outcome.shares),
+            stall: StallRow::of(&outcome.recorder),
             search: None,
         }
     }

@@ -49,6 +49,7 @@ mod search;
 mod series;
 mod share;
 mod socket;
+mod stall;
 mod step;
 mod subscriber;
 mod table;

@@ -38,6 +38,8 @@ pub(crate) struct Recorder {
     /// Messages sent late because the broker did not take them: its receive window or its
     /// acknowledgements were full up.
     pub(crate) held_back: u64,
+    /// In the steady part, of any subscriber.
+    pub(crate) longest_gap_ns: u64,
     /// When this was handed over, 0 before; set by the executor.
     pub(crate) until_ns: i64,
 }
@@ -60,6 +62,7 @@ impl Recorder {
             steady_published: 0,
             steady_delivered: 0,
             held_back: 0,
+            longest_gap_ns: 0,
             until_ns: 0,
         }
     }
@@ -114,6 +117,7 @@ impl Recorder {
         self.steady_published += other.steady_published;
         self.steady_delivered += other.steady_delivered;
         self.held_back += other.held_back;
+        self.longest_gap_ns = self.longest_gap_ns.max(other.longest_gap_ns);
         self.until_ns = self.until_ns.max(other.until_ns);
     }
 
@@ -142,6 +146,7 @@ impl Recorder {
             &mut self.steady_published,
             &mut self.steady_delivered,
             &mut self.held_back,
+            &mut self.longest_gap_ns,
         ];
         counts.into_iter().for_each(|count| *count = 0);
         self.until_ns = 0;

@@ -7,11 +7,13 @@ use ringmq::mqtt::Packet;
 use crate::actor::Actor;
 use crate::bench::{Bench, Book};
 use crate::client::{Received, Receiver, Violation};
+use crate::stall::LastDelivery;
 
 pub(crate) struct Subscriber {
     book: Book,
     topics: Range<u32>,
     receiver: Receiver,
+    last: LastDelivery,
     /// Of a subscriber that leaves when it has got everything.
     leaving: Option<Leaving>,
 }
@@ -32,14 +34,26 @@ impl Subscriber {
             1 => Book::Own(bench.tally.add_subscriber(topics.clone())),
             size => Book::Share(bench.groups.add_member(number / size, topics.clone())),
         };
-        Self { book, topics, receiver: Receiver::default(), leaving: None }
+        Self {
+            book,
+            topics,
+            receiver: Receiver::default(),
+            last: LastDelivery::default(),
+            leaving: None,
+        }
     }
 
     /// One whose deliveries are counted apart from those of the others.
     pub(crate) fn aside(bench: &mut Bench, number: u32) -> Self {
         let topics = (bench.plan.interest)(&bench.plan, number);
         let book = Book::Aside(bench.aside.add_subscriber(topics.clone()));
-        Self { book, topics, receiver: Receiver::default(), leaving: None }
+        Self {
+            book,
+            topics,
+            receiver: Receiver::default(),
+            last: LastDelivery::default(),
+            leaving: None,
+        }
     }
 
     /// One that leaves when it has got all messages that were published for it.
@@ -63,6 +77,9 @@ impl Actor for Subscriber {
         match (self.receiver.handle(packet, bench.plan.version, out)?, packet) {
             (Received::New, Packet::Publish(publish)) => {
                 let first = bench.record_delivery(self.book, &self.topics, publish, now_ns);
+                if first && !matches!(self.book, Book::Aside(_)) {
+                    bench.record_gap(&mut self.last, now_ns);
+                }
                 if let Some(Leaving::Awaits(left)) = &mut self.leaving {
                     *left = left.saturating_sub(u64::from(first));
                 }

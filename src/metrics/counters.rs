@@ -72,6 +72,8 @@ counters! {
     takeovers: Counter = "Connections closed because their client id connected again.";
     wills_published: Counter = "Will messages published.";
     slow_consumers_closed: Counter = "Connections closed because their client stopped reading.";
+    publishes_put_off: Counter = "Publishes delivered later, for there was too much at once.";
+    put_off: Gauge = "Publishes put off now.";
     publishers_paused: Counter = "Times a publishing connection was not read for lack of room.";
     mesh_messages: Counter = "Messages sent to another shard.";
     mesh_wakes: Counter = "Times another shard was woken up.";

@@ -31,6 +31,12 @@ pub(super) fn after(start: usize, level: &str) -> usize {
     start + level.len() + 1
 }
 
+/// Whether `filter` matches `topic`.
+pub(super) fn matches(filter: &str, topic: &str) -> bool {
+    let starts_with_wildcard = filter.starts_with(['+', '#']);
+    !(starts_with_wildcard && is_hidden(topic)) && rest_matches(filter, topic)
+}
+
 /// Whether `filter` matches `topic` as far as they are given: what follows a level of each, empty
 /// or beginning with its separator. The rule about `$` is the caller's.
 pub(super) fn rest_matches(filter: &str, topic: &str) -> bool {
@@ -70,6 +76,13 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_filter_matches_as_the_specification_says(
+            filter in naive::filter(), topic in naive::topic(),
+        ) {
+            prop_assert_eq!(matches(&filter, &topic), naive::matches(&filter, &topic));
+        }
+
         #[test]
         fn the_rest_matches_as_the_specification_says(
             filter in naive::filter(), topic in naive::topic(), ended in any::<[bool; 2]>(),

@@ -4,7 +4,8 @@
 //! [`Interest`] says which homes want it, [`Groups`] which members of shared subscriptions are
 //! next, and [`Retained`] what was last retained; at a home,
 //! [`Subscriptions`] says which of its sessions want it. The first and the last share one map of
-//! filters: exact ones in a hash table, those with wildcards in a trie.
+//! filters: exact ones in a hash table, those with wildcards in a trie. [`Routes`] remembers what
+//! was found for a topic.
 //!
 //! Topics and filters are taken to be valid: the wire format has checked them.
 
@@ -16,6 +17,7 @@ mod level;
 mod naive;
 mod partition;
 mod retained;
+mod routes;
 mod shared;
 mod subscribers;
 mod subscriptions;
@@ -24,5 +26,6 @@ mod trie;
 pub use interest::Interest;
 pub use partition::{HomeSet, Partition, Placement, ShardId};
 pub use retained::Retained;
+pub use routes::Routes;
 pub use shared::{Chosen, Groups, Load, shared_filter};
 pub use subscriptions::{FilterKey, Inserted, Removed, Subscriptions};

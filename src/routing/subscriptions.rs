@@ -14,7 +14,6 @@ pub struct Subscriptions<S, O> {
     filters: FilterMap<Subscribers<S, O>>,
     hasher: RandomState,
     len: usize,
-    version: u64,
 }
 
 /// Names a filter for as long as it has a subscriber, so that whoever subscribes need not keep
@@ -53,12 +52,11 @@ impl<S: Copy + Eq + Hash, O: Copy> Subscriptions<S, O> {
     }
 
     fn with_hasher(hasher: RandomState) -> Self {
-        Self { filters: FilterMap::new(hasher.clone()), hasher, len: 0, version: 0 }
+        Self { filters: FilterMap::new(hasher.clone()), hasher, len: 0 }
     }
 
     /// Adds a subscription, or replaces the options of the one that is there [MQTT-3.8.4-3].
     pub fn insert(&mut self, filter: &str, subscriber: S, options: O) -> Inserted<O> {
-        self.version += 1;
         if let Some(subscribers) = self.filters.get_mut(filter) {
             let replaced = subscribers.insert(subscriber, options, &self.hasher);
             self.len += usize::from(replaced.is_none());
@@ -83,7 +81,6 @@ impl<S: Copy + Eq + Hash, O: Copy> Subscriptions<S, O> {
             self.filters.remove(filter);
         }
         self.len -= 1;
-        self.version += 1;
         Removed { existed: true, last_for_filter }
     }
 
@@ -114,11 +111,6 @@ impl<S: Copy + Eq + Hash, O: Copy> Subscriptions<S, O> {
                 found(*subscriber, options);
             }
         });
-    }
-
-    /// Changes whenever the answer of [`Self::for_each_match`] may have changed; for caches.
-    pub fn version(&self) -> u64 {
-        self.version
     }
 
     /// How many subscriptions there are: pairs of filter and subscriber.
@@ -180,23 +172,6 @@ mod tests {
             assert_eq!(subscriptions.remove(filter, 2), absent);
         }
         assert!(subscriptions.is_empty());
-    }
-
-    #[test]
-    fn the_version_moves_with_every_change_and_only_then() {
-        let mut subscriptions = Subscriptions::new();
-        let mut versions = vec![subscriptions.version()];
-        subscriptions.insert("a/#", 1, 0);
-        versions.push(subscriptions.version());
-        subscriptions.insert("a/#", 1, 1);
-        versions.push(subscriptions.version());
-        subscriptions.remove("a/#", 1);
-        versions.push(subscriptions.version());
-        subscriptions.remove("a/#", 1);
-        found(&subscriptions, "a");
-        assert_eq!(subscriptions.version(), versions[3]);
-        versions.dedup();
-        assert_eq!(versions.len(), 4);
     }
 
     /// The examples of MQTT 3.1.1, section 4.7, and their neighbours: where they stand, filter,

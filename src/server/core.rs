@@ -64,12 +64,7 @@ pub(super) enum Go {
 pub(super) type Shared = Rc<RefCell<Core>>;
 
 impl Core {
-    pub(super) fn new(
-        shard: Shard,
-        effects: Effects,
-        sockets: Sockets,
-        started: Instant,
-    ) -> Self {
+    pub(super) fn new(shard: Shard, effects: Effects, sockets: Sockets, started: Instant) -> Self {
         Self {
             shard,
             effects,
@@ -119,10 +114,15 @@ impl Core {
         self.take_events();
         self.turn_reading();
         self.write_dirty();
+        // What is put off is not added to what waits to be written.
+        let more = !self.effects.connections.has_dirty() && self.shard.end_turn();
+        if more {
+            self.handle_at(self.now(), Input::Continue);
+        }
         self.turn_reading();
         self.wakes += self.effects.mesh.ring();
         self.set_alarm();
-        if self.effects.connections.has_dirty() || !self.sockets.sleep() {
+        if more || self.effects.connections.has_dirty() || !self.sockets.sleep() {
             return Poll::Ready(());
         }
         self.effects.turn = Some(cx.waker().clone());

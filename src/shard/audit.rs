@@ -29,6 +29,8 @@ impl Shard {
         let members = self.shares.len() as u64;
         AuditError::compare("shared subscriptions", shares, members)?;
         AuditError::compare("filters", filters, self.subscriptions.len() as u64)?;
+        self.put_off.audit()?;
+        self.links.audit()?;
         self.audit_connections()
     }
 

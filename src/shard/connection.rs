@@ -41,6 +41,8 @@ pub(super) enum Pause {
     Link(ShardId),
     /// Too many of its publishes wait to be acknowledged.
     Receipts,
+    /// Too many of its publishes are put off.
+    PutOff,
     /// Its own outbox is at the limit: it sends, and does not read the answers.
     Outbox,
     /// Its CONNECT is being judged.
@@ -173,7 +175,7 @@ impl Shard {
         match pause {
             Pause::Link(peer) => self.links.wait(peer, id),
             Pause::Outbox => out.outbox(id).want_drained(self.limits.outbox_bytes_max / 2),
-            Pause::Receipts | Pause::Authentication => {}
+            Pause::Receipts | Pause::PutOff | Pause::Authentication => {}
         }
         if pause != Pause::Authentication {
             self.counters.publishers_paused += 1;
@@ -183,7 +185,7 @@ impl Shard {
     /// Reads a connection again if this was what it waited for.
     pub(super) fn unpause(&mut self, id: ConnectionId, reason: Pause) {
         if self.connections.get_mut(id).is_some_and(|c| c.pause == Some(reason)) {
-            self.ready.push(id);
+            self.ready.push_back(id);
         }
     }
 
@@ -421,6 +423,9 @@ impl Shard {
         let is_error = resident.peer.version.is_v5() && resident.session.unsettled_count() >= max;
         if publish.qos > QoS::AtMostOnce && pending >= max && !is_error {
             return Some(Pause::Receipts);
+        }
+        if self.has_put_off_too_many(self.registry.name(slot)) {
+            return Some(Pause::PutOff);
         }
         if publish.topic.is_empty() {
             // Whatever its alias stands for.

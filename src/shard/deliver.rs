@@ -3,20 +3,16 @@
 use std::cmp::Reverse;
 use std::rc::Rc;
 
-use ahash::AHashMap;
-
 use crate::mqtt::QoS;
 use crate::routing::Chosen;
 use crate::session::{Extras, Outgoing, Terms};
 use crate::storage::Record;
 
 use super::message::Origin;
+use super::put_off::PutOff;
 use super::subscribe::Subscribed;
 use super::wire::Wire;
-use super::{Output, SessionRef, Shard, Targets};
-
-/// How many topics are remembered with their subscribers.
-const ROUTE_COUNT_MAX: usize = 16 * 1024;
+use super::{Output, Receipt, SessionRef, Shard, Targets};
 
 /// One session that gets one copy of a publish, whatever number of its filters match.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,35 +26,53 @@ pub(super) struct Target {
     extras: Option<Rc<Extras>>,
 }
 
-/// Topics and who gets them, worked out at the first publish after a change of subscriptions.
-#[derive(Debug, Default)]
-pub(super) struct Routes {
-    targets: AHashMap<Box<str>, Targets>,
-    /// The version of the subscriptions that all of `targets` was worked out from.
-    version: u64,
-}
-
 impl Shard {
-    /// Gives a publish to every session here that wants it; false when none does.
+    /// Gives a publish to every session here that wants it, now or slice by slice, and accepts it
+    /// then; false when none does.
     pub(super) fn deliver(
         &mut self,
         outgoing: &mut Outgoing<'_>,
         origin: Option<Origin>,
+        receipt: Option<Receipt>,
         out: &mut impl Output,
     ) -> bool {
         let topic = outgoing.view().topic.as_str();
         let targets = self.targets(topic);
-        let at_home = origin.filter(|origin| origin.home == self.id);
-        let publisher = at_home.and_then(|origin| self.registry.resolve(origin.session));
+        if targets.is_empty() {
+            return false;
+        }
+        if self.must_put_off(topic, origin, targets.len()) {
+            let publish = PutOff { publication: outgoing.keep(), origin, receipt };
+            self.put_off_publish(publish, targets, out);
+            return true;
+        }
+        let publisher = self.publisher_here(origin);
         self.layouts.clear();
         for target in targets.iter() {
-            if target.is_particular && publisher == Some(target.slot) {
-                self.deliver_to_publisher(target.slot, outgoing, out);
-            } else {
-                self.deliver_to(target, outgoing, out);
-            }
+            self.deliver_one(target, publisher, outgoing, out);
         }
-        !targets.is_empty()
+        self.accept_when_safe(receipt, out);
+        true
+    }
+
+    /// Gives a publish to one of those who want it; `publisher` is whose it is, if that is here.
+    pub(super) fn deliver_one(
+        &mut self,
+        target: &Target,
+        publisher: Option<u32>,
+        outgoing: &mut Outgoing<'_>,
+        out: &mut impl Output,
+    ) {
+        if target.is_particular && publisher == Some(target.slot) {
+            self.deliver_to_publisher(target.slot, outgoing, out);
+        } else {
+            self.deliver_to(target, outgoing, out);
+        }
+    }
+
+    pub(super) fn publisher_here(&self, origin: Option<Origin>) -> Option<u32> {
+        let at_home = origin.filter(|origin| origin.home == self.id);
+        at_home.and_then(|origin| self.registry.resolve(origin.session))
     }
 
     /// Gives a publish to the session that a shared subscription has chosen, or back if that has
@@ -130,27 +144,28 @@ impl Shard {
         }
     }
 
+    /// Who gets what is published to a topic; worked out at the first publish, and again after a
+    /// change of the subscriptions that match it.
     fn targets(&mut self, topic: &str) -> Targets {
-        let version = self.subscriptions.version();
-        let stale = self.routes.version != version;
-        if stale || self.routes.targets.len() >= ROUTE_COUNT_MAX {
-            self.routes.targets.clear();
-            self.routes.version = version;
-        }
-        if let Some(targets) = self.routes.targets.get(topic) {
-            return Rc::clone(targets);
+        if let Some(targets) = self.routes.get(topic) {
+            return targets;
         }
         let mut found = Vec::new();
         self.subscriptions.for_each_match(topic, &mut |slot, subscribed: &Subscribed| {
             found.push((slot, *subscribed));
         });
         let targets: Targets = merge(found).into();
-        self.routes.targets.insert(topic.into(), Rc::clone(&targets));
+        self.routes.insert(topic, Rc::clone(&targets), targets.len());
         targets
     }
 }
 
 impl Target {
+    /// Where the session is.
+    pub(super) fn slot(&self) -> u32 {
+        self.slot
+    }
+
     fn new(slot: u32, subscribed: &Subscribed) -> Self {
         let mut target = Self {
             slot,

@@ -4,9 +4,13 @@
 //! The backlogs stay bounded because their source is: a home sends an owner publishes worth at
 //! most [`CREDIT_UNITS`], and is given credit back only once the owner has no backlog left. A
 //! home without credit stops reading the connections that publish to that owner.
+//!
+//! A peer is behind while there is a backlog for it, or while it has said that it has put off too
+//! many deliveries. The own entry is used for the latter alone.
 
 use std::collections::VecDeque;
 
+use crate::metrics::AuditError;
 use crate::routing::ShardId;
 
 use super::message::Message;
@@ -19,12 +23,14 @@ const UNIT_BYTES: usize = 256;
 /// Credit goes back in lots, so that it costs a message only now and then.
 const CREDIT_LOT: u32 = 512;
 
-/// One end for each peer; the own entry is never used.
+/// One end for each peer.
 #[derive(Debug)]
 pub(super) struct Links {
     links: Vec<Link>,
-    /// Peers with a backlog.
+    /// Peers that are behind.
     behind_count: usize,
+    /// Bits of peers that may have room for connections that wait.
+    open: u64,
 }
 
 #[derive(Debug)]
@@ -34,8 +40,20 @@ struct Link {
     credit: i64,
     /// What this peer published here and has not been given credit back for.
     owed: u32,
-    /// Connections that are not read until this peer has room.
-    waiting: Vec<ConnectionId>,
+    /// The peer has put off too many deliveries.
+    is_busy: bool,
+    /// Connections that are not read until this peer has room; who has waited longest is first.
+    waiting: VecDeque<ConnectionId>,
+}
+
+impl Link {
+    fn is_behind(&self) -> bool {
+        self.is_busy || !self.backlog.is_empty()
+    }
+
+    fn must_wait(&self) -> bool {
+        self.credit <= 0 || self.is_behind()
+    }
 }
 
 impl Links {
@@ -44,9 +62,10 @@ impl Links {
             backlog: VecDeque::new(),
             credit: CREDIT_UNITS,
             owed: 0,
-            waiting: Vec::new(),
+            is_busy: false,
+            waiting: VecDeque::new(),
         };
-        Self { links: (0..shard_count).map(|_| link()).collect(), behind_count: 0 }
+        Self { links: (0..shard_count).map(|_| link()).collect(), behind_count: 0, open: 0 }
     }
 
     /// Sends now, or later in the same order.
@@ -54,7 +73,7 @@ impl Links {
         let link = &mut self.links[to.index()];
         if link.backlog.is_empty() {
             let Err(full) = out.send(to, message) else { return };
-            self.behind_count += 1;
+            self.behind_count += usize::from(!link.is_behind());
             link.backlog.push_back(full.0);
         } else {
             link.backlog.push_back(message);
@@ -68,8 +87,7 @@ impl Links {
 
     /// Whether a publish to `owner` has to wait.
     pub(super) fn must_wait(&self, owner: ShardId) -> bool {
-        let link = &self.links[owner.index()];
-        link.credit <= 0 || !link.backlog.is_empty()
+        self.links[owner.index()].must_wait()
     }
 
     /// The first peer that a publish would have to wait for, if any.
@@ -78,18 +96,34 @@ impl Links {
         peers.find(|peer| self.must_wait(*peer))
     }
 
-    /// The first peer with a backlog, if any.
+    /// The first peer that is behind, if any.
     pub(super) fn behind(&self) -> Option<ShardId> {
         if self.behind_count == 0 {
             return None;
         }
-        let index = self.links.iter().position(|link| !link.backlog.is_empty());
+        let index = self.links.iter().position(Link::is_behind);
         index.map(ShardId::from_index)
     }
 
     /// Remembers a connection that is not read until `peer` has room.
     pub(super) fn wait(&mut self, peer: ShardId, connection: ConnectionId) {
-        self.links[peer.index()].waiting.push(connection);
+        self.links[peer.index()].waiting.push_back(connection);
+    }
+
+    /// The next connection that may be read again. It is asked for one after the other: the first
+    /// may use up all the room there is.
+    pub(super) fn next_ready(&mut self) -> Option<ConnectionId> {
+        while self.open != 0 {
+            let peer = self.open.trailing_zeros() as usize;
+            let link = &mut self.links[peer];
+            if !link.must_wait()
+                && let Some(connection) = link.waiting.pop_front()
+            {
+                return Some(connection);
+            }
+            self.open &= !(1 << peer);
+        }
+        None
     }
 
     /// A publish from `home` was routed: credit goes back once nothing is behind.
@@ -100,27 +134,14 @@ impl Links {
         }
     }
 
-    /// An owner gave credit back; `ready` gets the connections that waited for it.
-    pub(super) fn handle_credit(
-        &mut self,
-        owner: ShardId,
-        units: u32,
-        ready: &mut Vec<ConnectionId>,
-    ) {
-        let link = &mut self.links[owner.index()];
-        link.credit += i64::from(units);
-        if link.credit > 0 && link.backlog.is_empty() {
-            ready.append(&mut link.waiting);
-        }
+    /// An owner gave credit back.
+    pub(super) fn handle_credit(&mut self, owner: ShardId, units: u32) {
+        self.links[owner.index()].credit += i64::from(units);
+        self.open |= 1 << owner.index();
     }
 
-    /// The channel to `to` has room again; `ready` gets the connections that waited for it.
-    pub(super) fn handle_room(
-        &mut self,
-        to: ShardId,
-        ready: &mut Vec<ConnectionId>,
-        out: &mut impl Output,
-    ) {
+    /// The channel to `to` has room again.
+    pub(super) fn handle_room(&mut self, to: ShardId, out: &mut impl Output) {
         let link = &mut self.links[to.index()];
         if link.backlog.is_empty() {
             return;
@@ -131,10 +152,34 @@ impl Links {
                 return;
             }
         }
-        self.behind_count -= 1;
-        if link.credit > 0 {
-            ready.append(&mut link.waiting);
+        if !link.is_busy {
+            self.catch_up(to, out);
         }
+    }
+
+    /// A peer, or this shard itself, has put off too many deliveries, or has not any more.
+    pub(super) fn handle_busy(&mut self, peer: ShardId, is_busy: bool, out: &mut impl Output) {
+        let link = &mut self.links[peer.index()];
+        let was_behind = link.is_behind();
+        link.is_busy = is_busy;
+        match (was_behind, link.is_behind()) {
+            (false, true) => self.behind_count += 1,
+            (true, false) => self.catch_up(peer, out),
+            _ => {}
+        }
+    }
+
+    /// Compares what is known of the peers with what is there.
+    pub(super) fn audit(&self) -> Result<(), AuditError> {
+        let behind = self.links.iter().filter(|link| link.is_behind()).count();
+        AuditError::compare("shards that are behind", self.behind_count as u64, behind as u64)
+    }
+
+    /// A peer is no longer behind: who waited for it may go on, and if it was the last, so may
+    /// those who publish here.
+    fn catch_up(&mut self, peer: ShardId, out: &mut impl Output) {
+        self.behind_count -= 1;
+        self.open |= 1 << peer.index();
         if self.behind_count == 0 {
             for home in 0..self.links.len() {
                 self.give_credit(ShardId::from_index(home), CREDIT_LOT, out);

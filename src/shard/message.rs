@@ -75,6 +75,8 @@ pub enum Message {
     DeliverShared {
         /// What.
         publication: Publication,
+        /// From whom, unless it is a will or was given to another member before.
+        origin: Option<Origin>,
         /// Who waits for it (nobody at QoS 0).
         receipt: Option<Receipt>,
         /// Who was chosen.
@@ -160,5 +162,10 @@ pub enum Message {
         publications: Vec<Publication>,
         /// The topic to go on after; none when these were the last of this owner.
         after: Option<Box<str>>,
+    },
+    /// To every other shard: too many deliveries are put off here, or not any more.
+    Busy {
+        /// Which of the two.
+        is_busy: bool,
     },
 }

@@ -17,9 +17,11 @@ mod message;
 mod outbox;
 mod output;
 mod publish;
+mod put_off;
 mod registry;
 mod replay;
 mod share;
+mod slice;
 mod subscribe;
 mod timer;
 mod will;
@@ -28,6 +30,7 @@ mod wire;
 pub use message::{Message, Receipt, ReplayRequest, SessionRef, Ticket};
 pub use outbox::Outbox;
 pub use output::{ConnectionId, Full, Output};
+pub use put_off::Slices;
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -38,14 +41,16 @@ use crate::auth::Verdict;
 use crate::config::Limits;
 use crate::metrics::Counters;
 use crate::mqtt::ReasonCode;
-use crate::routing::{Chosen, Groups, Interest, Partition, Retained, ShardId, Subscriptions};
+use crate::routing::{
+    Chosen, Groups, Interest, Partition, Retained, Routes, ShardId, Subscriptions,
+};
 use crate::session::{Publication, Time};
 use crate::storage::Token;
 
 use commit::Commits;
 use connection::Connections;
-use deliver::Routes;
 use links::Links;
+use put_off::Jobs;
 use registry::Registry;
 use subscribe::{Placing, Subscribed};
 use timer::Timers;
@@ -113,6 +118,8 @@ pub enum Input<'a> {
     },
     /// [`Shard::next_timeout`] has come.
     Timeout,
+    /// [`Shard::end_turn`] has said that there is more to deliver.
+    Continue,
     /// The broker stops: every connection is closed.
     Shutdown,
 }
@@ -167,12 +174,19 @@ pub struct Shard {
     placing: AHashMap<Ticket, Placing>,
     next_ticket: u64,
 
-    routes: Routes,
+    routes: Routes<Targets>,
     layouts: Layouts,
     /// Connections to be read again before `handle` returns.
-    ready: Vec<ConnectionId>,
+    ready: VecDeque<ConnectionId>,
     /// Replays to go on with before `handle` returns.
     replaying: VecDeque<SessionRef>,
+
+    slices: Slices,
+    put_off: Jobs,
+    /// The other shards know that too much is put off.
+    is_busy: bool,
+    /// Deliveries that there is room for until the turn ends.
+    room: usize,
 }
 
 impl Shard {
@@ -204,12 +218,23 @@ impl Shard {
             next_ticket: 0,
             routes: Routes::default(),
             layouts: Layouts::default(),
-            ready: Vec::new(),
+            ready: VecDeque::new(),
             replaying: VecDeque::new(),
+            slices: Slices::default(),
+            put_off: Jobs::default(),
+            is_busy: false,
+            room: Slices::default().delivery_count,
         }
     }
 
-    /// Takes one input; all that follows from it has happened when this returns.
+    /// The same shard with other slices: for tests, in which a million subscribers are too many.
+    #[must_use]
+    pub fn with_slices(self, slices: Slices) -> Self {
+        Self { slices, room: slices.delivery_count, ..self }
+    }
+
+    /// Takes one input; all that follows from it has happened when this returns, but for
+    /// deliveries that are too many for one turn: see [`Self::end_turn`].
     pub fn handle(&mut self, now: Time, input: Input<'_>, out: &mut impl Output) {
         self.now = now;
         match input {
@@ -219,13 +244,14 @@ impl Shard {
             Input::Blocked { connection } => self.handle_blocked(connection, out),
             Input::Drained { connection } => self.handle_drained(connection, out),
             Input::Message { from, message } => self.handle_message(from, message, out),
-            Input::Room { to } => self.links.handle_room(to, &mut self.ready, out),
+            Input::Room { to } => self.links.handle_room(to, out),
             Input::Persisted { token } => self.handle_persisted(token, out),
             Input::Authenticated { connection, verdict } => {
                 self.handle_authenticated(connection, verdict, out);
             }
             Input::Expel { client_id } => self.handle_expel(client_id, out),
             Input::Timeout => self.handle_timeout(out),
+            Input::Continue => self.handle_continue(out),
             Input::Shutdown => self.handle_shutdown(out),
         }
         self.go_on(out);
@@ -244,6 +270,7 @@ impl Shard {
             sessions: self.registry.len() as u64,
             subscriptions: self.subscriptions.len() as u64,
             retained: self.retained.len() as u64,
+            put_off: self.put_off.len() as u64,
             ..self.counters.clone()
         }
     }
@@ -270,13 +297,13 @@ impl Shard {
             Message::Publish { publication, origin, receipt } => {
                 self.handle_remote_publish(from, &publication, origin, receipt, out);
             }
-            Message::Credit { units } => self.links.handle_credit(from, units, &mut self.ready),
+            Message::Credit { units } => self.links.handle_credit(from, units),
             Message::Deliver { publication, origin, receipt } => {
                 self.handle_deliver(&publication, origin, receipt, out);
             }
-            Message::DeliverShared { publication, receipt, session, group, is_online } => {
+            Message::DeliverShared { publication, origin, receipt, session, group, is_online } => {
                 let chosen = Chosen { home: self.id, member: session, group, is_online };
-                self.handle_deliver_shared(&publication, receipt, chosen, out);
+                self.handle_deliver_shared(&publication, origin, receipt, chosen, out);
             }
             Message::Reassign { publication, group } => {
                 self.handle_reassign(&publication, &group, out);
@@ -300,14 +327,15 @@ impl Shard {
             Message::Placed { ticket } => self.handle_placed(ticket, out),
             Message::Replay(request) => self.handle_replay(from, request, out),
             Message::Replayed { session, replay, publications, after } => {
-                self.handle_replayed(session, replay, &publications, after, out);
+                self.handle_replayed(session, replay, publications, after, out);
             }
+            Message::Busy { is_busy } => self.links.handle_busy(from, is_busy, out),
         }
     }
 
     /// Work that other work made possible: done here so that no rule calls itself.
     fn go_on(&mut self, out: &mut impl Output) {
-        while let Some(connection) = self.ready.pop() {
+        while let Some(connection) = self.ready.pop_front().or_else(|| self.links.next_ready()) {
             self.resume(connection, out);
         }
         self.go_on_replaying(out);
@@ -347,6 +375,7 @@ impl Shard {
     }
 
     fn handle_shutdown(&mut self, out: &mut impl Output) {
+        self.abandon_put_off();
         for connection in self.connections.ids() {
             self.void_will(connection); // Put off until a restart, which never comes in memory.
             self.close(connection, ReasonCode::ServerShuttingDown, out);

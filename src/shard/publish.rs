@@ -9,6 +9,7 @@ use crate::storage::Record;
 use super::commit::Then;
 use super::connection::Pause;
 use super::message::Origin;
+use super::put_off::{Job, PutOff};
 use super::{Message, Output, Receipt, SessionRef, Shard, Timer};
 
 impl Shard {
@@ -80,7 +81,7 @@ impl Shard {
         let mut homes = self.route_to_homes(outgoing, origin, receipt, out);
         for chosen in self.groups.choose(outgoing.view().topic.as_str()) {
             homes += 1;
-            self.deliver_to_chosen(outgoing, receipt, chosen, out);
+            self.deliver_to_chosen(outgoing, origin, receipt, chosen, out);
         }
         let Some(receipt) = receipt else { return };
         if outgoing.view().retain && self.commits.is_behind() {
@@ -103,28 +104,43 @@ impl Shard {
             let publication = outgoing.keep();
             self.send(home, Message::Deliver { publication, origin, receipt }, out);
         }
-        let is_wanted_here = self.deliver(outgoing, origin, out);
-        if is_wanted_here {
-            self.accept_when_safe(receipt, out);
-        }
+        let is_wanted_here = self.deliver(outgoing, origin, receipt, out);
         homes.len() as u32 + u32::from(is_wanted_here)
     }
 
     fn deliver_to_chosen(
         &mut self,
         outgoing: &mut Outgoing<'_>,
+        origin: Option<Origin>,
         receipt: Option<Receipt>,
         chosen: Chosen<SessionRef>,
         out: &mut impl Output,
     ) {
         if chosen.home == self.id {
-            self.deliver_shared(outgoing, chosen, out);
-            return self.accept_when_safe(receipt, out);
+            return self.deliver_to_member(outgoing, origin, receipt, chosen, out);
         }
         let publication = outgoing.keep();
         let Chosen { home, member: session, group, is_online } = chosen;
-        let message = Message::DeliverShared { publication, receipt, session, group, is_online };
+        let message =
+            Message::DeliverShared { publication, origin, receipt, session, group, is_online };
         self.send(home, message, out);
+    }
+
+    /// At the home of the member that was chosen.
+    fn deliver_to_member(
+        &mut self,
+        outgoing: &mut Outgoing<'_>,
+        origin: Option<Origin>,
+        receipt: Option<Receipt>,
+        chosen: Chosen<SessionRef>,
+        out: &mut impl Output,
+    ) {
+        if self.must_put_off(outgoing.view().topic.as_str(), origin, 1) {
+            let publish = PutOff { publication: outgoing.keep(), origin, receipt };
+            return self.put_off(Job::Shared(publish, chosen), out);
+        }
+        self.deliver_shared(outgoing, chosen, out);
+        self.accept_when_safe(receipt, out);
     }
 
     /// At an interested home: the publish for the sessions of this shard.
@@ -135,21 +151,21 @@ impl Shard {
         receipt: Option<Receipt>,
         out: &mut impl Output,
     ) {
-        self.deliver(&mut Outgoing::kept(publication), origin, out);
-        self.accept_when_safe(receipt, out);
+        if !self.deliver(&mut Outgoing::kept(publication), origin, receipt, out) {
+            self.accept_when_safe(receipt, out);
+        }
     }
 
     /// At the home of a chosen member.
     pub(super) fn handle_deliver_shared(
         &mut self,
         publication: &Publication,
+        origin: Option<Origin>,
         receipt: Option<Receipt>,
         chosen: Chosen<SessionRef>,
         out: &mut impl Output,
     ) {
-        let mut outgoing = Outgoing::kept(publication);
-        self.deliver_shared(&mut outgoing, chosen, out);
-        self.accept_when_safe(receipt, out);
+        self.deliver_to_member(&mut Outgoing::kept(publication), origin, receipt, chosen, out);
     }
 
     /// At the owner: a member has not got this, and another may.
@@ -160,7 +176,7 @@ impl Shard {
         out: &mut impl Output,
     ) {
         if let Some(chosen) = self.groups.choose_again(group) {
-            self.deliver_to_chosen(&mut Outgoing::kept(publication), None, chosen, out);
+            self.deliver_to_chosen(&mut Outgoing::kept(publication), None, None, chosen, out);
         }
     }
 
@@ -238,7 +254,7 @@ impl Shard {
         }
     }
 
-    fn accept_when_safe(&mut self, receipt: Option<Receipt>, out: &mut impl Output) {
+    pub(super) fn accept_when_safe(&mut self, receipt: Option<Receipt>, out: &mut impl Output) {
         let Some(receipt) = receipt else { return };
         if self.commits.is_behind() {
             self.commits.wait(Then::Accepted(receipt));

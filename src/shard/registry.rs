@@ -159,6 +159,18 @@ impl Registry {
         (resident.generation == name.generation).then_some(name.slot)
     }
 
+    /// A name for this moment: no session that is there now is newer.
+    pub(super) fn newest(&self) -> u32 {
+        self.next_generation
+    }
+
+    /// Whether the session in a slot has been there since the moment called `newest`.
+    pub(super) fn is_there_since(&self, slot: u32, newest: u32) -> bool {
+        let age = |resident: &Resident| newest.wrapping_sub(resident.generation);
+        let resident = Key::from_bits(slot).and_then(|key| self.residents.find(key));
+        resident.is_some_and(|resident| age(resident) <= u32::MAX / 2)
+    }
+
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Resident)> {
         self.residents.iter().map(|(key, resident)| (key.bits(), resident))
     }

@@ -11,6 +11,7 @@ use crate::routing::{Placement, ShardId};
 use crate::session::{Extras, Outgoing, Publication, Terms};
 
 use super::message::ReplayRequest;
+use super::put_off::Job;
 use super::{Message, Output, SessionRef, Shard, Timer};
 
 /// Retained messages in one lot.
@@ -111,8 +112,14 @@ impl Shard {
             Some(owner) if owner == self.id => {
                 let (filter, after) = (replay.filter.clone(), replay.after.take());
                 let (publications, after) = self.retained_lot(&filter, after.as_deref());
-                replay.move_on(after);
-                self.deliver_retained(slot, &publications, &filter, out);
+                if self.must_put_off_retained(&publications) {
+                    let replay = replay.number;
+                    replays.asked = true; // Answered when the job is done.
+                    self.put_off(Job::Replayed { session, replay, publications, after }, out);
+                } else {
+                    replay.move_on(after);
+                    self.deliver_retained(slot, &publications, &filter, out);
+                }
             }
             Some(owner) => {
                 replays.asked = true;
@@ -139,6 +146,22 @@ impl Shard {
 
     /// At the home: the lot that was asked for.
     pub(super) fn handle_replayed(
+        &mut self,
+        session: SessionRef,
+        replay: u32,
+        publications: Vec<Publication>,
+        after: Option<Box<str>>,
+        out: &mut impl Output,
+    ) {
+        if self.must_put_off_retained(&publications) {
+            self.put_off(Job::Replayed { session, replay, publications, after }, out);
+        } else {
+            self.deliver_replayed(session, replay, &publications, after, out);
+        }
+    }
+
+    /// Gives a session the lot that it has asked for.
+    pub(super) fn deliver_replayed(
         &mut self,
         session: SessionRef,
         replay: u32,

@@ -176,6 +176,7 @@ impl Shard {
             return self.part(slot, filter, out);
         }
         let removed = self.subscriptions.remove(filter, slot);
+        self.routes.forget(filter);
         if removed.last_for_filter {
             for owner in self.owners(filter) {
                 self.send(owner, Message::NoInterest { filter: filter.into() }, out);
@@ -229,7 +230,11 @@ impl Shard {
         placing: &mut Placing,
     ) -> bool {
         // An existing subscription is replaced [MQTT-3.8.4-3].
-        let is_new = self.subscriptions.insert(filter, slot, subscribed).replaced.is_none();
+        let inserted = self.subscriptions.insert(filter, slot, subscribed);
+        if inserted.replaced != Some(subscribed) {
+            self.routes.forget(filter);
+        }
+        let is_new = inserted.replaced.is_none();
         if is_new && let Some(key) = self.subscriptions.find(filter) {
             self.registry.get_mut(slot).filters.insert(key);
         }

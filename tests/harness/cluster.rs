@@ -176,6 +176,7 @@ impl Cluster {
                 moved |= self.read(index);
                 moved |= self.write(index);
                 moved |= self.answer(index);
+                moved |= self.go_on(index);
             }
             moved |= self.deliver_one();
             if !moved {
@@ -264,6 +265,15 @@ impl Cluster {
         let Some(token) = self.outputs[index].persisted.take() else { return false };
         self.handle(index, Input::Persisted { token });
         true
+    }
+
+    /// More of what was too much for one turn.
+    fn go_on(&mut self, index: usize) -> bool {
+        let more = self.shards[index].end_turn();
+        if more {
+            self.handle(index, Input::Continue);
+        }
+        more
     }
 
     /// Delivers one message of one channel, wherever the seed says.

@@ -83,6 +83,7 @@ fn expect_trouble(counters: &Counters) {
         ("slow consumers", counters.slow_consumers_closed),
         ("silent clients", counters.keep_alive_timeouts),
         ("publishers that were not read", counters.publishers_paused),
+        ("publishes put off", counters.publishes_put_off),
         ("protocol errors", counters.protocol_errors),
     ] {
         assert!(count > 0, "there were no {name}");

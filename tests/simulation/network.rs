@@ -110,10 +110,11 @@ enum Kind {
     Room,
     Store,
     Judge,
+    Continue,
 }
 
-const KINDS: [Kind; 6] =
-    [Kind::Hand, Kind::Flush, Kind::Carry, Kind::Room, Kind::Store, Kind::Judge];
+const KINDS: [Kind; 7] =
+    [Kind::Hand, Kind::Flush, Kind::Carry, Kind::Room, Kind::Store, Kind::Judge, Kind::Continue];
 
 pub(crate) struct Network {
     pub(crate) now: Time,
@@ -137,7 +138,10 @@ impl Network {
         let (count, seed) = (scenario.shard_count, scenario.seed);
         let partition = Partition::new(count, [seed, 1, 2, 3]);
         let hasher = RandomState::with_seeds(seed, 4, 5, 6);
-        let shard = |id| Shard::new(id, partition.clone(), scenario.limits, hasher.clone());
+        let shard = |id| {
+            Shard::new(id, partition.clone(), scenario.limits, hasher.clone())
+                .with_slices(scenario.slices)
+        };
         Self {
             now: Time::START,
             shards: partition.shards().map(shard).collect(),
@@ -232,7 +236,7 @@ impl Network {
 
     /// Does one thing if there is one to do.
     pub(crate) fn act(&mut self, random: &mut Random, mood: &Mood) -> bool {
-        let first = random.pick(&[0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 4, 5]);
+        let first = random.pick(&[0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 4, 5, 6]);
         for offset in 0..KINDS.len() {
             let moved = match KINDS[(first + offset) % KINDS.len()] {
                 Kind::Hand => self.hand(random, mood),
@@ -241,6 +245,7 @@ impl Network {
                 Kind::Room => self.room(random, mood),
                 Kind::Store => self.store(random, mood),
                 Kind::Judge => self.judge(random),
+                Kind::Continue => self.go_on(random, mood),
             };
             if moved {
                 return true;
@@ -555,6 +560,19 @@ impl Network {
             let shard = (first + offset) % self.shards.len();
             if let Some(connection) = self.desks[shard].take_judging(|_| true) {
                 self.let_in(shard, connection);
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A turn of a shard ends, and it goes on with what it has put off.
+    fn go_on(&mut self, random: &mut Random, mood: &Mood) -> bool {
+        let first = random.below(self.shards.len());
+        for offset in 0..self.shards.len() {
+            let shard = (first + offset) % self.shards.len();
+            if !mood.is_frozen(shard) && self.shards[shard].end_turn() {
+                self.handle(shard, Input::Continue);
                 return true;
             }
         }

@@ -1,6 +1,7 @@
 //! Scripts that the broker once failed, each in many orders.
 
 use ringmq::config::Limits;
+use ringmq::shard::Slices;
 
 use crate::life::Life;
 use crate::network::End;
@@ -48,6 +49,7 @@ fn keeps_promises(versions: &[Version], limits: Limits, script: &[Step]) {
             seed,
             shard_count: 1 + seed as usize % 4,
             limits,
+            slices: Slices::default(),
             channel_count_max: 1 + seed as usize % 3,
             socket_bytes: 100_000,
             clients: versions.iter().enumerate().map(|(n, v)| profile(n, *v)).collect(),

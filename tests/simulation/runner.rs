@@ -56,7 +56,7 @@ pub(crate) fn tell(scenario: &Scenario, failure: &Failure) -> String {
         "{text}\n\nseed {seed} on {shards} shards; at first it said: {first}\nagain: \
          RINGMQ_SIMULATION_SEED={seed} RINGMQ_SIMULATION_SHARDS={shards} cargo nextest run --test \
          simulation on_1_shard\nchannels of {channel}, sockets of {socket} bytes, \
-         {limits:?}\nclients:\n{clients}\n\
+         {limits:?}, {slices:?}\nclients:\n{clients}\n\
          {count} steps of {all}:\n{script}\n\nthe life of what went wrong:\n{life}\n\n\
          the end of everything:\n{end}\n",
         seed = scenario.seed,
@@ -65,6 +65,7 @@ pub(crate) fn tell(scenario: &Scenario, failure: &Failure) -> String {
         channel = scenario.channel_count_max,
         socket = scenario.socket_bytes,
         limits = scenario.limits,
+        slices = scenario.slices,
         clients = clients.join("\n"),
         count = steps.len(),
         all = scenario.steps.len(),

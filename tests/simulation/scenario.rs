@@ -2,6 +2,7 @@
 //! taken out and the others still mean what they meant.
 
 use ringmq::config::Limits;
+use ringmq::shard::Slices;
 
 use crate::network::End;
 use crate::random::Random;
@@ -71,6 +72,7 @@ pub(crate) struct Scenario {
     pub(crate) seed: u64,
     pub(crate) shard_count: usize,
     pub(crate) limits: Limits,
+    pub(crate) slices: Slices,
     /// Messages that a channel between two shards holds.
     pub(crate) channel_count_max: usize,
     /// Bytes that the network holds for a client that does not read.
@@ -216,6 +218,7 @@ impl Scenario {
             seed,
             shard_count,
             limits: limits(&mut random),
+            slices: slices(&mut random),
             channel_count_max: random.pick(&[1, 1, 2, 3, 8, 1000]),
             socket_bytes: random.pick(&[40, 300, 2000, 100_000]),
             clients,
@@ -371,6 +374,20 @@ fn limits(random: &mut Random) -> Limits {
         limits.session_expiry_s_max = random.pick(&[2, u32::MAX, u32::MAX]);
     }
     limits
+}
+
+/// In half of the runs next to nothing is delivered at once.
+fn slices(random: &mut Random) -> Slices {
+    if random.percent(50) {
+        return Slices::default();
+    }
+    Slices {
+        subscriber_count: random.pick(&[1, 1, 2, 3, 100]),
+        delivery_count: random.pick(&[1, 2, 5, 1000]),
+        put_off_count_max: random.pick(&[1, 2, 5, 1000]),
+        put_off_bytes_max: random.pick(&[100, 3000, 1 << 20]),
+        put_off_of_one_max: random.pick(&[1, 2, 100]),
+    }
 }
 
 fn will(random: &mut Random) -> Option<Will> {

@@ -1,0 +1,234 @@
+//! What was worked out for a topic, remembered until a filter changes that matches the topic.
+//!
+//! A filter without wildcard is the topic that it matches, which is forgotten at once. A change of
+//! one with wildcards is noted, and each topic looks, when it is asked for, whether one of the
+//! changes since then matches it: who publishes to few topics pays for few comparisons, and the
+//! others are not looked at.
+
+use std::collections::VecDeque;
+
+use ahash::AHashMap;
+
+use super::level::{has_wildcard, matches};
+
+/// Topics that are remembered.
+const ROUTE_COUNT_MAX: usize = 16 * 1024;
+/// What they may weigh together.
+const WEIGHT_MAX: usize = 4 << 20;
+/// Changes that are noted; a topic that was not asked for since is worked out anew.
+const CHANGE_COUNT_MAX: usize = 1024;
+/// A change of a longer filter is not noted: everything is forgotten.
+const FILTER_BYTES_MAX: usize = 256;
+
+/// Topics, each with a `T`.
+#[derive(Debug)]
+pub struct Routes<T> {
+    routes: AHashMap<Box<str>, Route<T>>,
+    weight: usize,
+    weight_max: usize,
+    /// Filters with wildcards that have changed, the newest last.
+    changes: VecDeque<Box<str>>,
+    change_count_max: usize,
+    /// All changes ever noted.
+    change_count: u64,
+}
+
+#[derive(Debug)]
+struct Route<T> {
+    value: T,
+    weight: usize,
+    /// So many changes have been looked at, and do not match.
+    seen: u64,
+}
+
+impl<T: Clone> Routes<T> {
+    /// Nothing is remembered.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::bounded(WEIGHT_MAX, CHANGE_COUNT_MAX)
+    }
+
+    fn bounded(weight_max: usize, change_count_max: usize) -> Self {
+        Self {
+            routes: AHashMap::default(),
+            weight: 0,
+            weight_max,
+            changes: VecDeque::new(),
+            change_count_max,
+            change_count: 0,
+        }
+    }
+
+    /// What is remembered for a topic, if nothing has changed that matches it.
+    pub fn get(&mut self, topic: &str) -> Option<T> {
+        let route = self.routes.get_mut(topic)?;
+        if route.seen != self.change_count {
+            let behind = usize::try_from(self.change_count - route.seen).unwrap_or(usize::MAX);
+            let mut since = self.changes.iter().rev().take(behind);
+            if behind > self.changes.len() || since.any(|filter| matches(filter, topic)) {
+                self.remove(topic);
+                return None;
+            }
+            route.seen = self.change_count;
+        }
+        Some(route.value.clone())
+    }
+
+    /// Remembers a topic. `weight` is what that costs, in whatever unit the caller likes.
+    pub fn insert(&mut self, topic: &str, value: T, weight: usize) {
+        self.remove(topic);
+        if self.routes.len() >= ROUTE_COUNT_MAX || self.weight + weight > self.weight_max {
+            self.clear();
+        }
+        self.weight += weight;
+        self.routes.insert(topic.into(), Route { value, weight, seen: self.change_count });
+    }
+
+    /// A subscription to a filter has come, gone or changed.
+    pub fn forget(&mut self, filter: &str) {
+        if !has_wildcard(filter) {
+            self.remove(filter);
+        } else if filter.len() > FILTER_BYTES_MAX {
+            self.clear();
+        } else if !self.routes.is_empty() {
+            if self.changes.len() == self.change_count_max {
+                self.changes.pop_front();
+            }
+            self.changes.push_back(filter.into());
+            self.change_count += 1;
+        }
+    }
+
+    fn remove(&mut self, topic: &str) {
+        if let Some(route) = self.routes.remove(topic) {
+            self.weight -= route.weight;
+        }
+    }
+
+    fn clear(&mut self) {
+        self.routes.clear();
+        self.changes.clear();
+        self.weight = 0;
+    }
+}
+
+impl<T: Clone> Default for Routes<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Subscriptions, naive};
+    use super::*;
+    use proptest::prelude::*;
+
+    fn found(subscriptions: &Subscriptions<u8, usize>, topic: &str) -> Vec<(u8, usize)> {
+        let mut found = Vec::new();
+        subscriptions.for_each_match(topic, &mut |s, o| found.push((s, *o)));
+        found.sort_unstable();
+        found
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Subscribe(String, u8),
+        Unsubscribe(String, u8),
+        Publish(String),
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let filter = || prop_oneof![1 => naive::topic(), 2 => naive::filter()];
+        prop_oneof![
+            1 => (filter(), 0_u8..4).prop_map(|(filter, who)| Step::Subscribe(filter, who)),
+            1 => (filter(), 0_u8..4).prop_map(|(filter, who)| Step::Unsubscribe(filter, who)),
+            3 => naive::topic().prop_map(Step::Publish),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_remembered_is_what_is_found(
+            steps in prop::collection::vec(step(), 0..200),
+            weight_max in prop::sample::select(vec![1_usize, 5, 1000]),
+            change_count_max in 1_usize..6,
+        ) {
+            let mut subscriptions = Subscriptions::with_seed([1, 2, 3, 4]);
+            let mut routes = Routes::bounded(weight_max, change_count_max);
+            for (number, step) in steps.iter().enumerate() {
+                match step {
+                    Step::Subscribe(filter, who) => {
+                        subscriptions.insert(filter, *who, number);
+                        routes.forget(filter);
+                    }
+                    Step::Unsubscribe(filter, who) => {
+                        if subscriptions.remove(filter, *who).existed {
+                            routes.forget(filter);
+                        }
+                    }
+                    Step::Publish(topic) => {
+                        let wanted = found(&subscriptions, topic);
+                        if let Some(remembered) = routes.get(topic) {
+                            prop_assert_eq!(&remembered, &wanted, "{}", topic);
+                        }
+                        routes.insert(topic, wanted.clone(), wanted.len());
+                        prop_assert_eq!(routes.get(topic), Some(wanted));
+                    }
+                }
+                let weight: usize = routes.routes.values().map(|route| route.weight).sum();
+                prop_assert_eq!(routes.weight, weight);
+                prop_assert!(weight <= weight_max || routes.routes.len() == 1);
+            }
+        }
+    }
+
+    fn remembering(topics: &[&str]) -> Routes<usize> {
+        let mut routes = Routes::new();
+        for (value, topic) in topics.iter().enumerate() {
+            routes.insert(topic, value, 1);
+        }
+        routes
+    }
+
+    #[test]
+    fn a_change_concerns_the_topics_that_it_matches_and_no_other() {
+        for (filter, left) in [
+            ("a/b", [None, Some(1), Some(2), Some(3)]),
+            ("a/+", [None, None, Some(2), Some(3)]),
+            ("#", [None, None, None, Some(3)]),
+            ("$SYS/#", [Some(0), Some(1), Some(2), None]),
+            ("c", [Some(0), Some(1), Some(2), Some(3)]),
+        ] {
+            let topics = ["a/b", "a/c", "b", "$SYS/x"];
+            let mut routes = remembering(&topics);
+            routes.forget(filter);
+            assert_eq!(topics.map(|topic| routes.get(topic)), left, "{filter}");
+        }
+    }
+
+    #[test]
+    fn changes_are_noted_up_to_a_limit() {
+        let mut routes = remembering(&["hot", "cold"]);
+        for number in 0..10 * CHANGE_COUNT_MAX {
+            routes.forget(&format!("other/{number}/+"));
+            assert_eq!(routes.get("hot"), Some(0));
+        }
+        assert_eq!(routes.changes.len(), CHANGE_COUNT_MAX);
+        assert_eq!(routes.get("cold"), None, "nobody knows what has changed since");
+        routes.forget(&format!("{}/+", "x".repeat(FILTER_BYTES_MAX)));
+        assert_eq!(routes.get("hot"), None);
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded() {
+        let mut routes = Routes::new();
+        for number in 0..2 * ROUTE_COUNT_MAX {
+            routes.insert(&number.to_string(), number, 0);
+            assert!(routes.routes.len() <= ROUTE_COUNT_MAX);
+        }
+        routes.insert("heavy", 0, WEIGHT_MAX);
+        routes.insert("light", 0, 1);
+        assert_eq!((routes.get("heavy"), routes.get("light")), (None, Some(0)));
+    }
+}

@@ -1,0 +1,341 @@
+//! A publish to very many subscribers is delivered slice by slice: other topics go on meanwhile,
+//! nobody gets anything twice or out of order, and it is acknowledged when it is done.
+
+use ahash::RandomState;
+use ringmq::auth::{AuthRequest, Verdict};
+use ringmq::config::Limits;
+use ringmq::mqtt::{
+    Connect, Disconnect, Packet, PacketId, Properties, Publish, QoS, ReasonCode, Subscribe,
+    Subscription, SubscriptionOptions, Subscriptions, TopicFilter, TopicName, Version, split,
+};
+use ringmq::routing::{Partition, ShardId};
+use ringmq::session::Time;
+use ringmq::shard::{ConnectionId, Full, Input, Message, Outbox, Output, Shard, Slices};
+use ringmq::storage::{Record, Token};
+
+/// Everything that leaves the shard.
+#[derive(Default)]
+struct Outside {
+    outboxes: Vec<Outbox>,
+    paused: Vec<bool>,
+    is_closed: Vec<bool>,
+    persisted: Option<Token>,
+}
+
+impl Output for Outside {
+    fn send(&mut self, _: ShardId, message: Message) -> Result<(), Full> {
+        Err(Full(message))
+    }
+
+    fn outbox(&mut self, connection: ConnectionId) -> &mut Outbox {
+        &mut self.outboxes[connection.index as usize]
+    }
+
+    fn pause(&mut self, connection: ConnectionId, paused: bool) {
+        self.paused[connection.index as usize] = paused;
+    }
+
+    fn persist(&mut self, _: &Record<'_>, token: Token) {
+        self.persisted = Some(token);
+    }
+
+    fn authenticate(&mut self, _: ConnectionId, _: &AuthRequest<'_>) -> Verdict {
+        Verdict::Allow(Vec::new())
+    }
+
+    fn close(&mut self, connection: ConnectionId, _: ReasonCode) {
+        self.is_closed[connection.index as usize] = true;
+    }
+}
+
+/// One shard and its clients, whose numbers are those of their connections.
+struct Broker {
+    shard: Shard,
+    outside: Outside,
+}
+
+impl Broker {
+    fn new(slices: Slices) -> Self {
+        let hasher = RandomState::with_seeds(1, 2, 3, 4);
+        let partition = Partition::new(1, [1, 2, 3, 4]);
+        let shard = Shard::new(ShardId::from_index(0), partition, Limits::default(), hasher);
+        Self { shard: shard.with_slices(slices), outside: Outside::default() }
+    }
+
+    fn handle(&mut self, input: Input<'_>) {
+        self.shard.handle(Time::START, input, &mut self.outside);
+        while let Some(token) = self.outside.persisted.take() {
+            self.shard.handle(Time::START, Input::Persisted { token }, &mut self.outside);
+        }
+    }
+
+    fn connect(&mut self) -> usize {
+        let number = self.outside.outboxes.len();
+        self.outside.outboxes.push(Outbox::default());
+        self.outside.paused.push(false);
+        self.outside.is_closed.push(false);
+        self.handle(Input::Opened { connection: id(number) });
+        let connect = Connect {
+            version: Version::V311,
+            clean_start: true,
+            keep_alive_s: 0,
+            properties: Properties::EMPTY,
+            client_id: &format!("c{number}"),
+            will: None,
+            username: None,
+            password: None,
+        };
+        self.send(number, &[Packet::Connect(connect)]);
+        self.receive(number);
+        number
+    }
+
+    fn subscriber(&mut self, filter: &str) -> usize {
+        let number = self.connect();
+        self.subscribe(number, filter);
+        number
+    }
+
+    fn subscribe(&mut self, number: usize, filter: &str) {
+        let filter = TopicFilter::parse(filter).expect("a valid filter");
+        let options = SubscriptionOptions { qos: QoS::AtMostOnce, ..Default::default() };
+        let mut raw = Vec::new();
+        let subscriptions =
+            Subscriptions::write(Version::V311, &[Subscription { filter, options }], &mut raw);
+        let (packet_id, properties) = (packet_id(1), Properties::EMPTY);
+        self.send(number, &[Packet::Subscribe(Subscribe { packet_id, properties, subscriptions })]);
+        self.receive(number);
+    }
+
+    fn send(&mut self, number: usize, packets: &[Packet<'_>]) {
+        let mut bytes = Vec::new();
+        packets.iter().for_each(|packet| packet.encode(Version::V311, &mut bytes));
+        self.handle(Input::Bytes { connection: id(number), bytes: &bytes });
+    }
+
+    /// The payloads that came since the last look, and `ack` for each acknowledgement.
+    fn receive(&mut self, number: usize) -> Vec<String> {
+        let (outbox, mut bytes) = (&mut self.outside.outboxes[number], Vec::new());
+        while !outbox.is_empty() {
+            bytes.extend_from_slice(outbox.front());
+            outbox.consume(outbox.front().len());
+        }
+        let (mut rest, mut received) = (&bytes[..], Vec::new());
+        while let Some((frame, used)) = split(rest, usize::MAX).expect("well formed") {
+            match Packet::decode(frame, Version::V311).expect("a valid packet") {
+                Packet::Publish(publish) => {
+                    received.push(String::from_utf8_lossy(publish.payload).into_owned());
+                }
+                Packet::Puback(_) => received.push("ack".to_owned()),
+                _ => {}
+            }
+            rest = &rest[used..];
+        }
+        received
+    }
+
+    /// One turn; whether there was more to do.
+    fn turn(&mut self) -> bool {
+        let more = self.shard.end_turn();
+        if more {
+            self.handle(Input::Continue);
+        }
+        more
+    }
+
+    fn finish(&mut self) {
+        while self.turn() {}
+        assert_eq!(self.shard.audit(), Ok(()));
+        assert_eq!(self.shard.counters().put_off, 0);
+    }
+}
+
+fn id(number: usize) -> ConnectionId {
+    ConnectionId { index: number as u32, generation: 1 }
+}
+
+fn packet_id(number: u16) -> PacketId {
+    PacketId::new(number).expect("it is not 0")
+}
+
+fn publish<'a>(topic: &'a str, payload: &'a str, qos: QoS) -> Packet<'a> {
+    Packet::Publish(Publish {
+        dup: false,
+        qos,
+        retain: false,
+        topic: TopicName::parse(topic).expect("a topic without wildcard"),
+        packet_id: (qos != QoS::AtMostOnce).then(|| packet_id(7)),
+        properties: Properties::EMPTY,
+        payload: payload.as_bytes(),
+    })
+}
+
+fn at_qos0<'a>(topic: &'a str, payload: &'a str) -> Packet<'a> {
+    publish(topic, payload, QoS::AtMostOnce)
+}
+
+fn slices_of(subscriber_count: usize) -> Slices {
+    Slices { subscriber_count, ..Slices::default() }
+}
+
+#[test]
+fn another_topic_goes_on_between_the_slices_of_100_000_subscribers() {
+    const COUNT: u64 = 100_000;
+    let mut broker = Broker::new(Slices::default());
+    for _ in 0..COUNT {
+        broker.subscriber("big");
+    }
+    let watcher = broker.subscriber("small");
+    let (one, other) = (broker.connect(), broker.connect());
+    broker.send(one, &[publish("big", "to all", QoS::AtLeastOnce)]);
+    let (mut turns, mut before) = (0, 0);
+    loop {
+        broker.send(other, &[at_qos0("small", "in between")]);
+        assert_eq!(broker.receive(watcher), ["in between"], "in turn {turns}");
+        let sent = broker.shard.counters().deliveries_sent_qos0 - turns - 1;
+        assert!(sent - before <= Slices::default().subscriber_count as u64, "{sent}");
+        if turns == 3 {
+            assert_eq!(broker.shard.audit(), Ok(()));
+        }
+        let acknowledged = broker.receive(one);
+        assert_eq!(acknowledged == ["ack"], sent == COUNT, "{sent} have it");
+        if sent == COUNT {
+            break;
+        }
+        assert!(broker.turn(), "{sent} of them have it");
+        (turns, before) = (turns + 1, sent);
+    }
+    assert!(turns >= COUNT / Slices::default().subscriber_count as u64);
+    for number in 0..COUNT as usize {
+        assert_eq!(broker.receive(number), ["to all"]);
+    }
+}
+
+#[test]
+fn what_one_client_publishes_comes_in_its_order() {
+    let mut broker = Broker::new(slices_of(4));
+    let subscribers: Vec<usize> = (0..20).map(|_| broker.subscriber("+")).collect();
+    let publisher = broker.connect();
+    let packets = ["1", "2", "3", "4"].map(|payload| at_qos0("big", payload));
+    broker.send(publisher, &packets);
+    broker.send(publisher, &[at_qos0("other", "5"), at_qos0("big", "6")]);
+    broker.finish();
+    for subscriber in subscribers {
+        assert_eq!(broker.receive(subscriber), ["1", "2", "3", "4", "5", "6"]);
+    }
+}
+
+#[test]
+fn publishes_that_wait_together_are_delivered_together() {
+    let mut broker = Broker::new(slices_of(4));
+    let subscribers: Vec<usize> = (0..20).map(|_| broker.subscriber("big")).collect();
+    let publisher = broker.connect();
+    broker.send(publisher, &["1", "2", "3"].map(|payload| at_qos0("big", payload)));
+    for turn in 0..5 {
+        assert!(broker.turn());
+        let with_all = subscribers.iter().filter(|s| broker.receive(**s) == ["1", "2", "3"]);
+        assert_eq!(with_all.count(), 4, "in turn {turn}");
+    }
+    assert!(!broker.turn());
+}
+
+#[test]
+fn who_comes_in_the_middle_gets_nothing_and_who_goes_breaks_nothing() {
+    let mut broker = Broker::new(slices_of(4));
+    let subscribers: Vec<usize> = (0..20).map(|_| broker.subscriber("big")).collect();
+    let publisher = broker.connect();
+    broker.send(publisher, &[publish("big", "before", QoS::AtLeastOnce)]);
+    assert!(broker.turn());
+    // The first has it and the last has not; both are gone, and others are in their places.
+    for gone in [subscribers[0], subscribers[19]] {
+        broker.send(gone, &[Packet::Disconnect(Disconnect::because(ReasonCode::Success))]);
+        assert!(broker.outside.is_closed[gone]);
+    }
+    let newcomers = [broker.subscriber("big"), broker.subscriber("big")];
+    broker.send(publisher, &[at_qos0("big", "after")]);
+    broker.finish();
+    for newcomer in newcomers {
+        assert_eq!(broker.receive(newcomer), ["after"]);
+    }
+    for subscriber in &subscribers[1..19] {
+        assert_eq!(broker.receive(*subscriber), ["before", "after"]);
+    }
+    assert_eq!(broker.receive(publisher), ["ack"]);
+    assert_eq!(broker.shard.counters().ledger.matched, 19 + 20);
+}
+
+#[test]
+fn two_large_publishes_take_turns() {
+    let mut broker = Broker::new(slices_of(8));
+    let one: Vec<usize> = (0..100).map(|_| broker.subscriber("one")).collect();
+    let other: Vec<usize> = (0..100).map(|_| broker.subscriber("other")).collect();
+    let publishers = [broker.connect(), broker.connect()];
+    broker.send(publishers[0], &[at_qos0("one", "1")]);
+    broker.send(publishers[1], &[at_qos0("other", "2")]);
+    for _ in 0..3 {
+        assert!(broker.turn());
+    }
+    let mut with_it =
+        |all: &[usize]| all.iter().filter(|s| !broker.receive(**s).is_empty()).count();
+    assert_eq!((with_it(&one), with_it(&other)), (12, 12));
+    broker.finish();
+}
+
+#[test]
+fn a_client_that_puts_off_too_much_is_not_read_and_the_others_are() {
+    let mut broker = Broker::new(Slices { put_off_of_one_max: 3, ..slices_of(4) });
+    let subscribers: Vec<usize> = (0..20).map(|_| broker.subscriber("big")).collect();
+    let watcher = broker.subscriber("small");
+    let (flooder, other) = (broker.connect(), broker.connect());
+    let payloads: Vec<String> = (0..10).map(|number| number.to_string()).collect();
+    let packets: Vec<Packet<'_>> = payloads.iter().map(|text| at_qos0("big", text)).collect();
+    broker.send(flooder, &packets);
+    assert_eq!(broker.shard.counters().put_off, 3);
+    assert!(broker.outside.paused[flooder]);
+    broker.send(other, &[at_qos0("small", "read")]);
+    assert_eq!(broker.receive(watcher), ["read"]);
+    broker.finish();
+    assert!(!broker.outside.paused[flooder]);
+    for subscriber in subscribers {
+        assert_eq!(broker.receive(subscriber), payloads);
+    }
+}
+
+#[test]
+fn publishers_are_not_read_while_too_much_is_put_off_and_all_have_their_turn() {
+    let slices = Slices { put_off_count_max: 4, put_off_of_one_max: 100, ..slices_of(4) };
+    let mut broker = Broker::new(slices);
+    let subscriber = broker.subscriber("+");
+    let others: Vec<usize> = (0..9).map(|_| broker.subscriber("big")).collect();
+    let publishers: Vec<usize> = (0..10).map(|_| broker.connect()).collect();
+    for publisher in &publishers {
+        let texts: Vec<String> = (0..40).map(|number| format!("{publisher} {number}")).collect();
+        let packets: Vec<Packet<'_>> = texts.iter().map(|text| at_qos0("big", text)).collect();
+        broker.send(*publisher, &packets);
+    }
+    assert_eq!(broker.shard.counters().put_off, 4);
+    assert_eq!(publishers.iter().filter(|p| broker.outside.paused[**p]).count(), 10);
+    broker.finish();
+    assert!(publishers.iter().all(|publisher| !broker.outside.paused[*publisher]));
+    let received = broker.receive(subscriber);
+    assert_eq!(received.len(), 400);
+    assert!(others.iter().all(|other| broker.receive(*other) == received));
+    // Every publisher has had its turn before the first has had its third.
+    let place = |text: String| received.iter().position(|other| *other == text).unwrap();
+    let firsts = publishers.iter().map(|publisher| place(format!("{publisher} 0")));
+    assert!(firsts.max().unwrap() < place(format!("{} 12", publishers[0])), "{received:?}");
+}
+
+#[test]
+fn what_is_put_off_when_the_broker_stops_is_counted() {
+    let mut broker = Broker::new(slices_of(4));
+    (0..20).for_each(|_| _ = broker.subscriber("big"));
+    let publisher = broker.connect();
+    broker.send(publisher, &[at_qos0("big", "1"), at_qos0("big", "2")]);
+    assert!(broker.turn());
+    broker.handle(Input::Shutdown);
+    assert_eq!(broker.shard.audit(), Ok(()));
+    let counters = broker.shard.counters();
+    assert_eq!((counters.ledger.matched, counters.ledger.delivered), (40, 8));
+    assert!(!broker.shard.end_turn());
+}
