@@ -10,6 +10,7 @@ const FEW_COUNT_MAX: usize = 3;
 
 /// A set of filters.
 #[derive(Debug)]
+#[expect(clippy::box_collection, reason = "few sessions have many, and a set is three words")]
 pub(super) enum Filters {
     Few([Option<FilterKey>; FEW_COUNT_MAX]),
     Many(Box<BTreeSet<FilterKey>>),
