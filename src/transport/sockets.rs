@@ -8,8 +8,6 @@
 //!
 //! The kernel works on this ring only while [`Sockets`] is in a call (`DEFER_TASKRUN`); whoever
 //! wants to sleep calls [`Sockets::sleep`] and waits for the event descriptor to become readable.
-//!
-//! The load generator includes this file, too: it names nothing of the broker.
 #![allow(unsafe_code, reason = "the kernel reads and writes memory that is named by address")]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
