@@ -34,26 +34,14 @@ impl Subscriber {
             1 => Book::Own(bench.tally.add_subscriber(topics.clone())),
             size => Book::Share(bench.groups.add_member(number / size, topics.clone())),
         };
-        Self {
-            book,
-            topics,
-            receiver: Receiver::default(),
-            last: LastDelivery::default(),
-            leaving: None,
-        }
+        Self::with_book(book, topics)
     }
 
     /// One whose deliveries are counted apart from those of the others.
     pub(crate) fn aside(bench: &mut Bench, number: u32) -> Self {
         let topics = (bench.plan.interest)(&bench.plan, number);
         let book = Book::Aside(bench.aside.add_subscriber(topics.clone()));
-        Self {
-            book,
-            topics,
-            receiver: Receiver::default(),
-            last: LastDelivery::default(),
-            leaving: None,
-        }
+        Self::with_book(book, topics)
     }
 
     /// One that leaves when it has got all messages that were published for it.
@@ -62,6 +50,11 @@ impl Subscriber {
         let topics = subscriber.topics.clone();
         let awaited = topics.filter_map(|topic| bench.plan.planned_on(topic)).sum();
         Self { leaving: Some(Leaving::Awaits(awaited)), ..subscriber }
+    }
+
+    fn with_book(book: Book, topics: Range<u32>) -> Self {
+        let (receiver, last) = (Receiver::default(), LastDelivery::default());
+        Self { book, topics, receiver, last, leaving: None }
     }
 }
 

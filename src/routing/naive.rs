@@ -3,6 +3,8 @@
 
 use proptest::prelude::*;
 
+use super::Subscriptions;
+
 /// Whether `filter` matches `topic`, one sentence of section 4.7 after the other.
 pub(super) fn matches(filter: &str, topic: &str) -> bool {
     let filter: Vec<&str> = filter.split('/').collect();
@@ -17,6 +19,14 @@ pub(super) fn matches(filter: &str, topic: &str) -> bool {
         return topic.len() >= parents.len() && parents.iter().zip(&topic).all(same);
     }
     filter.len() == topic.len() && filter.iter().zip(&topic).all(same)
+}
+
+/// What a table finds for a topic, in an order that does not depend on it.
+pub(super) fn found(subscriptions: &Subscriptions<u8, usize>, topic: &str) -> Vec<(u8, usize)> {
+    let mut found = Vec::new();
+    subscriptions.for_each_match(topic, &mut |s, o| found.push((s, *o)));
+    found.sort_unstable();
+    found
 }
 
 fn name() -> impl Strategy<Value = &'static str> {

@@ -120,16 +120,10 @@ impl<T: Clone> Default for Routes<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Subscriptions, naive};
+    use super::super::Subscriptions;
+    use super::super::naive::{self, found};
     use super::*;
     use proptest::prelude::*;
-
-    fn found(subscriptions: &Subscriptions<u8, usize>, topic: &str) -> Vec<(u8, usize)> {
-        let mut found = Vec::new();
-        subscriptions.for_each_match(topic, &mut |s, o| found.push((s, *o)));
-        found.sort_unstable();
-        found
-    }
 
     #[derive(Clone, Debug)]
     enum Step {

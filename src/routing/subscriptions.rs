@@ -137,17 +137,10 @@ impl<S: Copy + Eq + Hash, O: Copy> Default for Subscriptions<S, O> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::naive;
+    use super::super::naive::{self, found};
     use super::*;
     use proptest::prelude::*;
     use std::collections::BTreeMap;
-
-    fn found(subscriptions: &Subscriptions<u8, usize>, topic: &str) -> Vec<(u8, usize)> {
-        let mut found = Vec::new();
-        subscriptions.for_each_match(topic, &mut |s, o| found.push((s, *o)));
-        found.sort_unstable();
-        found
-    }
 
     #[test]
     fn first_and_last_of_a_filter_are_told() {

@@ -137,14 +137,7 @@ impl Core {
     }
 
     fn handle_at(&mut self, now: Time, input: Input<'_>) {
-        self.shard.handle(now, input, &mut self.effects);
-        self.take_committed(now);
-    }
-
-    fn take_committed(&mut self, now: Time) {
-        while let Some(token) = self.effects.engine.committed() {
-            self.shard.handle(now, Input::Persisted { token }, &mut self.effects);
-        }
+        feed(&mut self.shard, &mut self.effects, now, input);
     }
 
     fn take_events(&mut self) {
@@ -155,8 +148,9 @@ impl Core {
             let id = connections::id(key);
             match event {
                 Event::Received(chunk) => self.handle_received(now, id, chunk),
-                Event::Finished | Event::Broken => self.handle_ended(id),
-                Event::Disarmed => self.handle_disarmed(id),
+                // What came before the end is handled before it, and that may have to wait.
+                Event::Finished | Event::Broken => self.set_reading(id, Reading::Ended),
+                Event::Disarmed => self.set_reading(id, Reading::Off),
                 Event::Writable => self.handle_writable(id),
             }
         }
@@ -167,8 +161,7 @@ impl Core {
         match self.effects.connections.get_mut(id) {
             Some(io) if io.takes_bytes() && io.held.is_empty() => {
                 let input = Input::Bytes { connection: id, bytes };
-                self.shard.handle(now, input, &mut self.effects);
-                self.take_committed(now);
+                feed(&mut self.shard, &mut self.effects, now, input);
             }
             Some(io) if !io.closing => io.held.extend_from_slice(bytes),
             _ => {}
@@ -176,17 +169,9 @@ impl Core {
         self.sockets.give_back(chunk);
     }
 
-    /// What came before the end is handled before it, and that may have to wait.
-    fn handle_ended(&mut self, id: ConnectionId) {
+    fn set_reading(&mut self, id: ConnectionId, reading: Reading) {
         if let Some(io) = self.effects.connections.get_mut(id) {
-            io.reading = Reading::Ended;
-            self.effects.connections.turn(id);
-        }
-    }
-
-    fn handle_disarmed(&mut self, id: ConnectionId) {
-        if let Some(io) = self.effects.connections.get_mut(id) {
-            io.reading = Reading::Off;
+            io.reading = reading;
             self.effects.connections.turn(id);
         }
     }
@@ -287,7 +272,8 @@ impl Core {
             // A connection that is closed does not wait for a peer that does not read.
             return self.lost(id);
         }
-        if !std::mem::replace(&mut io.blocked, true) && !closing {
+        io.blocked = true;
+        if !closing {
             self.handle_at(self.now(), Input::Blocked { connection: id });
         }
         let Some(io) = self.effects.connections.get_mut(id) else { return };
@@ -330,5 +316,13 @@ impl Core {
         if earlier && let Some(timer) = self.timer.take() {
             timer.wake();
         }
+    }
+}
+
+/// Gives one input to the shard, and then what was stored because of it.
+fn feed(shard: &mut Shard, effects: &mut Effects, now: Time, input: Input<'_>) {
+    shard.handle(now, input, effects);
+    while let Some(token) = effects.engine.committed() {
+        shard.handle(now, Input::Persisted { token }, effects);
     }
 }

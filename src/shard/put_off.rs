@@ -86,26 +86,29 @@ pub(super) struct PutOff {
 }
 
 impl Job {
+    /// What somebody published; a replay has nothing of the kind.
+    pub(super) fn publishes(&self) -> &[PutOff] {
+        match self {
+            Self::FanOut(fan_out) => &fan_out.publishes,
+            Self::Shared(publish, _) => std::slice::from_ref(publish),
+            Self::Replayed { .. } => &[],
+        }
+    }
+
+    pub(super) fn publishers(&self) -> impl Iterator<Item = Origin> {
+        self.publishes().iter().filter_map(|publish| publish.origin)
+    }
+
     fn publications(&self) -> impl Iterator<Item = &Publication> {
-        let (one, many, retained) = match self {
-            Self::FanOut(fan_out) => (None, fan_out.publishes.as_slice(), [].as_slice()),
-            Self::Shared(one, _) => (Some(one), [].as_slice(), [].as_slice()),
-            Self::Replayed { publications, .. } => (None, [].as_slice(), publications.as_slice()),
+        let retained = match self {
+            Self::Replayed { publications, .. } => publications.as_slice(),
+            Self::FanOut(_) | Self::Shared(..) => &[],
         };
-        one.into_iter().chain(many).map(|publish| &publish.publication).chain(retained)
+        self.publishes().iter().map(|publish| &publish.publication).chain(retained)
     }
 
     fn topics(&self) -> BTreeSet<&str> {
         self.publications().map(Publication::topic).collect()
-    }
-
-    fn publishers(&self) -> impl Iterator<Item = Origin> {
-        let (one, many) = match self {
-            Self::FanOut(fan_out) => (None, fan_out.publishes.as_slice()),
-            Self::Shared(one, _) => (Some(one), [].as_slice()),
-            Self::Replayed { .. } => (None, [].as_slice()),
-        };
-        one.into_iter().chain(many).filter_map(|publish| publish.origin)
     }
 
     fn bytes(&self) -> usize {

@@ -129,26 +129,20 @@ impl Shard {
     /// A job is done, or is now: whoever waits for it is told.
     fn finish(&mut self, number: u64, job: Job, out: &mut impl Output) {
         match &job {
-            Job::FanOut(fan_out) => {
-                for publish in &fan_out.publishes {
-                    self.accept_when_safe(publish.receipt, out);
-                }
-            }
+            Job::FanOut(_) => {}
             Job::Shared(publish, chosen) => {
                 let mut outgoing = Outgoing::kept(&publish.publication);
                 self.deliver_shared(&mut outgoing, chosen.clone(), out);
-                self.accept_when_safe(publish.receipt, out);
             }
             Job::Replayed { session, replay, publications, after } => {
                 self.deliver_replayed(*session, *replay, publications, after.clone(), out);
             }
         }
-        self.put_off.finish(number, &job);
-        if let Job::FanOut(FanOut { publishes, .. }) = job {
-            publishes.iter().filter_map(|publish| publish.origin).for_each(|o| self.read_again(o));
-        } else if let Job::Shared(PutOff { origin: Some(origin), .. }, _) = job {
-            self.read_again(origin);
+        for publish in job.publishes() {
+            self.accept_when_safe(publish.receipt, out);
         }
+        self.put_off.finish(number, &job);
+        job.publishers().for_each(|origin| self.read_again(origin));
         self.tell_busy(out);
     }
 

@@ -176,7 +176,9 @@ impl Shard {
             return self.part(slot, filter, out);
         }
         let removed = self.subscriptions.remove(filter, slot);
-        self.routes.forget(filter);
+        if removed.existed {
+            self.routes.forget(filter);
+        }
         if removed.last_for_filter {
             for owner in self.owners(filter) {
                 self.send(owner, Message::NoInterest { filter: filter.into() }, out);

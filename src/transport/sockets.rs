@@ -34,8 +34,6 @@ const PAGE_BYTES: usize = 4096;
 const POOL: u16 = 0;
 /// The kernel works on some twenty sockets at a time.
 const LOOK_COUNT_MAX: usize = 64;
-/// Nothing has been heard of a write yet; no result of a system call is that small.
-const OPEN: i32 = i32::MIN;
 
 /// What a socket is called; chosen by the caller, who tells sockets that share an index one after
 /// the other apart by the generation.
@@ -193,7 +191,7 @@ impl Sockets {
                 .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
                 .build()
                 .user_data(number as u64 | (Kind::Write as u64) << KIND_SHIFT);
-            self.written.push((OPEN, length));
+            self.written.push((0, length)); // Its result comes with its completion.
             self.open_write_count += 1;
             // SAFETY: the bytes are borrowed until this returns, which is not before the kernel
             // has said what became of every write.
