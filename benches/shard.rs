@@ -3,9 +3,9 @@
 //!
 //! One bare shard, no sockets. Prints the nanoseconds of one delivery for each setting: the median
 //! over windows of rounds and the best window. Words given as arguments select the settings whose
-//! names contain all of them. `--rounds N` runs each setting for so many rounds and prints no times:
-//! `scripts/count-instructions` does so under callgrind, whose counts a busy machine does not
-//! change.
+//! names contain all of them. `--rounds N` runs each setting for so many rounds and prints no
+//! times: `scripts/count-instructions` does so under callgrind, whose counts a busy machine does
+//! not change.
 
 #[path = "shard/bare.rs"]
 mod bare;

@@ -273,6 +273,10 @@ impl Output for Effects {
         &mut self.outboxes[index]
     }
 
+    fn outbox_len(&mut self, connection: ConnectionId) -> usize {
+        self.outboxes[connection.index as usize].len()
+    }
+
     fn pause(&mut self, _: ConnectionId, is_paused: bool) {
         assert!(!is_paused, "nothing here comes near a limit");
     }

@@ -218,10 +218,10 @@ impl Session {
     /// What the client did wrong; the connection must be closed [MQTT-4.13.1-1].
     pub fn handle_packet<'p>(
         &mut self,
-        packet: Packet<'p>,
+        packet: &Packet<'p>,
         out: &mut impl Output,
     ) -> Result<Ask<'p>, ProtocolError> {
-        match packet {
+        match *packet {
             Packet::Publish(publish) => return self.handle_publish(publish, out),
             Packet::Puback(ack) => self.outbound().handle_puback(ack, out),
             Packet::Pubrec(ack) => self.outbound().handle_pubrec(ack, out),

@@ -131,7 +131,7 @@ impl Publication {
 /// Whether a payload is UTF-8 if its properties say so, of a PUBLISH or of a will.
 #[must_use]
 pub fn is_payload_valid(properties: Properties<'_>, payload: &[u8]) -> bool {
-    let is_text = properties.payload_format_indicator() == Some(1);
+    let is_text = !properties.is_empty() && properties.payload_format_indicator() == Some(1);
     !is_text || std::str::from_utf8(payload).is_ok()
 }
 

@@ -50,12 +50,13 @@ impl Shard {
         let targets = self.targets(topic);
         let at_home = origin.filter(|origin| origin.home == self.id);
         let publisher = at_home.and_then(|origin| self.registry.resolve(origin.session));
+        let is_fan_out = targets.len() > 1;
         self.layouts.clear();
         for target in targets.iter() {
             if target.is_particular && publisher == Some(target.slot) {
                 self.deliver_to_publisher(target.slot, outgoing, out);
             } else {
-                self.deliver_to(target, outgoing, out);
+                self.deliver_to(target, outgoing, is_fan_out, out);
             }
         }
         !targets.is_empty()
@@ -69,7 +70,6 @@ impl Shard {
         chosen: Chosen<SessionRef>,
         out: &mut impl Output,
     ) {
-        self.layouts.clear();
         let Chosen { member: session, group, is_online, .. } = chosen;
         let subscribed = self.registry.resolve(session).and_then(|slot| {
             let terms = self.shares.get(&*group)?.iter().find(|(member, _)| *member == slot)?.1;
@@ -81,11 +81,18 @@ impl Shard {
         };
         let mut target = Target::new(slot, &subscribed);
         Rc::make_mut(target.extras.get_or_insert_default()).share = Some(group);
-        self.deliver_to(&target, outgoing, out);
+        self.deliver_to(&target, outgoing, false, out);
         self.handle_load(slot, out);
     }
 
-    fn deliver_to(&mut self, target: &Target, outgoing: &mut Outgoing<'_>, out: &mut impl Output) {
+    /// One of many gets a copy of what is encoded once for all of them.
+    fn deliver_to(
+        &mut self,
+        target: &Target,
+        outgoing: &mut Outgoing<'_>,
+        is_fan_out: bool,
+        out: &mut impl Output,
+    ) {
         let resident = self.registry.get_mut(target.slot);
         let terms = Terms {
             qos: target.qos.min(outgoing.view().qos), // [MQTT-3.8.4-8]
@@ -95,12 +102,13 @@ impl Shard {
             extras: target.extras.clone(),
         };
         let mut wire = Wire {
-            outbox: resident.connection.map(|connection| out.outbox(connection)),
+            out,
+            connection: resident.connection,
             outbox_bytes_max: self.limits.outbox_bytes_max,
             peer: &mut resident.peer,
             counters: &mut self.counters,
             layouts: &mut self.layouts,
-            is_fan_out: true,
+            is_fan_out,
             now: self.now,
         };
         resident.session.handle_delivery(outgoing, &terms, &self.limits, &mut wire);
@@ -126,7 +134,7 @@ impl Shard {
             }
         });
         for target in merge(found) {
-            self.deliver_to(&target, outgoing, out);
+            self.deliver_to(&target, outgoing, false, out);
         }
     }
 

@@ -16,19 +16,21 @@ impl Shard {
     pub(super) fn handle_publish(
         &mut self,
         slot: u32,
-        incoming: Incoming<'_>,
+        incoming: &Incoming<'_>,
         sequence: Option<Sequence>,
         out: &mut impl Output,
     ) {
-        let origin = Origin { home: self.id, session: self.registry.name(slot) };
-        let is_told = self.registry.get(slot).peer.version.is_v5();
+        let resident = self.registry.get(slot);
+        let session = SessionRef { slot, generation: resident.generation };
+        let origin = Origin { home: self.id, session };
+        let is_told = resident.peer.version.is_v5();
         let receipt = sequence.map(|sequence| Receipt { origin, sequence, is_told });
         match incoming {
             Incoming::Borrowed(publish) => {
-                self.publish(&mut Outgoing::borrowed(publish), Some(origin), receipt, out);
+                self.publish(&mut Outgoing::borrowed(*publish), Some(origin), receipt, out);
             }
             Incoming::Kept(publication) => {
-                self.publish(&mut Outgoing::kept(&publication), Some(origin), receipt, out);
+                self.publish(&mut Outgoing::kept(publication), Some(origin), receipt, out);
             }
         }
     }
@@ -78,9 +80,11 @@ impl Shard {
             return self.count(receipt, 0, ReasonCode::QuotaExceeded, out);
         }
         let mut homes = self.route_to_homes(outgoing, origin, receipt, out);
-        for chosen in self.groups.choose(outgoing.view().topic.as_str()) {
-            homes += 1;
-            self.deliver_to_chosen(outgoing, receipt, chosen, out);
+        if !self.groups.is_empty() {
+            for chosen in self.groups.choose(outgoing.view().topic.as_str()) {
+                homes += 1;
+                self.deliver_to_chosen(outgoing, receipt, chosen, out);
+            }
         }
         let Some(receipt) = receipt else { return };
         if outgoing.view().retain && self.commits.is_behind() {
