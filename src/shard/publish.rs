@@ -79,56 +79,59 @@ impl Shard {
         {
             return self.count(receipt, 0, ReasonCode::QuotaExceeded, out);
         }
-        let mut homes = self.route_to_homes(outgoing, origin, receipt, out);
+        let mut routed = self.route_to_homes(outgoing, origin, receipt, out);
         if !self.groups.is_empty() {
             for chosen in self.groups.choose(outgoing.view().topic.as_str()) {
-                homes += 1;
-                self.deliver_to_chosen(outgoing, receipt, chosen, out);
+                let is_held = self.deliver_to_chosen(outgoing, receipt, chosen, out);
+                routed.add(is_held);
             }
         }
         let Some(receipt) = receipt else { return };
         if outgoing.view().retain && self.commits.is_behind() {
-            self.commits.wait(Then::Counted(receipt, homes)); // What is retained is promised, too.
+            self.commits.wait(Then::Counted(receipt, routed)); // Retained: promised, too.
         } else {
-            self.count(receipt, homes, reason_for(homes), out);
+            self.count(receipt, routed.awaited, routed.reason(), out);
         }
     }
 
-    /// How many homes have an ordinary subscription that matches.
+    /// To the homes that have an ordinary subscription that matches.
     fn route_to_homes(
         &mut self,
         outgoing: &mut Outgoing<'_>,
         origin: Option<Origin>,
         receipt: Option<Receipt>,
         out: &mut impl Output,
-    ) -> u32 {
+    ) -> Routed {
+        let mut routed = Routed::default();
         let homes = self.interest.homes(outgoing.view().topic.as_str());
         for home in homes.iter() {
             let publication = outgoing.keep();
             self.send(home, Message::Deliver { publication, origin, receipt }, out);
+            routed.add(false);
         }
-        let is_wanted_here = self.deliver(outgoing, origin, out);
-        if is_wanted_here {
-            self.accept_when_safe(receipt, out);
+        if self.deliver(outgoing, origin, out) {
+            routed.add(self.is_safe(receipt));
         }
-        homes.len() as u32 + u32::from(is_wanted_here)
+        routed
     }
 
+    /// Whether it is held already, so that nobody will say so.
     fn deliver_to_chosen(
         &mut self,
         outgoing: &mut Outgoing<'_>,
         receipt: Option<Receipt>,
         chosen: Chosen<SessionRef>,
         out: &mut impl Output,
-    ) {
+    ) -> bool {
         if chosen.home == self.id {
             self.deliver_shared(outgoing, chosen, out);
-            return self.accept_when_safe(receipt, out);
+            return self.is_safe(receipt);
         }
         let publication = outgoing.keep();
         let Chosen { home, member: session, group, is_online } = chosen;
         let message = Message::DeliverShared { publication, receipt, session, group, is_online };
         self.send(home, message, out);
+        false
     }
 
     /// At an interested home: the publish for the sessions of this shard.
@@ -175,21 +178,25 @@ impl Shard {
         reason: ReasonCode,
         out: &mut impl Output,
     ) {
-        let session = receipt.origin.session;
-        let Some(slot) = self.registry.resolve(session) else { return };
+        let Some(slot) = self.registry.resolve(receipt.origin.session) else { return };
+        let was_full = self.has_many_pending(slot);
         self.with_wire(slot, out, |session, wire| {
             session.handle_counted(receipt.sequence, homes, reason, wire);
         });
-        self.go_on_reading(session);
+        if was_full {
+            self.go_on_reading(slot);
+        }
     }
 
     pub(super) fn handle_accepted(&mut self, receipt: Receipt, out: &mut impl Output) {
-        let session = receipt.origin.session;
-        let Some(slot) = self.registry.resolve(session) else { return };
+        let Some(slot) = self.registry.resolve(receipt.origin.session) else { return };
+        let was_full = self.has_many_pending(slot);
         self.with_wire(slot, out, |session, wire| {
             session.handle_accepted(receipt.sequence, wire);
         });
-        self.go_on_reading(session);
+        if was_full {
+            self.go_on_reading(slot);
+        }
     }
 
     /// Tells the publisher's home that this one holds the publish.
@@ -243,12 +250,20 @@ impl Shard {
     }
 
     fn accept_when_safe(&mut self, receipt: Option<Receipt>, out: &mut impl Output) {
-        let Some(receipt) = receipt else { return };
-        if self.commits.is_behind() {
-            self.commits.wait(Then::Accepted(receipt));
-        } else {
+        if self.is_safe(receipt)
+            && let Some(receipt) = receipt
+        {
             self.accept(receipt, out);
         }
+    }
+
+    /// Whether this home holds all that it was given; if not, whoever waits is told when it does.
+    fn is_safe(&mut self, receipt: Option<Receipt>) -> bool {
+        let is_behind = self.commits.is_behind();
+        if let Some(receipt) = receipt.filter(|_| is_behind) {
+            self.commits.wait(Then::Accepted(receipt));
+        }
+        !is_behind
     }
 
     /// False if too many messages are retained.
@@ -272,12 +287,16 @@ impl Shard {
         true
     }
 
+    /// Whether a publisher has so many publishes under way that it may not be read.
+    fn has_many_pending(&self, slot: u32) -> bool {
+        let pending_count = self.registry.get(slot).session.pending_count();
+        pending_count >= self.limits.receive_count_max.into()
+    }
+
     /// Reads a publisher again that had too many publishes under way.
-    fn go_on_reading(&mut self, session: SessionRef) {
-        let Some(slot) = self.registry.resolve(session) else { return };
-        let resident = self.registry.get(slot);
-        if resident.session.pending_count() < self.limits.receive_count_max.into()
-            && let Some(connection) = resident.connection
+    fn go_on_reading(&mut self, slot: u32) {
+        if !self.has_many_pending(slot)
+            && let Some(connection) = self.registry.get(slot).connection
         {
             self.unpause(connection, Pause::Receipts);
         }
@@ -292,10 +311,26 @@ impl Shard {
     }
 }
 
-/// What a publish that was routed is acknowledged with.
-pub(super) fn reason_for(homes: u32) -> ReasonCode {
-    match homes {
-        0 => ReasonCode::NoMatchingSubscribers,
-        _ => ReasonCode::Success,
+/// Where a publish went.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Routed {
+    /// Homes that hold it already or will say so.
+    matched: u32,
+    /// Homes that will say so.
+    pub(super) awaited: u32,
+}
+
+impl Routed {
+    fn add(&mut self, is_held: bool) {
+        self.matched += 1;
+        self.awaited += u32::from(!is_held);
+    }
+
+    /// What the publish is acknowledged with.
+    pub(super) fn reason(self) -> ReasonCode {
+        match self.matched {
+            0 => ReasonCode::NoMatchingSubscribers,
+            _ => ReasonCode::Success,
+        }
     }
 }
