@@ -15,7 +15,7 @@ use ringmq::mqtt::{
 };
 use ringmq::routing::{Partition, ShardId};
 use ringmq::session::Time;
-use ringmq::shard::{ConnectionId, Full, Input, Message, Outbox, Output, Shard};
+use ringmq::shard::{ConnectionId, Full, Input, Message, Outbox, Output, Shard, Spares};
 use ringmq::storage::{Engine, Memory, Record, Token};
 
 const PAYLOAD: [u8; 64] = [0x55; 64];
@@ -47,6 +47,7 @@ struct Effects {
     /// First touched, first written.
     touched: Vec<ConnectionId>,
     is_touched: Vec<bool>,
+    spares: Spares,
     engine: Memory,
 }
 
@@ -113,6 +114,7 @@ impl Bare {
                 outboxes: Vec::new(),
                 touched: Vec::new(),
                 is_touched: Vec::new(),
+                spares: Spares::default(),
                 engine: Memory::default(),
             },
             clients: Vec::new(),
@@ -253,7 +255,7 @@ impl Effects {
                 let front = outbox.front();
                 client.received.extend_from_slice(front);
                 let count = front.len();
-                outbox.consume(count);
+                outbox.consume_into(count, &mut self.spares);
             }
             self.is_touched[index] = false;
         }
@@ -269,6 +271,7 @@ impl Output for Effects {
         let index = connection.index as usize;
         if !std::mem::replace(&mut self.is_touched[index], true) {
             self.touched.push(connection);
+            self.outboxes[index].lend(&mut self.spares);
         }
         &mut self.outboxes[index]
     }
