@@ -162,6 +162,9 @@ fn is_forwarded(property: &Property<'_>) -> bool {
 }
 
 fn expiry(properties: Properties<'_>, now: Time) -> Time {
+    if properties.is_empty() {
+        return Time::END;
+    }
     deadline(properties.message_expiry_interval_s(), now)
 }
 

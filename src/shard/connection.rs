@@ -352,6 +352,10 @@ impl Shard {
                 }
                 Ok(self.step_after(id))
             }
+            Phase::Ready { slot } if frame.kind == PacketType::Publish => {
+                let publish = Publish::decode(frame, connection.version)?;
+                self.handle_publish_packet(id, slot, &publish, out)
+            }
             Phase::Ready { slot } => {
                 let packet = Packet::decode(frame, connection.version)?;
                 self.handle_packet(id, slot, &packet, out)
@@ -363,6 +367,26 @@ impl Shard {
         if self.connections.get_mut(id).is_some() { Step::Taken } else { Step::Closed }
     }
 
+    /// [`Self::handle_packet`] for the packet that everything else exists for.
+    fn handle_publish_packet(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        publish: &Publish<'_>,
+        out: &mut impl Output,
+    ) -> Result<Step, ProtocolError> {
+        if let Some(pause) = self.pause_before_publish(id, slot, publish, out) {
+            self.pause(id, pause, out);
+            return Ok(Step::Refused);
+        }
+        let ask =
+            self.with_wire(slot, out, |session, wire| session.handle_publish(publish, wire))?;
+        if let Ask::Publish(incoming, sequence) = ask {
+            self.handle_publish(slot, &incoming, sequence, out);
+        }
+        Ok(Step::Taken)
+    }
+
     fn handle_packet(
         &mut self,
         id: ConnectionId,
@@ -370,25 +394,21 @@ impl Shard {
         packet: &Packet<'_>,
         out: &mut impl Output,
     ) -> Result<Step, ProtocolError> {
-        if let Some(pause) = self.pause_before(id, slot, packet, out) {
+        if let Some(pause) = self.pause_before(id, packet, out) {
             self.pause(id, pause, out);
             return Ok(Step::Refused);
         }
         let settles = matches!(packet, Packet::Puback(_) | Packet::Pubcomp(_) | Packet::Pubrec(_));
         let ask = self.with_wire(slot, out, |session, wire| session.handle_packet(packet, wire))?;
         match ask {
-            // Neither of these closes a connection.
             Ask::Nothing => {
                 if settles {
                     self.handle_load(slot, out);
                     self.replay_later(slot);
                 }
-                return Ok(Step::Taken);
+                return Ok(Step::Taken); // None of these closes a connection.
             }
-            Ask::Publish(incoming, sequence) => {
-                self.handle_publish(slot, &incoming, sequence, out);
-                return Ok(Step::Taken);
-            }
+            Ask::Publish(incoming, sequence) => self.handle_publish(slot, &incoming, sequence, out),
             Ask::Subscribe(subscribe) => self.handle_subscribe(slot, &subscribe, out),
             Ask::Unsubscribe(unsubscribe) => self.handle_unsubscribe(slot, &unsubscribe, out),
             Ask::Disconnect(disconnect) => {
@@ -404,7 +424,6 @@ impl Shard {
     fn pause_before(
         &mut self,
         id: ConnectionId,
-        slot: u32,
         packet: &Packet<'_>,
         out: &mut impl Output,
     ) -> Option<Pause> {
@@ -412,13 +431,21 @@ impl Shard {
             return Some(Pause::Outbox);
         }
         match packet {
-            Packet::Publish(publish) => self.pause_before_publish(slot, publish),
             Packet::Subscribe(_) | Packet::Unsubscribe(_) => self.links.behind().map(Pause::Link),
             _ => None,
         }
     }
 
-    fn pause_before_publish(&self, slot: u32, publish: &Publish<'_>) -> Option<Pause> {
+    fn pause_before_publish(
+        &self,
+        id: ConnectionId,
+        slot: u32,
+        publish: &Publish<'_>,
+        out: &mut impl Output,
+    ) -> Option<Pause> {
+        if out.outbox_len(id) >= self.limits.outbox_bytes_max {
+            return Some(Pause::Outbox);
+        }
         let resident = self.registry.get(slot);
         let pending = resident.session.pending_count();
         let max = usize::from(self.limits.receive_count_max);
