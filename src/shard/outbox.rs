@@ -167,8 +167,9 @@ pub struct Spares {
 impl Spares {
     /// Bytes that are kept in all.
     const BYTES_MAX: usize = 1024 * 1024;
-    /// A larger one was needed for a burst, and is given back.
-    const BUFFER_BYTES_MAX: usize = 16 * 1024;
+    /// A larger one was needed for a burst, and is given back: it would sooner or later be lent to
+    /// those who need little, and leave no room for others.
+    const BUFFER_BYTES_MAX: usize = 2 * 1024;
 
     fn take(&mut self) -> Option<Vec<u8>> {
         let buffer = self.buffers.pop()?;
