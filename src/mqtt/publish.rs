@@ -52,8 +52,11 @@ const QOS_SHIFT: u8 = 1;
 const RETAIN: u8 = 1;
 
 impl<'a> Publish<'a> {
-    /// [`super::Packet::decode`] of a frame that holds a PUBLISH, for who has seen that it does: the
-    /// answer is a third as large.
+    /// [`super::Packet::decode`] of a frame that holds a PUBLISH, for those who have seen that it
+    /// does: the answer is a third as large.
+    ///
+    /// # Errors
+    /// What is wrong with the packet; the connection must be closed.
     #[inline]
     pub fn decode(frame: Frame<'a>, version: Version) -> Result<Self, DecodeError> {
         debug_assert!(frame.kind == PacketType::Publish, "a PUBLISH, not {:?}", frame.kind);
