@@ -2,6 +2,7 @@
 //!
 //! The modules in layer order; an arrow only ever points down this list.
 
+mod arena;
 pub mod config;
 pub mod metrics;
 

@@ -3,10 +3,10 @@
 //! Filters without wildcard are found by one hash of the whole topic; the others lie in the
 //! [`Trie`]. Both share one store of texts and values.
 
-use super::arena::{Arena, Key};
 use super::index::Index;
 use super::level::has_wildcard;
 use super::trie::{Texts, Trie};
+use crate::arena::{Arena, Key};
 use ahash::RandomState;
 
 #[derive(Debug)]
@@ -39,6 +39,20 @@ impl<V> FilterMap<V> {
     /// How many filters there are.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// The key of a filter, for as long as it is in the map.
+    pub(super) fn find(&self, filter: &str) -> Option<Key> {
+        if has_wildcard(filter) {
+            self.wild.find(filter, &self.entries)
+        } else {
+            self.find_exact(filter)
+        }
+    }
+
+    /// The filter that has this key.
+    pub(super) fn text(&self, key: Key) -> &str {
+        self.entries.text(key)
     }
 
     pub(super) fn get(&self, filter: &str) -> Option<&V> {
@@ -80,14 +94,6 @@ impl<V> FilterMap<V> {
         if self.len() > self.exact.len() {
             let found_wild = &mut |key| found(&self.entries.get(key).value);
             self.wild.for_each_match(topic, &self.entries, found_wild);
-        }
-    }
-
-    fn find(&self, filter: &str) -> Option<Key> {
-        if has_wildcard(filter) {
-            self.wild.find(filter, &self.entries)
-        } else {
-            self.find_exact(filter)
         }
     }
 

@@ -8,7 +8,6 @@
 //!
 //! Topics and filters are taken to be valid: the wire format has checked them.
 
-mod arena;
 mod filters;
 mod index;
 mod interest;
@@ -26,4 +25,4 @@ pub use interest::Interest;
 pub use partition::{HomeSet, Partition, Placement, ShardId};
 pub use retained::Retained;
 pub use shared::{Chosen, Groups, Load, shared_filter};
-pub use subscriptions::{Inserted, Removed, Subscriptions};
+pub use subscriptions::{FilterKey, Inserted, Removed, Subscriptions};

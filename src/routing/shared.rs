@@ -65,6 +65,12 @@ pub struct Chosen<M> {
     pub is_online: bool,
 }
 
+impl Default for Load {
+    fn default() -> Self {
+        Self::OFFLINE
+    }
+}
+
 impl<M> Default for Groups<M> {
     fn default() -> Self {
         Self {

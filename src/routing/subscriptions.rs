@@ -2,6 +2,7 @@
 
 use super::filters::FilterMap;
 use super::subscribers::{Removal, Subscribers};
+use crate::arena::Key;
 use ahash::RandomState;
 use std::hash::Hash;
 
@@ -15,6 +16,11 @@ pub struct Subscriptions<S, O> {
     len: usize,
     version: u64,
 }
+
+/// Names a filter for as long as it has a subscriber, so that whoever subscribes need not keep
+/// its text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FilterKey(Key);
 
 /// What an insert met.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +91,19 @@ impl<S: Copy + Eq + Hash, O: Copy> Subscriptions<S, O> {
     pub fn get(&self, filter: &str, subscriber: S) -> Option<O> {
         let subscribers = self.filters.get(filter)?;
         subscribers.options(subscriber, &self.hasher)
+    }
+
+    /// The key of a filter that has a subscriber.
+    pub fn find(&self, filter: &str) -> Option<FilterKey> {
+        self.filters.find(filter).map(FilterKey)
+    }
+
+    /// The text of a filter.
+    ///
+    /// # Panics
+    /// If the last subscriber of that filter has gone.
+    pub fn filter(&self, key: FilterKey) -> &str {
+        self.filters.text(key.0)
     }
 
     /// Calls `found` for every subscription that matches `topic`. A subscriber with several
@@ -263,6 +282,10 @@ mod tests {
                     prop_assert_eq!(inserted, Inserted { first_for_filter, replaced });
                 }
                 prop_assert_eq!(subscriptions.len(), model.len());
+                for (filter, _) in model.keys() {
+                    let key = subscriptions.find(filter).expect("it has a subscriber");
+                    prop_assert_eq!(subscriptions.filter(key), filter);
+                }
             }
             for topic in &topics {
                 let wanted = model.iter().filter(|((filter, _), _)| naive::matches(filter, topic));

@@ -7,9 +7,9 @@
 //!
 //! The trie holds keys; the text of a filter stays with its owner ([`Texts`]).
 
-use super::arena::{Arena, Key};
 use super::index::Index;
 use super::level::{after, is_hidden, level_at, rest_matches};
+use crate::arena::{Arena, Key};
 use ahash::RandomState;
 
 /// Where the text of a filter is found by its key.

@@ -1,7 +1,6 @@
 //! New connections: accepted here, read up to their CONNECT, and given to the home of their
 //! session.
 
-use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
@@ -16,7 +15,7 @@ use tracing::{debug, warn};
 use crate::config::Limits;
 use crate::mqtt::{self, Packet, Version};
 use crate::routing::ShardId;
-use crate::transport::{TcpListener, Transport};
+use crate::transport::{Tcp, TcpListener};
 
 use super::connections::Permit;
 use super::core::Shared;
@@ -57,7 +56,7 @@ impl Acceptor {
     pub(super) async fn run(mut self, listener: TcpListener) {
         for count in 1_usize.. {
             match listener.accept().await {
-                Ok(stream) => self.handle_accepted(Box::new(stream)),
+                Ok(stream) => self.handle_accepted(stream),
                 Err(error) => self.handle_error(&error).await,
             }
             if count.is_multiple_of(ACCEPTS_PER_TURN) {
@@ -66,7 +65,7 @@ impl Acceptor {
         }
     }
 
-    fn handle_accepted(&mut self, stream: Box<dyn Transport>) {
+    fn handle_accepted(&mut self, stream: Tcp) {
         let limit = self.limits.connection_count_max;
         let Some(permit) = Permit::take(&self.open, limit) else {
             self.core.borrow_mut().shard.counters_mut().connections_refused_limit += 1;
@@ -99,9 +98,9 @@ fn may_log(last: &mut Option<Instant>) -> bool {
 }
 
 /// Reads a connection's first packet and brings it to its home.
-async fn welcome(core: Shared, mut stream: Box<dyn Transport>, permit: Permit, limits: Limits) {
+async fn welcome(core: Shared, mut stream: Tcp, permit: Permit, limits: Limits) {
     let timeout = Duration::from_secs(limits.connect_timeout_s.into());
-    let first = read_first_packet(&mut *stream, limits.packet_bytes_max);
+    let first = read_first_packet(&mut stream, limits.packet_bytes_max);
     let Some(bytes) = future::or(first, async {
         Timer::new(timeout).await;
         debug!("closed: no CONNECT in time");
@@ -111,25 +110,25 @@ async fn welcome(core: Shared, mut stream: Box<dyn Transport>, permit: Permit, l
     else {
         return;
     };
+    let socket = match stream.detach() {
+        Ok(socket) => socket,
+        Err(error) => return warn!("connection dropped on its way to its home: {error}"),
+    };
     let home = home_of(&core, &bytes);
     if home == core.borrow().shard.id() {
-        return adopt(&core, stream, &bytes, permit);
-    }
-    match stream.detach() {
-        Ok(socket) => {
-            core.borrow().effects.mesh.hand_off(home, Handoff { socket, bytes, permit });
-        }
-        Err(error) => warn!("connection dropped on its way to its home: {error}"),
+        adopt(&core, socket, &bytes, permit);
+    } else {
+        core.borrow().effects.mesh.hand_off(home, Handoff { socket, bytes, permit });
     }
 }
 
 /// None when the peer closes before its first packet is whole. A packet that is not valid is
 /// returned as soon as that is seen: the shard knows what to answer.
-async fn read_first_packet(stream: &mut dyn Transport, packet_bytes_max: usize) -> Option<Vec<u8>> {
+async fn read_first_packet(stream: &mut Tcp, packet_bytes_max: usize) -> Option<Vec<u8>> {
     let mut bytes = vec![0; FIRST_READ_BYTES];
     let mut length = 0;
     loop {
-        let read = poll_fn(|cx| stream.poll_read(cx, &mut bytes[length..])).await;
+        let read = stream.read(&mut bytes[length..]).await;
         length += read.ok().filter(|count| *count > 0)?;
         if !matches!(mqtt::split(&bytes[..length], packet_bytes_max), Ok(None)) {
             bytes.truncate(length);

@@ -1,19 +1,23 @@
-//! The connections of one executor: their streams and what waits to be written to them.
+//! The connections of one executor: their sockets and what waits to be written to them.
 
 use std::collections::VecDeque;
-use std::io;
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
 
 use slab::Slab;
+use socket2::SockRef;
 
 use crate::shard::{ConnectionId, Outbox};
-use crate::transport::Transport;
+use crate::transport::Key;
 
 /// How much of what a closed connection still sends is read, so that the system does not answer
 /// it with a reset that overtakes our last packet.
 const LAST_READS: usize = 16;
+/// Bytes of each of these reads.
+const LAST_READ_BYTES: usize = 16 * 1024;
 
 /// Holds a place among the connections that the process may have open.
 #[derive(Debug)]
@@ -37,36 +41,59 @@ impl Drop for Permit {
 
 /// One connection.
 pub(super) struct Io {
-    pub(super) stream: Box<dyn Transport>,
+    socket: OwnedFd,
     pub(super) outbox: Outbox,
     generation: u32,
     /// In the list of those to be written.
     dirty: bool,
-    /// The peer takes nothing for now; a task of its own waits until it does.
+    /// The peer takes nothing for now; we are told when it does.
     pub(super) blocked: bool,
     /// The shard has closed it; it goes when its outbox is empty.
     pub(super) closing: bool,
     pub(super) paused: bool,
-    /// Wakes the task that reads.
-    pub(super) reader: Option<Waker>,
+    pub(super) reading: Reading,
+    /// What came while it was paused.
+    pub(super) held: Vec<u8>,
     _permit: Permit,
 }
 
+/// What the ring does with a socket.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Reading {
+    /// Nothing.
+    Off,
+    /// It reads.
+    On,
+    /// It was told to stop and has not said yet that it has.
+    Stopping,
+    /// The peer sends no more, and this is not known to the shard because it is paused.
+    Ended,
+}
+
 impl Io {
-    /// Writes until the outbox is empty (true) or the peer takes no more for now (false).
-    pub(super) fn write(&mut self, cx: &mut Context<'_>, sent: &mut u64) -> io::Result<bool> {
-        while !self.outbox.is_empty() {
-            match self.stream.poll_write(cx, self.outbox.front()) {
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(count)) => {
-                    *sent += count as u64;
-                    self.outbox.consume(count);
-                }
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => return Ok(false),
+    pub(super) fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// Whether bytes may be given to the shard.
+    pub(super) fn takes_bytes(&self) -> bool {
+        !self.paused && !self.closing
+    }
+
+    /// Tells the peer that nothing more comes, and lets go of the socket.
+    fn finish(&self) {
+        let socket = SockRef::from(&self.socket);
+        // Each fails only if the peer is gone already.
+        let _ = socket.shutdown(Shutdown::Write);
+        let mut unread = [MaybeUninit::uninit(); LAST_READ_BYTES];
+        for _ in 0..LAST_READS {
+            let read = socket.recv_with_flags(&mut unread, libc::MSG_DONTWAIT);
+            if !matches!(read, Ok(1..)) {
+                break;
             }
         }
-        Ok(true)
+        // The ring keeps the socket until its requests have ended, which this makes them do.
+        let _ = socket.shutdown(Shutdown::Both);
     }
 }
 
@@ -77,28 +104,39 @@ pub(super) struct Connections {
     next_generation: u32,
     /// First touched, first written.
     dirty: VecDeque<ConnectionId>,
+    /// Those that are to be read, or no more.
+    turned: Vec<ConnectionId>,
 }
 
 impl Connections {
-    pub(super) fn insert(&mut self, stream: Box<dyn Transport>, permit: Permit) -> ConnectionId {
+    /// Takes a socket in; it is read from the next turn on.
+    pub(super) fn insert(&mut self, socket: OwnedFd, permit: Permit) -> ConnectionId {
         self.next_generation = self.next_generation.wrapping_add(1);
         let generation = self.next_generation;
         let index = self.table.insert(Io {
-            stream,
+            socket,
             outbox: Outbox::default(),
             generation,
             dirty: false,
             blocked: false,
             closing: false,
             paused: false,
-            reader: None,
+            reading: Reading::Off,
+            held: Vec::new(),
             _permit: permit,
         });
-        ConnectionId { index: u32::try_from(index).expect("below 2^32 connections"), generation }
+        let index = u32::try_from(index).expect("below 2^32 connections");
+        let id = ConnectionId { index, generation };
+        self.turned.push(id);
+        id
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.table.is_empty()
+    }
+
+    pub(super) fn get(&self, id: ConnectionId) -> Option<&Io> {
+        self.table.get(id.index as usize).filter(|io| io.generation == id.generation)
     }
 
     pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Io> {
@@ -130,22 +168,38 @@ impl Connections {
         }
     }
 
-    /// Closes a stream in good order.
-    pub(super) fn remove(&mut self, id: ConnectionId, scratch: &mut [u8]) {
-        if self.get_mut(id).is_none() {
-            return;
-        }
-        let mut io = self.table.remove(id.index as usize);
-        io.stream.finish();
-        let mut cx = Context::from_waker(Waker::noop());
-        for _ in 0..LAST_READS {
-            match io.stream.poll_read(&mut cx, scratch) {
-                Poll::Ready(Ok(count)) if count > 0 => {}
-                _ => break,
-            }
-        }
-        if let Some(reader) = io.reader.take() {
-            reader.wake();
+    /// From now on it is read, or is not.
+    pub(super) fn pause(&mut self, id: ConnectionId, paused: bool) {
+        if let Some(io) = self.get_mut(id) {
+            io.paused = paused;
+            self.turned.push(id);
         }
     }
+
+    /// Looks at a connection again before the next sleep: whether it is to be read.
+    pub(super) fn turn(&mut self, id: ConnectionId) {
+        self.turned.push(id);
+    }
+
+    /// One that may have to be read, or no more.
+    pub(super) fn next_turned(&mut self) -> Option<ConnectionId> {
+        self.turned.pop()
+    }
+
+    /// Closes a socket in good order.
+    pub(super) fn remove(&mut self, id: ConnectionId) {
+        if self.get_mut(id).is_some() {
+            self.table.remove(id.index as usize).finish();
+        }
+    }
+}
+
+/// What the ring calls a connection.
+pub(super) fn key(id: ConnectionId) -> Key {
+    Key { index: id.index, generation: id.generation }
+}
+
+/// The connection that the ring calls so.
+pub(super) fn id(key: Key) -> ConnectionId {
+    ConnectionId { index: key.index, generation: key.generation }
 }

@@ -1,25 +1,27 @@
 //! The pump of one executor: the only thing that gives inputs to its shard.
 //!
-//! Every task of the executor borrows the [`Core`], hands over what it has and returns without
-//! waiting. What the shard put into outboxes and channels leaves at the end of the turn: the
-//! task of [`Core::poll_turn`] is woken by the first input and runs behind all tasks that are
-//! ready, so one system call carries what many inputs caused.
+//! What comes over sockets is handled in turns: a turn takes all that the ring has, gives it to
+//! the shard, and then writes to every connection that has got something, so one system call
+//! carries what many inputs caused. Tasks that bring inputs of other kinds borrow the [`Core`],
+//! hand over what they have and return without waiting; they wake the task of
+//! [`Core::poll_turn`], which runs behind all tasks that are ready.
 
 use std::cell::RefCell;
+use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
-use glommio::TaskQueueHandle;
-
 use crate::metrics::Counters;
 use crate::session::Time;
 use crate::shard::{ConnectionId, Input, Shard};
+use crate::transport::{Chunk, Event, Sockets, Written};
 
+use super::connections::{self, Reading, key};
 use super::effects::Effects;
 
-/// Bytes read from one connection at a time.
-const SCRATCH_BYTES: usize = 64 * 1024;
+/// Connections written in one system call.
+const WRITES_PER_CALL: usize = 256;
 /// Connections written before other tasks get their turn.
 const WRITES_PER_TURN: usize = 512;
 
@@ -27,8 +29,8 @@ const WRITES_PER_TURN: usize = 512;
 pub(super) struct Core {
     pub(super) shard: Shard,
     pub(super) effects: Effects,
+    sockets: Sockets,
     started: Instant,
-    scratch: Box<[u8]>,
     /// Wakes the task that sleeps until the next timeout.
     timer: Option<Waker>,
     /// What that task sleeps until.
@@ -37,16 +39,24 @@ pub(super) struct Core {
     wakes: u64,
     /// The broker stops: what is closed now is still written out.
     pub(super) stopping: bool,
-    /// Where the tasks of established connections run.
-    pub(super) queue: TaskQueueHandle,
+    batch: Batch,
 }
 
-/// What the task that reads a connection does next.
+/// Connections that are written together; empty between calls.
+#[derive(Default)]
+struct Batch {
+    writes: Vec<ConnectionId>,
+    results: Vec<io::Result<Written>>,
+    /// Those that have nothing to write.
+    idle: Vec<ConnectionId>,
+}
+
+/// What a task of the executor does next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Go {
-    /// Lets others have their turn, then reads on.
+    /// Lets others have their turn, then goes on.
     On,
-    /// Ends: the connection is gone.
+    /// Ends.
     Away,
 }
 
@@ -54,18 +64,23 @@ pub(super) enum Go {
 pub(super) type Shared = Rc<RefCell<Core>>;
 
 impl Core {
-    pub(super) fn new(shard: Shard, effects: Effects, started: Instant) -> Self {
+    pub(super) fn new(
+        shard: Shard,
+        effects: Effects,
+        sockets: Sockets,
+        started: Instant,
+    ) -> Self {
         Self {
             shard,
             effects,
+            sockets,
             started,
-            scratch: vec![0; SCRATCH_BYTES].into(),
             timer: None,
             alarm: None,
             sent_bytes: 0,
             wakes: 0,
             stopping: false,
-            queue: glommio::executor().current_task_queue(),
+            batch: Batch::default(),
         }
     }
 
@@ -73,13 +88,14 @@ impl Core {
         Time::START + self.started.elapsed()
     }
 
-    /// Gives one input to the shard.
+    /// Gives one input to the shard, and has the turn that follows write what comes of it.
     pub(super) fn handle(&mut self, input: Input<'_>) {
-        let now = self.now();
-        self.shard.handle(now, input, &mut self.effects);
-        while let Some(token) = self.effects.engine.committed() {
-            self.shard.handle(now, Input::Persisted { token }, &mut self.effects);
-        }
+        self.handle_at(self.now(), input);
+        self.wake_turn();
+    }
+
+    /// Has a turn follow.
+    pub(super) fn wake_turn(&mut self) {
         if let Some(turn) = self.effects.turn.take() {
             turn.wake();
         }
@@ -96,84 +112,21 @@ impl Core {
         Counters { bytes_sent: self.sent_bytes, mesh_wakes: self.wakes, ..self.shard.counters() }
     }
 
-    /// Reads one connection while there is something to read; ready when it is the others' turn,
-    /// or when it is gone.
-    pub(super) fn poll_read(&mut self, id: ConnectionId, cx: &mut Context<'_>) -> Poll<Go> {
-        loop {
-            let Some(io) = self.effects.connections.get_mut(id) else {
-                return Poll::Ready(Go::Away);
-            };
-            if io.paused || io.closing {
-                io.reader = Some(cx.waker().clone());
-                return Poll::Pending;
-            }
-            let mut scratch = std::mem::take(&mut self.scratch);
-            let read = io.stream.poll_read(cx, &mut scratch);
-            if read.is_pending() {
-                io.reader = Some(cx.waker().clone());
-            }
-            let whole = scratch.len();
-            if let Poll::Ready(Ok(count @ 1..)) = read {
-                self.handle(Input::Bytes { connection: id, bytes: &scratch[..count] });
-            }
-            self.scratch = scratch;
-            match read {
-                Poll::Pending => return Poll::Pending,
-                Poll::Ready(Ok(0) | Err(_)) => {
-                    self.lost(id);
-                    return Poll::Ready(Go::Away);
-                }
-                Poll::Ready(Ok(count)) if count == whole => return Poll::Ready(Go::On),
-                Poll::Ready(Ok(_)) => {}
-            }
-        }
-    }
-
-    /// Ends a turn: writes what waits, rings other shards, sets the alarm. Ready when it is the
-    /// others' turn, or when there are connections in `stalled`: those whose peer takes no more
-    /// for now.
-    pub(super) fn poll_turn(
-        &mut self,
-        cx: &Context<'_>,
-        stalled: &mut Vec<ConnectionId>,
-    ) -> Poll<()> {
-        let mut writes = 0;
-        while let Some(id) = self.effects.connections.next_dirty() {
-            if self.write(id) {
-                stalled.push(id);
-            }
-            writes += 1;
-            if writes == WRITES_PER_TURN {
-                break;
-            }
-        }
+    /// One turn: handles what has come, writes what waits, rings other shards, sets the alarm.
+    /// Ready when it is the others' turn; pending when there is nothing more to do.
+    pub(super) fn poll_turn(&mut self, cx: &Context<'_>) -> Poll<()> {
+        self.sockets.wake();
+        self.take_events();
+        self.turn_reading();
+        self.write_dirty();
+        self.turn_reading();
         self.wakes += self.effects.mesh.ring();
         self.set_alarm();
-        if self.effects.connections.has_dirty() || !stalled.is_empty() {
+        if self.effects.connections.has_dirty() || !self.sockets.sleep() {
             return Poll::Ready(());
         }
         self.effects.turn = Some(cx.waker().clone());
         Poll::Pending
-    }
-
-    /// Writes to a connection that took no more before; ready when it is written out or gone.
-    pub(super) fn poll_drain(&mut self, id: ConnectionId, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(io) = self.effects.connections.get_mut(id) else { return Poll::Ready(()) };
-        match io.write(cx, &mut self.sent_bytes) {
-            Ok(true) => {
-                io.blocked = false;
-                self.written(id);
-                Poll::Ready(())
-            }
-            Ok(false) => {
-                self.drained(id);
-                Poll::Pending
-            }
-            Err(_) => {
-                self.lost(id);
-                Poll::Ready(())
-            }
-        }
     }
 
     /// Sleeps until the alarm; ready when the shard's timers are due.
@@ -183,34 +136,169 @@ impl Core {
         self.alarm
     }
 
-    /// True when the peer takes no more for now.
-    fn write(&mut self, id: ConnectionId) -> bool {
-        let Some(io) = self.effects.connections.get_mut(id) else { return false };
-        let closing = io.closing;
-        if io.blocked && (!closing || self.stopping) {
-            return false; // A task of its own writes to it.
+    fn handle_at(&mut self, now: Time, input: Input<'_>) {
+        self.shard.handle(now, input, &mut self.effects);
+        self.take_committed(now);
+    }
+
+    fn take_committed(&mut self, now: Time) {
+        while let Some(token) = self.effects.engine.committed() {
+            self.shard.handle(now, Input::Persisted { token }, &mut self.effects);
         }
-        let mut cx = Context::from_waker(Waker::noop());
-        match io.write(&mut cx, &mut self.sent_bytes) {
-            Ok(false) if !closing || self.stopping => {
-                io.blocked = true;
-                if !closing {
-                    self.handle(Input::Blocked { connection: id });
-                    self.drained(id);
-                }
-                return true;
+    }
+
+    fn take_events(&mut self) {
+        self.sockets.look();
+        // All of it has arrived by now.
+        let now = self.now();
+        while let Some((key, event)) = self.sockets.next_event() {
+            let id = connections::id(key);
+            match event {
+                Event::Received(chunk) => self.handle_received(now, id, chunk),
+                Event::Finished | Event::Broken => self.handle_ended(id),
+                Event::Disarmed => self.handle_disarmed(id),
+                Event::Writable => self.handle_writable(id),
             }
-            Ok(true) => self.written(id),
-            // A connection that is closed does not wait for a peer that does not read.
-            Ok(false) | Err(_) => self.lost(id),
         }
-        false
+    }
+
+    fn handle_received(&mut self, now: Time, id: ConnectionId, chunk: Chunk) {
+        let bytes = self.sockets.bytes(&chunk);
+        match self.effects.connections.get_mut(id) {
+            Some(io) if io.takes_bytes() && io.held.is_empty() => {
+                let input = Input::Bytes { connection: id, bytes };
+                self.shard.handle(now, input, &mut self.effects);
+                self.take_committed(now);
+            }
+            Some(io) if !io.closing => io.held.extend_from_slice(bytes),
+            _ => {}
+        }
+        self.sockets.give_back(chunk);
+    }
+
+    /// What came before the end is handled before it, and that may have to wait.
+    fn handle_ended(&mut self, id: ConnectionId) {
+        if let Some(io) = self.effects.connections.get_mut(id) {
+            io.reading = Reading::Ended;
+            self.effects.connections.turn(id);
+        }
+    }
+
+    fn handle_disarmed(&mut self, id: ConnectionId) {
+        if let Some(io) = self.effects.connections.get_mut(id) {
+            io.reading = Reading::Off;
+            self.effects.connections.turn(id);
+        }
+    }
+
+    fn handle_writable(&mut self, id: ConnectionId) {
+        if let Some(io) = self.effects.connections.get_mut(id) {
+            io.blocked = false;
+            self.effects.connections.touch(id);
+        }
+    }
+
+    /// Has the ring read those that are to be read, and no others.
+    fn turn_reading(&mut self) {
+        while let Some(id) = self.effects.connections.next_turned() {
+            self.release_held(id);
+            let Some(io) = self.effects.connections.get_mut(id) else { continue };
+            match (io.reading, io.takes_bytes()) {
+                (Reading::Off, true) => {
+                    io.reading = Reading::On;
+                    self.sockets.read(key(id), io.socket());
+                }
+                (Reading::On, false) => {
+                    io.reading = Reading::Stopping;
+                    self.sockets.stop(key(id));
+                }
+                // One that is closed leaves once it is written out.
+                (Reading::Ended, true) => self.lost(id),
+                _ => {}
+            }
+        }
+    }
+
+    /// Gives the shard what came while the connection was paused.
+    fn release_held(&mut self, id: ConnectionId) {
+        let Some(io) = self.effects.connections.get_mut(id) else { return };
+        if io.takes_bytes() && !io.held.is_empty() {
+            let bytes = std::mem::take(&mut io.held);
+            self.handle_at(self.now(), Input::Bytes { connection: id, bytes: &bytes });
+        }
+    }
+
+    /// Writes to those that have something, up to the others' turn.
+    fn write_dirty(&mut self) {
+        let mut batch = std::mem::take(&mut self.batch);
+        for _ in 0..WRITES_PER_TURN / WRITES_PER_CALL {
+            self.collect(&mut batch);
+            let connections = &self.effects.connections;
+            let fronts = batch.writes.iter().map(|&id| {
+                let io = connections.get(id).expect("nothing has happened since it was collected");
+                (io.socket(), io.outbox.front())
+            });
+            self.sockets.write(fronts, &mut batch.results);
+            for (id, result) in batch.writes.drain(..).zip(batch.results.drain(..)) {
+                self.handle_written(id, result);
+            }
+            batch.idle.drain(..).for_each(|id| self.written(id));
+            if !self.effects.connections.has_dirty() {
+                break;
+            }
+        }
+        self.batch = batch;
+    }
+
+    /// Takes the next ones that something has happened to. Changes nothing, so that each is there
+    /// only once.
+    fn collect(&mut self, batch: &mut Batch) {
+        while batch.writes.len() < WRITES_PER_CALL
+            && let Some(id) = self.effects.connections.next_dirty()
+        {
+            let Some(io) = self.effects.connections.get(id) else { continue };
+            if io.outbox.is_empty() {
+                batch.idle.push(id);
+            } else if !io.blocked || (io.closing && !self.stopping) {
+                batch.writes.push(id);
+            }
+        }
+    }
+
+    fn handle_written(&mut self, id: ConnectionId, result: io::Result<Written>) {
+        let Some(io) = self.effects.connections.get_mut(id) else { return };
+        let Ok(Written { count, is_full }) = result else { return self.lost(id) };
+        io.outbox.consume(count);
+        self.sent_bytes += count as u64;
+        if is_full {
+            self.handle_full(id);
+        } else if io.outbox.is_empty() {
+            self.written(id);
+        } else {
+            self.effects.connections.touch(id);
+        }
+    }
+
+    /// The peer takes no more for now.
+    fn handle_full(&mut self, id: ConnectionId) {
+        let Some(io) = self.effects.connections.get_mut(id) else { return };
+        let closing = io.closing;
+        if closing && !self.stopping {
+            // A connection that is closed does not wait for a peer that does not read.
+            return self.lost(id);
+        }
+        if !std::mem::replace(&mut io.blocked, true) && !closing {
+            self.handle_at(self.now(), Input::Blocked { connection: id });
+        }
+        let Some(io) = self.effects.connections.get_mut(id) else { return };
+        self.sockets.await_room(key(id), io.socket());
+        self.drained(id);
     }
 
     fn written(&mut self, id: ConnectionId) {
         let Some(io) = self.effects.connections.get_mut(id) else { return };
         if io.closing {
-            self.effects.connections.remove(id, &mut self.scratch);
+            self.effects.connections.remove(id);
         } else {
             self.drained(id);
         }
@@ -220,17 +308,16 @@ impl Core {
     fn drained(&mut self, id: ConnectionId) {
         let Some(io) = self.effects.connections.get_mut(id) else { return };
         if !io.closing && io.outbox.take_drained() {
-            self.handle(Input::Drained { connection: id });
+            self.handle_at(self.now(), Input::Drained { connection: id });
         }
     }
 
     fn lost(&mut self, id: ConnectionId) {
         let Some(io) = self.effects.connections.get_mut(id) else { return };
-        let known = io.closing;
-        if !known {
-            self.handle(Input::Closed { connection: id });
+        if !io.closing {
+            self.handle_at(self.now(), Input::Closed { connection: id });
         }
-        self.effects.connections.remove(id, &mut self.scratch);
+        self.effects.connections.remove(id);
     }
 
     fn set_alarm(&mut self) {

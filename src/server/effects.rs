@@ -42,11 +42,7 @@ impl Output for Effects {
     }
 
     fn pause(&mut self, connection: ConnectionId, paused: bool) {
-        let Some(io) = self.connections.get_mut(connection) else { return };
-        io.paused = paused;
-        if !paused && let Some(reader) = io.reader.take() {
-            reader.wake();
-        }
+        self.connections.pause(connection, paused);
     }
 
     fn persist(&mut self, record: &Record<'_>, token: Token) {

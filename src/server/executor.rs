@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
+use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,9 +18,9 @@ use glommio::{Latency, Shares, TaskQueueHandle};
 use crate::auth::AllowAll;
 use crate::config::Limits;
 use crate::metrics::Counters;
-use crate::shard::{ConnectionId, Input, Message, Shard};
+use crate::shard::{Input, Message, Shard};
 use crate::storage;
-use crate::transport::{Tcp, TcpListener, Transport};
+use crate::transport::{self, Sockets, TcpListener};
 
 use super::accept::{Acceptor, Handoff};
 use super::connections::Permit;
@@ -47,16 +48,26 @@ pub(super) struct Plan {
     pub(super) open: Arc<AtomicUsize>,
     pub(super) stop: Arc<AtomicBool>,
     pub(super) started: Instant,
-    /// Told once this executor runs.
-    pub(super) ready: Sender<()>,
+    /// Told once this executor runs, or why it does not.
+    pub(super) ready: Sender<io::Result<()>>,
 }
 
 /// Runs until the broker stops; what was counted.
 pub(super) async fn run(plan: Plan) -> Counters {
     let engine = Box::new(storage::Memory::default());
     let effects = Effects::new(plan.mesh, engine, Box::new(AllowAll));
-    let core = Rc::new(RefCell::new(Core::new((plan.shard)(), effects, plan.started)));
+    let made = Sockets::new().and_then(|sockets| Ok((sockets.wakeup()?, sockets)));
+    let (wakeup, sockets) = match made {
+        Ok(made) => made,
+        Err(error) => {
+            let _ = plan.ready.send(Err(error));
+            return Counters::default();
+        }
+    };
+    let core = Core::new((plan.shard)(), effects, sockets, plan.started);
+    let core = Rc::new(RefCell::new(core));
     spawn_turn(&core);
+    spawn_wakeup(&core, wakeup);
     spawn_alarm(&core);
     glommio::spawn_local(beat()).detach();
     let queue = glommio::executor().create_task_queue(
@@ -74,7 +85,7 @@ pub(super) async fn run(plan: Plan) -> Counters {
         })
         .collect();
     // Nobody listens any more if another executor did not start.
-    let _ = plan.ready.send(());
+    let _ = plan.ready.send(Ok(()));
     run_mesh(&core, &plan.stop).await;
     for acceptor in acceptors {
         acceptor.cancel().await;
@@ -85,21 +96,14 @@ pub(super) async fn run(plan: Plan) -> Counters {
 }
 
 /// Takes a connection over that belongs to this executor's shard.
-pub(super) fn adopt(core: &Shared, stream: Box<dyn Transport>, bytes: &[u8], permit: Permit) {
-    if core.borrow().stopping {
+pub(super) fn adopt(core: &Shared, socket: OwnedFd, bytes: &[u8], permit: Permit) {
+    let core = &mut *core.borrow_mut();
+    if core.stopping {
         return;
     }
-    let id = core.borrow_mut().effects.connections.insert(stream, permit);
-    core.borrow_mut().handle(Input::Opened { connection: id });
-    core.borrow_mut().handle(Input::Bytes { connection: id, bytes });
-    let (core, queue) = (Rc::clone(core), core.borrow().queue);
-    let read = async move {
-        while poll_fn(|cx| core.borrow_mut().poll_read(id, cx)).await == Go::On {
-            breathe().await;
-        }
-    };
-    // Not where it was accepted: that queue has few shares.
-    spawn_into(queue, read).detach();
+    let id = core.effects.connections.insert(socket, permit);
+    core.handle(Input::Opened { connection: id });
+    core.handle(Input::Bytes { connection: id, bytes });
 }
 
 /// Lets every other task have its turn, and the executor look at its ring. A task that only woke
@@ -124,21 +128,24 @@ fn spawn_into<T: 'static>(
 fn spawn_turn(core: &Shared) {
     let core = Rc::clone(core);
     let turn = async move {
-        let mut stalled = Vec::new();
         loop {
-            poll_fn(|cx| core.borrow_mut().poll_turn(cx, &mut stalled)).await;
-            // A task that is spawned begins at once, and borrows the core.
-            stalled.drain(..).for_each(|id| spawn_drain(&core, id));
+            poll_fn(|cx| core.borrow_mut().poll_turn(cx)).await;
             breathe().await;
         }
     };
     glommio::spawn_local(turn).detach();
 }
 
-/// Waits until a peer reads again, and writes to it.
-fn spawn_drain(core: &Shared, id: ConnectionId) {
+/// Has a turn follow whenever something happens to a socket while the executor sleeps.
+fn spawn_wakeup(core: &Shared, wakeup: OwnedFd) {
     let core = Rc::clone(core);
-    glommio::spawn_local(poll_fn(move |cx| core.borrow_mut().poll_drain(id, cx))).detach();
+    let wakeup = transport::Wakeup::new(wakeup);
+    let wake = async move {
+        while wakeup.wait().await.is_ok() {
+            core.borrow_mut().wake_turn();
+        }
+    };
+    glommio::spawn_local(wake).detach();
 }
 
 /// One timer for all that the shard waits for.
@@ -192,7 +199,7 @@ fn handle_found(core: &Shared, found: Found<Message, Handoff>) {
         }
         Found::Room(to) => core.borrow_mut().handle(Input::Room { to }),
         Found::Handoff(Handoff { socket, bytes, permit }) => {
-            adopt(core, Box::new(Tcp::attach(socket)), &bytes, permit);
+            adopt(core, socket, &bytes, permit);
         }
     }
 }

@@ -87,7 +87,8 @@ pub fn run(config: &Config, listening: impl FnMut(SocketAddr)) -> Result<(), Ser
     }
     for _ in 0..cores {
         let late = |_| ServerError::Executor(format!("not ready within {START:?}"));
-        started.recv_timeout(START).map_err(late)?;
+        let fail = |error| ServerError::Executor(format!("cannot start: {error}"));
+        started.recv_timeout(START).map_err(late)?.map_err(fail)?;
     }
     addresses.into_iter().for_each(listening);
     info!("ringmq {} is up on {cores} cores", env!("CARGO_PKG_VERSION"));
@@ -145,7 +146,7 @@ fn plans(
     meshes: Vec<Mesh<Message, Handoff>>,
     sockets: Vec<Vec<OwnedFd>>,
     stop: &Arc<AtomicBool>,
-    ready: &Sender<()>,
+    ready: &Sender<io::Result<()>>,
 ) -> Vec<Plan> {
     let seeds = RandomState::new();
     let seed = [0, 1, 2, 3].map(|number: u64| seeds.hash_one(number));

@@ -2,36 +2,31 @@
 
 use ahash::AHashMap;
 
-use crate::mqtt::{Publish, TopicName};
+use crate::mqtt::TopicName;
 
 use super::ProtocolError;
 
 /// Aliases that the client gives to topics.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct InboundAliases {
-    /// What the broker told the client to be the highest.
-    count_max: u16,
     topics: AHashMap<u16, Box<str>>,
 }
 
 impl InboundAliases {
-    pub(super) fn new(count_max: u16) -> Self {
-        Self { count_max, topics: AHashMap::default() }
-    }
-
     /// The topic of a publish: the one that it names, which its alias stands for from now on, or
-    /// the one that its alias stands for.
+    /// the one that its alias stands for. The client was told that `count_max` is the highest.
     pub(super) fn resolve<'a>(
         &'a mut self,
-        publish: &Publish<'a>,
+        alias: u16,
+        topic: TopicName<'a>,
+        count_max: u16,
     ) -> Result<TopicName<'a>, ProtocolError> {
-        let Some(alias) = publish.properties.topic_alias() else { return Ok(publish.topic) };
-        if alias == 0 || alias > self.count_max {
+        if alias == 0 || alias > count_max {
             return Err(ProtocolError::TopicAlias); // [MQTT-3.3.2-8], [MQTT-3.3.2-9]
         }
-        if !publish.topic.is_empty() {
-            self.topics.insert(alias, publish.topic.as_str().into());
-            return Ok(publish.topic);
+        if !topic.is_empty() {
+            self.topics.insert(alias, topic.as_str().into());
+            return Ok(topic);
         }
         let topic = self.topics.get(&alias).ok_or(ProtocolError::TopicAliasUnknown)?;
         Ok(TopicName::from_validated(topic))

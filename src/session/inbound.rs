@@ -14,6 +14,7 @@ use crate::metrics::AuditError;
 use crate::mqtt::{Ack, Packet, PacketId, Properties, QoS, ReasonCode};
 
 use super::Output;
+use super::alias::InboundAliases;
 
 /// Names one publish of a session among those that wait to be acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +43,7 @@ pub(super) struct Inbound {
     received: AHashMap<PacketId, bool>,
     /// Publishes that came on this connection and whose handshake has not ended.
     unsettled_count: usize,
+    aliases: Option<Box<InboundAliases>>,
 }
 
 #[derive(Debug)]
@@ -181,6 +183,16 @@ impl Inbound {
         self.handle_counted(sequence, 0, reason, out);
     }
 
+    /// What the aliases of this connection stand for.
+    pub(super) fn aliases(&mut self) -> &mut InboundAliases {
+        self.aliases.get_or_insert_default()
+    }
+
+    /// True when there is nothing left to keep, and nobody will answer either.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pending.is_empty() && self.received.is_empty() && self.aliases.is_none()
+    }
+
     /// The connection is gone: what was asked on it is not answered on the next one, where the
     /// client sends it again.
     pub(super) fn handle_disconnected(&mut self) {
@@ -190,6 +202,7 @@ impl Inbound {
         self.qos1_count = 0;
         self.received.values_mut().for_each(|is_unsettled| *is_unsettled = false);
         self.unsettled_count = 0;
+        self.aliases = None;
     }
 
     /// Ends a QoS 2 handshake; false if there was none.

@@ -26,7 +26,6 @@ pub use output::{Output, Reach};
 pub use publication::{Delivery, Extras, Outgoing, Publication, Terms, is_payload_valid};
 pub use time::Time;
 
-use alias::InboundAliases;
 use inbound::{Inbound, Verdict};
 use outbound::Outbound;
 
@@ -73,8 +72,8 @@ pub struct Agreement {
     pub expiry_interval_s: u32,
     /// Deliveries of QoS 1 and 2 that may be unacknowledged at a time.
     pub window: u16,
-    /// The highest topic alias that the client may use; none before 5.0.
-    pub alias_count_max: Option<u16>,
+    /// The highest topic alias that the client may use; 0 before 5.0, which has none.
+    pub alias_count_max: u16,
     /// Publishes of QoS 1 and 2 that the client may have under way; no such rule before 5.0.
     pub receive_count_max: Option<u16>,
     /// Whether the client may publish with RETAIN; always before 5.0, where it is not told.
@@ -96,11 +95,11 @@ pub struct Session {
     client_id: Box<str>,
     expiry_interval_s: u32,
     window: u16,
+    alias_count_max: u16,
     receive_count_max: Option<u16>,
     may_retain: bool,
     inbound: Option<Box<Inbound>>,
     outbound: Option<Box<Outbound>>,
-    aliases: Option<Box<InboundAliases>>,
 }
 
 impl Session {
@@ -111,11 +110,11 @@ impl Session {
             client_id: client_id.into(),
             expiry_interval_s: 0,
             window: 0,
+            alias_count_max: 0,
             receive_count_max: None,
             may_retain: true,
             inbound: None,
             outbound: None,
-            aliases: None,
         };
         session.agree(agreement);
         session
@@ -197,10 +196,10 @@ impl Session {
 
     /// The connection is gone; the session stays.
     pub fn handle_disconnected(&mut self) {
-        self.aliases = None;
         if let Some(inbound) = &mut self.inbound {
             inbound.handle_disconnected();
         }
+        self.inbound.take_if(|inbound| inbound.is_empty());
         if self.outbound.as_ref().is_some_and(|outbound| outbound.is_empty()) {
             self.outbound = None;
         }
@@ -357,8 +356,7 @@ impl Session {
         self.window = agreement.window;
         self.receive_count_max = agreement.receive_count_max;
         self.may_retain = agreement.may_retain;
-        self.aliases =
-            agreement.alias_count_max.map(|count_max| Box::new(InboundAliases::new(count_max)));
+        self.alias_count_max = agreement.alias_count_max;
     }
 
     /// Takes out of a publish what is meant for this broker only.
@@ -373,8 +371,11 @@ impl Session {
         if publish.properties.subscription_identifiers().next().is_some() {
             return Err(ProtocolError::SubscriptionIdentifier); // [MQTT-3.3.4-6]
         }
-        let topic = match &mut self.aliases {
-            Some(aliases) => aliases.resolve(publish)?,
+        let topic = match publish.properties.topic_alias() {
+            Some(alias) => {
+                let count_max = self.alias_count_max;
+                self.inbound().aliases().resolve(alias, publish.topic, count_max)?
+            }
             None => publish.topic,
         };
         debug_assert!(topic != TopicName::ALIASED, "an alias stands for a topic");

@@ -87,7 +87,7 @@ const WINDOW: u16 = 3;
 const AGREEMENT: Agreement = Agreement {
     expiry_interval_s: NEVER,
     window: WINDOW,
-    alias_count_max: None,
+    alias_count_max: 0,
     receive_count_max: None,
     may_retain: true,
 };
@@ -511,7 +511,7 @@ fn more_than_the_receive_maximum_is_an_error() {
 
 #[test]
 fn aliases_stand_for_topics_until_the_connection_ends() {
-    let agreement = Agreement { alias_count_max: Some(2), ..AGREEMENT };
+    let agreement = Agreement { alias_count_max: 2, ..AGREEMENT };
     let (mut session, mut out) = (Session::new("client", &agreement), Recorder::default());
     let mut send = |session: &mut Session, topic: Option<&str>, alias: u16| {
         let mut bytes = Vec::new();

@@ -198,13 +198,13 @@ impl Shard {
         }
     }
 
-    pub(super) fn handle_expiry(&mut self, name: SessionRef, out: &mut impl Output) {
+    /// The will of a session may be due, or the session over.
+    pub(super) fn handle_session_timer(&mut self, name: SessionRef, out: &mut impl Output) {
         let Some(slot) = self.registry.resolve(name) else { return };
-        self.registry.get_mut(slot).expiry_timer = None;
-        match self.registry.get(slot).expiry {
-            Some(expiry) if expiry <= self.now => self.end_session(slot, out),
-            Some(expiry) => self.watch_expiry(slot, expiry),
-            None => {}
+        self.registry.get_mut(slot).wake = Time::END;
+        self.catch_up(slot, out);
+        if self.registry.resolve(name).is_some() {
+            self.wake_session(slot, self.registry.get(slot).due());
         }
     }
 
@@ -234,7 +234,7 @@ impl Shard {
         let agreement = Agreement {
             expiry_interval_s: requested_expiry_s.min(limits.session_expiry_s_max),
             window: receive_count_max.min(limits.inflight_count_max),
-            alias_count_max: is_v5.then_some(limits.topic_alias_count_max),
+            alias_count_max: if is_v5 { limits.topic_alias_count_max } else { 0 },
             receive_count_max: is_v5.then_some(limits.receive_count_max),
             may_retain: !is_v5 || limits.retained_count_max > 0,
         };
@@ -315,8 +315,8 @@ impl Shard {
         let resident = self.registry.get_mut(slot);
         resident.connection = Some(id);
         resident.peer = Peer::new(version, packet_bytes_max, opening.alias_count_max);
-        resident.expiry = None;
-        resident.will = None; // [MQTT-3.1.3-9]
+        resident.expiry = Time::END;
+        resident.take_will(); // [MQTT-3.1.3-9]
         self.with_wire(slot, out, |session, wire| {
             session.handle_resumed(&opening.agreement, wire);
         });
@@ -376,7 +376,7 @@ impl Shard {
     /// What a timer will only say some milliseconds late has happened already.
     fn catch_up(&mut self, slot: u32, out: &mut impl Output) {
         self.publish_due_will(slot, out);
-        if self.registry.get(slot).expiry.is_some_and(|expiry| expiry <= self.now) {
+        if self.registry.get(slot).expiry <= self.now {
             self.end_session(slot, out);
         }
     }
@@ -429,12 +429,12 @@ impl Shard {
         }
     }
 
-    /// Sets a timer unless one fires early enough.
-    fn watch_expiry(&mut self, slot: u32, expiry: Time) {
+    /// Sets a session's timer unless it fires early enough.
+    pub(super) fn wake_session(&mut self, slot: u32, due: Time) {
         let resident = self.registry.get_mut(slot);
-        if resident.expiry_timer.is_none_or(|set| expiry < set) {
-            resident.expiry_timer = Some(expiry);
-            self.set_timer(expiry, Timer::Expiry(self.registry.name(slot)));
+        if due < resident.wake {
+            resident.wake = due;
+            self.set_timer(due, Timer::Session(self.registry.name(slot)));
         }
     }
 
@@ -442,18 +442,16 @@ impl Shard {
         let interval_s = self.registry.get(slot).session.expiry_interval_s();
         if interval_s != NEVER {
             let expiry = self.now + Duration::from_secs(interval_s.into());
-            self.registry.get_mut(slot).expiry = Some(expiry);
-            self.watch_expiry(slot, expiry);
+            self.registry.get_mut(slot).expiry = expiry;
+            self.wake_session(slot, expiry);
         }
     }
 
     pub(super) fn end_session(&mut self, slot: u32, out: &mut impl Output) {
         let orphans = self.with_wire(slot, out, |session, wire| session.handle_ended(wire));
         self.forget_member(slot, out);
-        for filter in self.registry.get_mut(slot).filters.take() {
-            self.remove_subscription(slot, &filter, out);
-        }
-        let resident = self.registry.remove(slot);
+        self.remove_subscriptions(slot, out);
+        let mut resident = self.registry.remove(slot);
         if resident.is_recorded {
             let record = Record::SessionEnded { client_id: resident.session.client_id() };
             self.commits.persist(&record, out);
@@ -461,7 +459,7 @@ impl Shard {
         for orphan in orphans {
             self.reassign(&orphan, out);
         }
-        if let Some((_, will)) = resident.will {
+        if let Some((_, will)) = resident.take_will() {
             self.publish_will(&will, None, out); // [MQTT-3.1.3-9]
         }
     }

@@ -72,7 +72,7 @@ impl Shard {
     ) {
         let Chosen { member: session, group, is_online, .. } = chosen;
         let subscribed = self.registry.resolve(session).and_then(|slot| {
-            let terms = self.shares.get(&*group)?.iter().find(|(member, _)| *member == slot)?.1;
+            let terms = self.shares.get(&group, slot)?;
             let is_there = self.registry.get(slot).connection.is_some() || !is_online;
             is_there.then_some((slot, terms))
         });

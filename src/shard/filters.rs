@@ -1,68 +1,65 @@
-//! The filters of one session: most have one or two, some have a hundred thousand.
+//! The filters of one session: most have one or two, some have a hundred thousand. Their texts
+//! lie in the table of subscriptions, once for all sessions.
 
-use ahash::AHashSet;
+use std::collections::BTreeSet;
 
-/// From so many on they are found by hash.
-const FEW_COUNT_MAX: usize = 16;
+use crate::routing::FilterKey;
+
+/// So many take no memory of their own.
+const FEW_COUNT_MAX: usize = 3;
 
 /// A set of filters.
 #[derive(Debug)]
 pub(super) enum Filters {
-    /// Looked through one by one.
-    Few(Vec<Box<str>>),
-    /// Found by hash.
-    Many(Box<AHashSet<Box<str>>>),
+    Few([Option<FilterKey>; FEW_COUNT_MAX]),
+    Many(Box<BTreeSet<FilterKey>>),
 }
 
 impl Default for Filters {
     fn default() -> Self {
-        Self::Few(Vec::new())
+        Self::Few([None; FEW_COUNT_MAX])
     }
 }
 
 impl Filters {
     pub(super) fn len(&self) -> usize {
         match self {
-            Self::Few(few) => few.len(),
+            Self::Few(few) => few.iter().flatten().count(),
             Self::Many(many) => many.len(),
         }
     }
 
-    pub(super) fn contains(&self, filter: &str) -> bool {
-        match self {
-            Self::Few(few) => few.iter().any(|held| **held == *filter),
-            Self::Many(many) => many.contains(filter),
-        }
-    }
-
     /// Adds a filter that is not in the set.
-    pub(super) fn insert(&mut self, filter: &str) {
-        debug_assert!(!self.contains(filter), "it is in the set");
+    pub(super) fn insert(&mut self, filter: FilterKey) {
         match self {
-            Self::Few(few) if few.len() < FEW_COUNT_MAX => {
-                few.reserve_exact(1); // There are very many of these, and few ever grow.
-                few.push(filter.into());
+            Self::Few(few) => match few.iter_mut().find(|place| place.is_none()) {
+                Some(place) => *place = Some(filter),
+                None => {
+                    let all = few.iter().copied().flatten().chain([filter]);
+                    *self = Self::Many(Box::new(all.collect()));
+                }
+            },
+            Self::Many(many) => {
+                let is_new = many.insert(filter);
+                debug_assert!(is_new, "it is in the set");
             }
-            Self::Few(few) => {
-                let mut many: AHashSet<Box<str>> = few.drain(..).collect();
-                many.insert(filter.into());
-                *self = Self::Many(Box::new(many));
-            }
-            Self::Many(many) => _ = many.insert(filter.into()),
         }
     }
 
-    pub(super) fn remove(&mut self, filter: &str) {
+    /// Takes a filter out, if it is in the set.
+    pub(super) fn remove(&mut self, filter: FilterKey) {
         match self {
-            Self::Few(few) => few.retain(|held| **held != *filter),
-            Self::Many(many) => _ = many.remove(filter),
+            Self::Few(few) => {
+                few.iter_mut().filter(|place| **place == Some(filter)).for_each(|it| *it = None);
+            }
+            Self::Many(many) => _ = many.remove(&filter),
         }
     }
 
     /// All of them, leaving none.
-    pub(super) fn take(&mut self) -> Vec<Box<str>> {
+    pub(super) fn take(&mut self) -> Vec<FilterKey> {
         match std::mem::take(self) {
-            Self::Few(few) => few,
+            Self::Few(few) => few.into_iter().flatten().collect(),
             Self::Many(many) => many.into_iter().collect(),
         }
     }
@@ -71,26 +68,44 @@ impl Filters {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::routing::Subscriptions;
 
     #[test]
     fn is_the_same_set_however_many_there_are() {
+        let mut table = Subscriptions::with_seed([1, 2, 3, 4]);
         let mut filters = Filters::default();
-        let names: Vec<String> = (0..100).map(|number| format!("f/{number}")).collect();
-        for (count, name) in names.iter().enumerate() {
+        for count in 0..100 {
             assert_eq!(filters.len(), count);
-            assert!(!filters.contains(name));
-            filters.insert(name);
-            assert!(filters.contains(name));
+            let name = format!("f/{count}");
+            table.insert(&name, 0, ());
+            filters.insert(table.find(&name).unwrap());
         }
-        for name in &names[..50] {
-            filters.remove(name);
-            assert!(!filters.contains(name));
+        for number in 2..100 {
+            filters.remove(table.find(&format!("f/{number}")).unwrap());
+            assert_eq!(filters.len(), 101 - number);
         }
-        let mut left = filters.take();
-        left.sort_unstable();
-        let mut expected: Vec<Box<str>> = names[50..].iter().map(|n| n.as_str().into()).collect();
-        expected.sort_unstable();
-        assert_eq!(left, expected);
+        let left: Vec<&str> = filters.take().into_iter().map(|key| table.filter(key)).collect();
+        assert_eq!(left, ["f/0", "f/1"]);
         assert_eq!(filters.len(), 0);
+    }
+
+    #[test]
+    fn a_place_that_was_left_is_taken_again() {
+        let mut table = Subscriptions::with_seed([1, 2, 3, 4]);
+        let mut filters = Filters::default();
+        let keys = ["a", "b", "c", "d"].map(|name| {
+            table.insert(name, 0, ());
+            table.find(name).unwrap()
+        });
+        keys[..3].iter().for_each(|key| filters.insert(*key));
+        filters.remove(keys[1]);
+        filters.insert(keys[3]);
+        assert!(matches!(filters, Filters::Few(_)));
+        assert_eq!(filters.take(), [keys[0], keys[3], keys[2]]);
+    }
+
+    #[test]
+    fn a_set_is_small() {
+        assert_eq!(size_of::<Filters>(), 16);
     }
 }

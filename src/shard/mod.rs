@@ -129,10 +129,8 @@ enum Timer {
     Silence(ConnectionId),
     /// The client may have stopped reading; so many bytes had been written.
     Stall(ConnectionId, u64),
-    /// An offline session may be over.
-    Expiry(SessionRef),
-    /// The will of an offline session may be due.
-    Will(SessionRef),
+    /// An offline session may be over, or its will due.
+    Session(SessionRef),
     /// The retained message of a topic may have expired.
     Retained(Box<str>),
     /// Retained messages are still to be sent.
@@ -165,7 +163,7 @@ pub struct Shard {
     retained: Retained<Publication>,
     subscriptions: Subscriptions<u32, Subscribed>,
     /// Members here of shared subscriptions, by `$share/group/filter`.
-    shares: AHashMap<Box<str>, Vec<(u32, Subscribed)>>,
+    shares: Subscriptions<u32, Subscribed>,
     placing: AHashMap<Ticket, Placing>,
     next_ticket: u64,
 
@@ -201,7 +199,7 @@ impl Shard {
             groups: Groups::default(),
             retained: Retained::default(),
             subscriptions: Subscriptions::default(),
-            shares: AHashMap::default(),
+            shares: Subscriptions::default(),
             placing: AHashMap::default(),
             next_ticket: 0,
             routes: Routes::default(),
@@ -323,7 +321,7 @@ impl Shard {
                 Timer::Connect(id) | Timer::Silence(id) | Timer::Stall(id, _) => {
                     connections.get_mut(*id).is_some()
                 }
-                Timer::Expiry(name) | Timer::Will(name) => registry.resolve(*name).is_some(),
+                Timer::Session(name) => registry.resolve(*name).is_some(),
                 Timer::Retained(_) | Timer::Replays => true,
             });
             self.timer_sweep_count = (2 * self.timers.len()).max(TIMER_SWEEP_COUNT_MIN);
@@ -341,8 +339,7 @@ impl Shard {
                 Timer::Stall(connection, written) => {
                     self.handle_stall(connection, written, out);
                 }
-                Timer::Expiry(session) => self.handle_expiry(session, out),
-                Timer::Will(session) => self.handle_will_delay(session, out),
+                Timer::Session(session) => self.handle_session_timer(session, out),
                 Timer::Retained(topic) => self.handle_retained_expiry(&topic),
                 Timer::Replays => {} // They go on after every input.
             }

@@ -2,8 +2,8 @@
 
 use ahash::RandomState;
 use hashbrown::HashTable;
-use slab::Slab;
 
+use crate::arena::{Arena, Key};
 use crate::mqtt::Version;
 use crate::session::{Session, Time};
 
@@ -21,29 +21,77 @@ pub(super) struct Resident {
     pub(super) generation: u32,
     pub(super) connection: Option<ConnectionId>,
     pub(super) peer: Peer,
-    /// Its filters as it named them.
+    /// Its filters, without the shared ones.
     pub(super) filters: Filters,
-    /// How many of them are shared.
-    pub(super) share_count: u32,
-    /// How loaded it is, as the owners of its shared filters know.
-    pub(super) load: Load,
-    pub(super) replays: Option<Box<Replays>>,
-    /// When it ends, while it is offline and does not stay for ever.
-    pub(super) expiry: Option<Time>,
-    /// When the timer for it fires, if one is set.
-    pub(super) expiry_timer: Option<Time>,
-    /// When the timer for its will fires, if one is set.
-    pub(super) will_timer: Option<Time>,
+    /// When it ends, while it is offline; [`Time::END`] if it stays for ever.
+    pub(super) expiry: Time,
+    /// When its timer fires; [`Time::END`] if none is set.
+    pub(super) wake: Time,
     /// Storage was told that it began.
     pub(super) is_recorded: bool,
+    aside: Option<Box<Aside>>,
+}
+
+/// What few sessions have, or most of them for a moment.
+#[derive(Debug, Default)]
+pub(super) struct Aside {
     /// What is published when, unless its client comes back before.
     pub(super) will: Option<(Time, Box<LastWill>)>,
+    pub(super) replays: Option<Replays>,
+    /// Its shared filters.
+    pub(super) shares: Filters,
+    /// How loaded it is, as the owners of its shared filters know.
+    pub(super) load: Load,
+}
+
+impl Resident {
+    pub(super) fn aside(&self) -> Option<&Aside> {
+        self.aside.as_deref()
+    }
+
+    pub(super) fn aside_mut(&mut self) -> Option<&mut Aside> {
+        self.aside.as_deref_mut()
+    }
+
+    /// There from now on.
+    pub(super) fn set_aside(&mut self) -> &mut Aside {
+        self.aside.get_or_insert_default()
+    }
+
+    /// Gives back what nothing is kept in any more.
+    pub(super) fn tidy(&mut self) {
+        let is_empty = |aside: &mut Box<Aside>| {
+            aside.will.is_none() && aside.replays.is_none() && aside.shares.len() == 0
+        };
+        self.aside.take_if(is_empty);
+    }
+
+    /// When there is something to do for it; [`Time::END`] if there is nothing.
+    pub(super) fn due(&self) -> Time {
+        let will = self.aside().and_then(|aside| aside.will.as_ref());
+        will.map_or(self.expiry, |(due, _)| self.expiry.min(*due))
+    }
+
+    pub(super) fn take_will(&mut self) -> Option<(Time, Box<LastWill>)> {
+        let will = self.aside_mut()?.will.take();
+        self.tidy();
+        will
+    }
+
+    pub(super) fn is_replaying(&self) -> bool {
+        self.aside().is_some_and(|aside| aside.replays.is_some())
+    }
+
+    /// How many shared filters it has.
+    pub(super) fn share_count(&self) -> usize {
+        self.aside().map_or(0, |aside| aside.shares.len())
+    }
 }
 
 /// Slots are used again; the generation tells one session in a slot from the next.
 #[derive(Debug)]
 pub(super) struct Registry {
-    residents: Slab<Resident>,
+    residents: Arena<Resident>,
     /// Slots by client identifier; the identifier itself is only in the session.
     slots: HashTable<u32>,
     hasher: RandomState,
@@ -52,7 +100,7 @@ pub(super) struct Registry {
 
 impl Registry {
     pub(super) fn new(hasher: RandomState) -> Self {
-        Self { residents: Slab::new(), slots: HashTable::new(), hasher, next_generation: 0 }
+        Self { residents: Arena::new(), slots: HashTable::new(), hasher, next_generation: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -61,7 +109,7 @@ impl Registry {
 
     pub(super) fn find(&self, client_id: &str) -> Option<u32> {
         let hash = self.hasher.hash_one(client_id);
-        let same = |slot: &u32| self.residents[*slot as usize].session.client_id() == client_id;
+        let same = |slot: &u32| self.get(*slot).session.client_id() == client_id;
         self.slots.find(hash, same).copied()
     }
 
@@ -76,28 +124,24 @@ impl Registry {
             connection: None,
             peer: Peer::new(Version::V311, UNLIMITED, 0),
             filters: Filters::default(),
-            share_count: 0,
-            load: Load::OFFLINE,
-            replays: None,
-            expiry: None,
-            expiry_timer: None,
-            will_timer: None,
+            expiry: Time::END,
+            wake: Time::END,
             is_recorded: false,
-            will: None,
+            aside: None,
         };
-        let slot = u32::try_from(self.residents.insert(resident)).expect("below 2^32 sessions");
+        let slot = self.residents.insert(resident).bits();
         let (residents, hasher) = (&self.residents, &self.hasher);
-        let rehash = |slot: &u32| hasher.hash_one(residents[*slot as usize].session.client_id());
+        let rehash = |slot: &u32| hasher.hash_one(residents.get(key(*slot)).session.client_id());
         self.slots.insert_unique(hash, slot, rehash);
         slot
     }
 
     pub(super) fn remove(&mut self, slot: u32) -> Resident {
-        let hash = self.hasher.hash_one(self.residents[slot as usize].session.client_id());
+        let hash = self.hasher.hash_one(self.get(slot).session.client_id());
         if let Ok(entry) = self.slots.find_entry(hash, |candidate| *candidate == slot) {
             entry.remove();
         }
-        self.residents.remove(slot as usize)
+        self.residents.remove(key(slot))
     }
 
     /// A text that nobody outside can foresee, for this number.
@@ -106,24 +150,38 @@ impl Registry {
     }
 
     pub(super) fn name(&self, slot: u32) -> SessionRef {
-        SessionRef { slot, generation: self.residents[slot as usize].generation }
+        SessionRef { slot, generation: self.get(slot).generation }
     }
 
     /// The session that `name` meant, if it is still there.
     pub(super) fn resolve(&self, name: SessionRef) -> Option<u32> {
-        let resident = self.residents.get(name.slot as usize)?;
+        let resident = self.residents.find(Key::from_bits(name.slot)?)?;
         (resident.generation == name.generation).then_some(name.slot)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &Resident)> {
-        self.residents.iter().map(|(slot, resident)| (slot as u32, resident))
+        self.residents.iter().map(|(key, resident)| (key.bits(), resident))
     }
 
     pub(super) fn get(&self, slot: u32) -> &Resident {
-        &self.residents[slot as usize]
+        self.residents.get(key(slot))
     }
 
     pub(super) fn get_mut(&mut self, slot: u32) -> &mut Resident {
-        &mut self.residents[slot as usize]
+        self.residents.get_mut(key(slot))
+    }
+}
+
+fn key(slot: u32) -> Key {
+    Key::from_bits(slot).expect("slots are keys")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resident_lies_in_two_cache_lines() {
+        assert!(size_of::<Option<Resident>>() <= 128);
     }
 }

@@ -61,7 +61,8 @@ impl Replays {
 impl Shard {
     pub(super) fn add_replays(&mut self, slot: u32, replays: Vec<Replay>) {
         if !replays.is_empty() {
-            let held = self.registry.get_mut(slot).replays.get_or_insert_default();
+            let aside = self.registry.get_mut(slot).set_aside();
+            let held = aside.replays.get_or_insert_default();
             for mut replay in replays {
                 replay.number = held.next_number;
                 held.next_number = held.next_number.wrapping_add(1);
@@ -72,7 +73,7 @@ impl Shard {
 
     /// The session may have room for more.
     pub(super) fn replay_later(&mut self, slot: u32) {
-        if self.registry.get(slot).replays.is_some() {
+        if self.registry.get(slot).is_replaying() {
             self.replaying.push_back(self.registry.name(slot));
         }
     }
@@ -94,12 +95,15 @@ impl Shard {
         if !self.has_room(slot, out) {
             return;
         }
-        let Some(mut replays) = self.registry.get_mut(slot).replays.take() else { return };
+        let resident = self.registry.get_mut(slot);
+        let Some(mut replays) = resident.aside_mut().and_then(|aside| aside.replays.take()) else {
+            return;
+        };
         if replays.asked {
-            self.registry.get_mut(slot).replays = Some(replays);
+            resident.set_aside().replays = Some(replays);
             return;
         }
-        let Some(replay) = replays.waiting.front_mut() else { return };
+        let Some(replay) = replays.waiting.front_mut() else { return resident.tidy() };
         match self.next_owner(replay) {
             None => {
                 replays.waiting.pop_front();
@@ -117,7 +121,7 @@ impl Shard {
                 self.send(owner, Message::Replay(request), out);
             }
         }
-        self.registry.get_mut(slot).replays = Some(replays);
+        self.registry.get_mut(slot).set_aside().replays = Some(replays);
         self.replay_later(slot);
     }
 
@@ -143,7 +147,8 @@ impl Shard {
         out: &mut impl Output,
     ) {
         let Some(slot) = self.registry.resolve(session) else { return };
-        let Some(replays) = &mut self.registry.get_mut(slot).replays else { return };
+        let aside = self.registry.get_mut(slot).aside_mut();
+        let Some(replays) = aside.and_then(|aside| aside.replays.as_mut()) else { return };
         replays.asked = false;
         let asked = |candidate: &&mut Replay| candidate.number == replay;
         if let Some(replay) = replays.waiting.front_mut().filter(asked) {

@@ -6,29 +6,22 @@ use std::sync::Arc;
 use crate::routing::{Load, ShardId};
 use crate::session::{Delivery, Publication};
 
-use super::subscribe::Subscribed;
 use super::{Message, Output, Shard, Ticket};
 
 impl Shard {
-    /// Makes a session a member; how many owners have to answer.
+    /// Tells the owners of a group that a session is a member; how many have to answer.
     pub(super) fn join(
         &mut self,
         slot: u32,
         group: &str,
-        subscribed: Subscribed,
         ticket: Ticket,
         out: &mut impl Output,
     ) -> usize {
-        let members = self.shares.entry(group.into()).or_default();
-        match members.iter_mut().find(|(member, _)| *member == slot) {
-            Some((_, before)) => *before = subscribed,
-            None => members.push((slot, subscribed)),
-        }
         let load = self.present_load(slot);
-        if self.registry.get(slot).share_count > 1 {
+        if self.registry.get(slot).share_count() > 1 {
             self.handle_load(slot, out); // The owners of the other groups are told, too.
         }
-        self.registry.get_mut(slot).load = load;
+        self.registry.get_mut(slot).set_aside().load = load;
         let session = self.registry.name(slot);
         if self.owns(group) {
             self.groups.join(group, self.id, session, load);
@@ -42,13 +35,8 @@ impl Shard {
 
     /// Ends a membership; false if there was none.
     pub(super) fn part(&mut self, slot: u32, group: &str, out: &mut impl Output) -> bool {
-        let Some(members) = self.shares.get_mut(group) else { return false };
-        let Some(index) = members.iter().position(|(member, _)| *member == slot) else {
+        if !self.shares.remove(group, slot).existed {
             return false;
-        };
-        members.swap_remove(index);
-        if members.is_empty() {
-            self.shares.remove(group);
         }
         let session = self.registry.name(slot);
         if self.owns(group) {
@@ -62,18 +50,19 @@ impl Shard {
 
     /// Tells the owners if the load of a member is another one now.
     pub(super) fn handle_load(&mut self, slot: u32, out: &mut impl Output) {
-        if self.registry.get(slot).share_count > 0 {
-            let load = self.present_load(slot);
-            if self.registry.get(slot).load != load {
-                self.registry.get_mut(slot).load = load;
-                self.tell_load(slot, Some(load), out);
-            }
+        if self.registry.get(slot).share_count() == 0 {
+            return;
+        }
+        let load = self.present_load(slot);
+        let known = &mut self.registry.get_mut(slot).set_aside().load;
+        if std::mem::replace(known, load) != load {
+            self.tell_load(slot, Some(load), out);
         }
     }
 
     /// A member is gone for good.
     pub(super) fn forget_member(&mut self, slot: u32, out: &mut impl Output) {
-        if self.registry.get(slot).share_count > 0 {
+        if self.registry.get(slot).share_count() > 0 {
             self.tell_load(slot, None, out);
         }
     }

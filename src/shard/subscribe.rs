@@ -8,7 +8,7 @@ use crate::mqtt::{
     Packet, PacketId, Properties, QoS, ReasonCode, RetainHandling, Suback, Subscribe, Subscription,
     SubscriptionOptions, Unsuback, Unsubscribe,
 };
-use crate::routing::{ShardId, shared_filter};
+use crate::routing::{FilterKey, ShardId, Subscriptions, shared_filter};
 use crate::storage::Record;
 
 use super::commit::Then;
@@ -151,6 +151,19 @@ impl Shard {
         self.replay_later(slot);
     }
 
+    /// Takes all filters of a session out.
+    pub(super) fn remove_subscriptions(&mut self, slot: u32, out: &mut impl Output) {
+        for key in self.registry.get_mut(slot).filters.take() {
+            let filter: Box<str> = self.subscriptions.filter(key).into();
+            self.remove_subscription(slot, &filter, out);
+        }
+        let Some(aside) = self.registry.get_mut(slot).aside_mut() else { return };
+        for key in aside.shares.take() {
+            let filter: Box<str> = self.shares.filter(key).into();
+            self.remove_subscription(slot, &filter, out);
+        }
+    }
+
     /// Takes a filter out of this home's table; its owners learn of it if nobody here wants it
     /// any more.
     pub(super) fn remove_subscription(
@@ -187,11 +200,11 @@ impl Shard {
         }
         placing.reasons.push(qos as u8);
         let subscribed = Subscribed::new(&subscription.options, placing.id);
-        let is_new = match shared_filter(filter) {
-            Some(_) => self.subscribe_shared(slot, filter, subscribed, ticket, placing, out),
-            None => self.subscribe_alone(slot, filter, subscribed, placing),
-        };
         let is_shared = shared_filter(filter).is_some();
+        let is_new = match is_shared {
+            true => self.subscribe_shared(slot, filter, subscribed, ticket, placing, out),
+            false => self.subscribe_alone(slot, filter, subscribed, placing),
+        };
         let wants_retained = match subscription.options.retain_handling {
             RetainHandling::Send => true,
             RetainHandling::SendIfNew => is_new, // [MQTT-3.3.1-10]
@@ -201,9 +214,6 @@ impl Shard {
             placing.replays.push(Replay::new(filter));
         }
         let resident = self.registry.get_mut(slot);
-        if is_new {
-            resident.filters.insert(filter);
-        }
         if resident.session.is_persistent() {
             let client_id = resident.session.client_id();
             self.commits.persist(&Record::Subscribed { client_id, filter, qos }, out);
@@ -219,12 +229,15 @@ impl Shard {
         placing: &mut Placing,
     ) -> bool {
         // An existing subscription is replaced [MQTT-3.8.4-3].
-        let inserted = self.subscriptions.insert(filter, slot, subscribed);
+        let is_new = self.subscriptions.insert(filter, slot, subscribed).replaced.is_none();
+        if is_new && let Some(key) = self.subscriptions.find(filter) {
+            self.registry.get_mut(slot).filters.insert(key);
+        }
         // Also when this home has said so before: the answer proves that it has arrived.
         for owner in self.owners(filter) {
             placing.wanted.entry(owner).or_default().push(filter.into());
         }
-        inserted.replaced.is_none()
+        is_new
     }
 
     /// Makes the session a member of a group; whether it was none before.
@@ -237,10 +250,11 @@ impl Shard {
         placing: &mut Placing,
         out: &mut impl Output,
     ) -> bool {
-        let members = self.shares.get(filter);
-        let is_new = !members.is_some_and(|members| members.iter().any(|(m, _)| *m == slot));
-        self.registry.get_mut(slot).share_count += u32::from(is_new);
-        placing.outstanding += self.join(slot, filter, subscribed, ticket, out);
+        let is_new = self.shares.insert(filter, slot, subscribed).replaced.is_none();
+        if is_new && let Some(key) = self.shares.find(filter) {
+            self.registry.get_mut(slot).set_aside().shares.insert(key);
+        }
+        placing.outstanding += self.join(slot, filter, ticket, out);
         is_new
     }
 
@@ -248,28 +262,27 @@ impl Shard {
         if filter.split('/').count() > self.limits.topic_level_count_max {
             return Err(ReasonCode::TopicFilterInvalid);
         }
-        let held = &self.registry.get(slot).filters;
-        let room = held.len() < self.limits.subscription_count_max;
-        if room || held.contains(filter) {
+        let resident = self.registry.get(slot);
+        let held_count = resident.filters.len() + resident.share_count();
+        let room = held_count < self.limits.subscription_count_max;
+        if room || self.table(filter).get(filter, slot).is_some() {
             return Ok(());
         }
         Err(ReasonCode::QuotaExceeded)
     }
 
     fn unsubscribe(&mut self, slot: u32, filter: &str, out: &mut impl Output) -> ReasonCode {
-        if !self.remove_subscription(slot, filter, out) {
+        let key = self.table(filter).find(filter);
+        let Some(key) = key.filter(|_| self.remove_subscription(slot, filter, out)) else {
             return ReasonCode::NoSubscriptionExisted;
-        }
-        let resident = self.registry.get_mut(slot);
+        };
         if shared_filter(filter).is_some() {
-            resident.share_count -= 1;
-            if resident.share_count == 0 {
-                self.tell_load(slot, None, out);
-            }
+            self.forget_share(slot, key, out);
+        } else {
+            self.registry.get_mut(slot).filters.remove(key);
         }
         let resident = self.registry.get_mut(slot);
-        resident.filters.remove(filter);
-        if let Some(replays) = &mut resident.replays {
+        if let Some(replays) = resident.aside_mut().and_then(|aside| aside.replays.as_mut()) {
             replays.forget(filter);
         }
         if resident.session.is_persistent() {
@@ -277,6 +290,21 @@ impl Shard {
             self.commits.persist(&Record::Unsubscribed { client_id, filter }, out);
         }
         ReasonCode::Success
+    }
+
+    /// A session has one shared filter less.
+    fn forget_share(&mut self, slot: u32, key: FilterKey, out: &mut impl Output) {
+        let resident = self.registry.get_mut(slot);
+        resident.set_aside().shares.remove(key);
+        resident.tidy();
+        if resident.share_count() == 0 {
+            self.tell_load(slot, None, out);
+        }
+    }
+
+    /// Where the subscribers of a filter are.
+    fn table(&self, filter: &str) -> &Subscriptions<u32, Subscribed> {
+        if shared_filter(filter).is_some() { &self.shares } else { &self.subscriptions }
     }
 
     /// Every owner knows the filters: SUBACK, then the retained messages.

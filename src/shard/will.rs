@@ -6,7 +6,7 @@ use crate::mqtt::{Properties, Property, Publish, Will};
 use crate::session::{Outgoing, Publication, Time};
 
 use super::message::Origin;
-use super::{ConnectionId, Output, SessionRef, Shard, Timer};
+use super::{ConnectionId, Output, Shard};
 
 /// What is published when a client goes without saying so.
 #[derive(Debug)]
@@ -17,22 +17,13 @@ pub(super) struct LastWill {
 }
 
 impl Shard {
-    /// The delay of a will may have passed, without its client having come back.
-    pub(super) fn handle_will_delay(&mut self, name: SessionRef, out: &mut impl Output) {
-        let Some(slot) = self.registry.resolve(name) else { return };
-        self.registry.get_mut(slot).will_timer = None;
-        self.publish_due_will(slot, out);
-        if let Some((due, _)) = &self.registry.get(slot).will {
-            let due = *due;
-            self.watch_will(slot, due);
-        }
-    }
-
     /// Publishes the will of an offline session whose delay has passed.
     pub(super) fn publish_due_will(&mut self, slot: u32, out: &mut impl Output) {
         let now = self.now;
-        let due = self.registry.get_mut(slot).will.take_if(|(due, _)| *due <= now);
-        if let Some((_, will)) = due {
+        let resident = self.registry.get_mut(slot);
+        let Some(aside) = resident.aside_mut() else { return };
+        if let Some((_, will)) = aside.will.take_if(|(due, _)| *due <= now) {
+            resident.tidy();
             self.publish_will(&will, Some(slot), out);
         }
     }
@@ -50,8 +41,8 @@ impl Shard {
             return self.publish_will(&will, Some(slot), out);
         }
         let due = self.now + Duration::from_secs(will.delay_s.into());
-        self.registry.get_mut(slot).will = Some((due, will));
-        self.watch_will(slot, due);
+        self.registry.get_mut(slot).set_aside().will = Some((due, will));
+        self.wake_session(slot, due);
     }
 
     /// `slot` is where the session of its client is, while there is one: that may not want what its
@@ -66,15 +57,6 @@ impl Shard {
         let publication = will.publication.restamped(will.expiry_interval_s, self.now);
         let origin = slot.map(|slot| Origin { home: self.id, session: self.registry.name(slot) });
         self.publish(&mut Outgoing::kept(&publication), origin, None, out);
-    }
-
-    /// Sets a timer unless one fires early enough.
-    fn watch_will(&mut self, slot: u32, due: Time) {
-        let resident = self.registry.get_mut(slot);
-        if resident.will_timer.is_none_or(|set| due < set) {
-            resident.will_timer = Some(due);
-            self.set_timer(due, Timer::Will(self.registry.name(slot)));
-        }
     }
 }
 

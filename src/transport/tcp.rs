@@ -1,59 +1,40 @@
-//! Plain TCP over the executor's ring.
+//! Plain TCP: listening, and connections until they are at home.
 #![allow(unsafe_code, reason = "glommio takes descriptors only as numbers")]
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
-use std::pin::Pin;
-use std::task::{Context, Poll};
 
-use futures_lite::{AsyncRead, AsyncWrite};
+use futures_lite::AsyncReadExt;
 use glommio::net;
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
-
-use super::Transport;
 
 /// Connections that may wait to be accepted; the system lowers it to `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
 
-/// A connected TCP stream.
+/// A connected TCP stream, until it is given to the [`Sockets`](super::Sockets) of its executor.
 #[derive(Debug)]
 pub struct Tcp {
     stream: net::TcpStream,
 }
 
 impl Tcp {
-    /// Takes a connected socket over on the executor that this is called on.
-    #[must_use]
-    pub fn attach(socket: OwnedFd) -> Self {
-        // SAFETY: the descriptor is open and from here on the stream is its only owner.
-        Self::new(unsafe { net::TcpStream::from_raw_fd(socket.into_raw_fd()) })
+    /// Reads into `buffer`; 0 bytes mean that the peer will send no more.
+    ///
+    /// # Errors
+    /// What the system says; the stream is of no use any more.
+    pub async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.stream.read(buffer).await
     }
 
-    fn new(stream: net::TcpStream) -> Self {
+    /// Gives the connection up as a descriptor.
+    ///
+    /// # Errors
+    /// No descriptor is free.
+    pub fn detach(self) -> io::Result<OwnedFd> {
         // Packets are put together before they are written: waiting for more helps nobody. It
-        // fails only on a connection that is gone, which the first read reports.
-        let _ = stream.set_nodelay(true);
-        Self { stream }
-    }
-}
-
-impl Transport for Tcp {
-    fn poll_read(&mut self, cx: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-
-    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn finish(&mut self) {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        // Shutting down writing never waits; the peer may be gone already.
-        let _ = Pin::new(&mut self.stream).poll_close(&mut cx);
-    }
-
-    fn detach(self: Box<Self>) -> io::Result<OwnedFd> {
+        // fails only on a connection that is gone, which the next read reports.
+        let _ = self.stream.set_nodelay(true);
         // SAFETY: the stream keeps the descriptor open for the length of this borrow.
         unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) }.try_clone_to_owned()
     }
@@ -82,7 +63,7 @@ impl TcpListener {
     /// # Errors
     /// What the system says, such as no free descriptor; a later call may work again.
     pub async fn accept(&self) -> io::Result<Tcp> {
-        Ok(Tcp::new(self.listener.accept().await?))
+        Ok(Tcp { stream: self.listener.accept().await? })
     }
 }
 

@@ -1,21 +1,21 @@
 //! Items in chunks with small keys. Growing moves nothing and leaves no more than one chunk
-//! unused, which a doubling vector of a million subscriptions would not do.
+//! unused, which a doubling vector of a million sessions or subscriptions would not do.
 
 use std::num::NonZeroU32;
 
 /// Names one item of an [`Arena`] until that item is removed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Key(NonZeroU32);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Key(NonZeroU32);
 
 impl Key {
     /// One bit less than a `u32`, so that a holder may add a mark of its own.
     const MAX: u32 = u32::MAX >> 1;
 
-    pub(super) fn from_bits(bits: u32) -> Option<Self> {
+    pub(crate) fn from_bits(bits: u32) -> Option<Self> {
         NonZeroU32::new(bits).map(Self)
     }
 
-    pub(super) fn bits(self) -> u32 {
+    pub(crate) fn bits(self) -> u32 {
         self.0.get()
     }
 
@@ -39,7 +39,7 @@ enum Slot<T> {
 
 /// A growing store of items that gives each a [`Key`].
 #[derive(Debug)]
-pub(super) struct Arena<T> {
+pub(crate) struct Arena<T> {
     /// Every chunk but the last holds exactly [`CHUNK`] slots.
     chunks: Vec<Vec<Slot<T>>>,
     /// The slot freed last; each free slot names the one freed before it.
@@ -48,15 +48,15 @@ pub(super) struct Arena<T> {
 }
 
 impl<T> Arena<T> {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self { chunks: Vec::new(), free: None, len: 0 }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.len
     }
 
-    pub(super) fn insert(&mut self, item: T) -> Key {
+    pub(crate) fn insert(&mut self, item: T) -> Key {
         self.len += 1;
         let Some(key) = self.free else { return self.push(item) };
         let slot = self.slot_mut(key);
@@ -68,7 +68,7 @@ impl<T> Arena<T> {
     }
 
     /// Takes an item out; its key is given to another item later.
-    pub(super) fn remove(&mut self, key: Key) -> T {
+    pub(crate) fn remove(&mut self, key: Key) -> T {
         let next = self.free;
         let Slot::Used(item) = std::mem::replace(self.slot_mut(key), Slot::Free { next }) else {
             unreachable!("a key is removed once");
@@ -78,7 +78,7 @@ impl<T> Arena<T> {
         item
     }
 
-    pub(super) fn get(&self, key: Key) -> &T {
+    pub(crate) fn get(&self, key: Key) -> &T {
         let position = key.position();
         match &self.chunks[position / CHUNK][position % CHUNK] {
             Slot::Used(item) => item,
@@ -86,7 +86,24 @@ impl<T> Arena<T> {
         }
     }
 
-    pub(super) fn get_mut(&mut self, key: Key) -> &mut T {
+    /// The item that has this key now, if one has.
+    pub(crate) fn find(&self, key: Key) -> Option<&T> {
+        let position = key.position();
+        match self.chunks.get(position / CHUNK)?.get(position % CHUNK)? {
+            Slot::Used(item) => Some(item),
+            Slot::Free { .. } => None,
+        }
+    }
+
+    /// Every item with its key.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
+        self.chunks.iter().flatten().enumerate().filter_map(|(position, slot)| match slot {
+            Slot::Used(item) => Some((Key::at(position), item)),
+            Slot::Free { .. } => None,
+        })
+    }
+
+    pub(crate) fn get_mut(&mut self, key: Key) -> &mut T {
         match self.slot_mut(key) {
             Slot::Used(item) => item,
             Slot::Free { .. } => unreachable!("nobody keeps the key of a removed item"),
@@ -148,7 +165,10 @@ mod tests {
                 prop_assert_eq!(arena.len(), model.len());
                 for (number, key) in &model {
                     prop_assert_eq!(arena.get(*key), number);
+                    prop_assert_eq!(arena.find(*key), Some(number));
                 }
+                let held: HashMap<u8, Key> = arena.iter().map(|(key, one)| (*one, key)).collect();
+                prop_assert_eq!(&held, &model);
             }
         }
     }

@@ -1,0 +1,147 @@
+"""The brokers that are measured: how each is configured, started and stopped.
+
+Settings are comparable: TCP_NODELAY wherever there is a switch for it, nothing on disk, no limit on
+messages in flight or queued that a benchmark could meet, no log. What a broker stores anyway
+(nats-server keeps QoS 1 in JetStream) goes to memory.
+"""
+
+import math
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+BROKER_CORE, LOAD_CORE = "0", "1"
+
+CONFIGS = {
+    "mosquitto": """\
+listener {port} 127.0.0.1
+allow_anonymous true
+set_tcp_nodelay true
+max_inflight_messages 0
+max_queued_messages 0
+persistence false
+log_type error
+""",
+    # A filter that ends in # counts twice, and all of a session have 65,535 in flight.
+    "nats": """\
+listen: "127.0.0.1:-1"
+server_name: bench
+max_connections: 100000
+jetstream {{ store_dir: "{scratch}", max_memory_store: 4G, max_file_store: 4G }}
+mqtt {{ listen: "127.0.0.1:{port}", max_ack_pending: 30000, consumer_memory_storage: true }}
+""",
+    "rumqttd": """\
+id = 0
+[router]
+max_connections = 20000
+max_outgoing_packet_count = 200
+max_segment_size = 104857600
+max_segment_count = 10
+[v4.1]
+name = "v4-1"
+listen = "127.0.0.1:{port}"
+next_connection_delay_ms = 0
+    [v4.1.connections]
+    connection_timeout_ms = 60000
+    max_payload_size = 1048576
+    max_inflight_count = 500
+    dynamic_filters = true
+""",
+    "aedes": """\
+import {{ Aedes }} from '{root}/target/peers/node_modules/aedes/aedes.js';
+import {{ createServer }} from 'node:net';
+const broker = await Aedes.createBroker({{ concurrency: 1000 }});
+createServer({{ noDelay: true }}, broker.handle).listen({port}, '127.0.0.1', 1000);
+""",
+}
+
+# How each broker is started on {port}; {config} is its file from CONFIGS.
+COMMANDS = {
+    "mosquitto": "mosquitto -c {config}",
+    "ringmq": "{binaries}/ringmq --listen 127.0.0.1:{port} --cores 1 --log-level error",
+    "ringmq-2-cores": "{binaries}/ringmq --listen 127.0.0.1:{port} --cores 2 --log-level error",
+    "ringmq-2-shards": "{binaries}/ringmq --listen 127.0.0.1:{port} --cores 2 --log-level error",
+    "ceiling": "{binaries}/examples/ceiling 127.0.0.1:{port}",
+    "rumqttd": "{root}/target/peers/bin/rumqttd -q -c {config}",
+    "nats": "nats-server -c {config}",
+    "aedes": "node {config}",
+}
+# Shares core 1 with the load, since two cores are all there are. Two shards on the one core of the
+# broker show what dividing the work costs, everything else being the same.
+ON_BOTH_CORES = ("ringmq-2-cores",)
+
+
+class Failed(Exception):
+    """A broker that does not do what it is asked for."""
+
+
+class Broker:
+    """A broker process on its core, from start to stop."""
+
+    def __init__(self, name, options):
+        self.name, self.port = name, free_port()
+        shm = pathlib.Path("/dev/shm")
+        self.scratch = tempfile.TemporaryDirectory(dir=shm if shm.is_dir() else None)
+        self.command = self.command_line(options)
+        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL,
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            self.wait_until_it_listens()
+        except Failed:
+            self.stop()
+            raise
+
+    def command_line(self, options):
+        suffix = {"rumqttd": ".toml", "aedes": ".mjs"}.get(self.name, ".conf")
+        config = pathlib.Path(self.scratch.name, self.name + suffix)
+        words = {"port": self.port, "config": config, "root": ROOT, "binaries": options.binaries,
+                 "scratch": self.scratch.name}
+        if self.name in CONFIGS:
+            config.write_text(CONFIGS[self.name].format(**words))
+        cores = f"{BROKER_CORE},{LOAD_CORE}" if self.name in ON_BOTH_CORES else BROKER_CORE
+        program, *arguments = options.commands[self.name].format(**words).split()
+        found = shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin")
+        if not found:
+            self.scratch.cleanup()
+            raise Failed(f"{program} is not here; scripts/bench-peers-setup installs peers")
+        return ["taskset", "-c", cores, found, *arguments]
+
+    def wait_until_it_listens(self):
+        for _ in range(400):
+            if self.process.poll() is not None:
+                raise Failed(f"it ended with {self.process.returncode}")
+            try:
+                return socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+            except OSError:
+                time.sleep(0.05)
+        raise Failed("it does not listen")
+
+    def cpu_s(self):
+        """CPU seconds of all threads so far; user and system time are fields 14 and 15."""
+        try:
+            text = pathlib.Path(f"/proc/{self.process.pid}/stat").read_text()
+        except OSError:
+            return math.nan
+        fields = text.rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+    def stop(self):
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.scratch.cleanup()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]

@@ -1,0 +1,609 @@
+//! Reads and writes of all sockets of one executor, through a ring of its own.
+//!
+//! glommio makes a system call for each read and each write, and one more to wait for each
+//! socket. Here a socket is armed once and then delivers into a pool of buffers that all sockets
+//! share (multishot receive), and the writes of a turn are handed to the kernel together: a turn
+//! costs about one system call, however many sockets have something. An idle socket owns no
+//! buffer and no task.
+//!
+//! The kernel works on this ring only while [`Sockets`] is in a call (`DEFER_TASKRUN`); whoever
+//! wants to sleep calls [`Sockets::sleep`] and waits for the event descriptor to become readable.
+//!
+//! The load generator includes this file, too: it names nothing of the broker.
+#![allow(unsafe_code, reason = "the kernel reads and writes memory that is named by address")]
+
+use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, Ordering, fence};
+
+use io_uring::types::{BufRingEntry, Fd};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+
+/// Requests handed over in one system call at most.
+const REQUEST_COUNT_MAX: u32 = 1024;
+/// Completions that wait for us; more are kept by the kernel.
+const COMPLETION_COUNT_MAX: u32 = 4096;
+/// Buffers of the pool; a power of two.
+const BUFFER_COUNT: u16 = 1024;
+/// Bytes of one buffer: many small packets, or a part of a large one.
+const BUFFER_BYTES: usize = 2048;
+/// The kernel's alignment of a ring of buffers.
+const PAGE_BYTES: usize = 4096;
+/// The only pool.
+const POOL: u16 = 0;
+/// The kernel works on some twenty sockets at a time.
+const LOOK_COUNT_MAX: usize = 64;
+/// Nothing has been heard of a write yet; no result of a system call is that small.
+const OPEN: i32 = i32::MIN;
+
+/// What a socket is called; chosen by the caller, who tells sockets that share an index one after
+/// the other apart by the generation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Key {
+    /// Below 2^28.
+    pub index: u32,
+    /// Another one each time that the index is used again.
+    pub generation: u32,
+}
+
+/// What happened to a socket.
+#[derive(Debug)]
+pub enum Event {
+    /// Bytes came: [`Sockets::bytes`] shows them until [`Sockets::give_back`].
+    Received(Chunk),
+    /// The peer sends no more.
+    Finished,
+    /// The connection broke.
+    Broken,
+    /// It is read no more, because that was asked for or for want of buffers: to read on,
+    /// [`Sockets::read`] is called again.
+    Disarmed,
+    /// There is room to write again.
+    Writable,
+}
+
+/// A buffer with received bytes in it.
+#[derive(Debug)]
+#[must_use = "a buffer that is not given back is lost to the pool"]
+pub struct Chunk {
+    buffer: u16,
+    len: u32,
+}
+
+/// What became of a write.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Written {
+    /// Bytes that the socket took.
+    pub count: usize,
+    /// It takes no more for now.
+    pub is_full: bool,
+}
+
+/// Requests, by what they ask for.
+#[derive(Clone, Copy)]
+enum Kind {
+    Read = 0,
+    Stop = 1,
+    Write = 2,
+    AwaitRoom = 3,
+}
+
+/// The sockets of one executor; may be used by the thread that made it alone.
+pub struct Sockets {
+    /// Before the pool: the kernel lets go of the buffers when the ring is closed.
+    ring: IoUring,
+    pool: Pool,
+    wakeup: OwnedFd,
+    /// Completions that have been seen, oldest first, writes left out.
+    seen: VecDeque<Seen>,
+    /// Results of the writes that are under way, and how many bytes each had.
+    written: Vec<(i32, u32)>,
+    open_write_count: usize,
+}
+
+/// A completion: what was asked for, what came of it, and the kernel's flags.
+struct Seen {
+    name: u64,
+    result: i32,
+    flags: u32,
+}
+
+impl Sockets {
+    /// Makes a ring on the thread that will use it.
+    ///
+    /// # Errors
+    /// Of the kind `Unsupported` before Linux 6.1; or what the system says, such as that io_uring
+    /// is not allowed.
+    pub fn new() -> io::Result<Self> {
+        let ring = IoUring::builder()
+            .setup_single_issuer()
+            .setup_defer_taskrun()
+            .setup_taskrun_flag()
+            .setup_cqsize(COMPLETION_COUNT_MAX)
+            .build(REQUEST_COUNT_MAX)
+            .map_err(explain)?;
+        let mut pool = Pool::new();
+        // SAFETY: the pool is page-aligned, has that many entries, and outlives the ring.
+        unsafe {
+            ring.submitter().register_buf_ring_with_flags(
+                pool.entries.as_ptr() as u64,
+                BUFFER_COUNT,
+                POOL,
+                0,
+            )
+        }
+        .map_err(explain)?;
+        (0..BUFFER_COUNT).for_each(|buffer| pool.give(buffer));
+        let wakeup = event_descriptor()?;
+        ring.submitter().register_eventfd(wakeup.as_raw_fd())?;
+        let sockets = Self {
+            ring,
+            pool,
+            wakeup,
+            seen: VecDeque::new(),
+            written: Vec::new(),
+            open_write_count: 0,
+        };
+        Ok(sockets)
+    }
+
+    /// A descriptor that becomes readable when something happens after [`Sockets::sleep`].
+    ///
+    /// # Errors
+    /// No descriptor is free.
+    pub fn wakeup(&self) -> io::Result<OwnedFd> {
+        self.wakeup.try_clone()
+    }
+
+    /// Reads `socket` from now on, until it ends or is disarmed.
+    pub fn read(&mut self, key: Key, socket: BorrowedFd<'_>) {
+        let request = opcode::RecvMulti::new(Fd(socket.as_raw_fd()), POOL).build();
+        // SAFETY: the request names no memory but the pool's. The kernel keeps the socket.
+        unsafe { self.ask(key, Kind::Read, &request) }
+    }
+
+    /// Reads a socket no more; bytes may still come until [`Event::Disarmed`].
+    pub fn stop(&mut self, key: Key) {
+        let request = opcode::AsyncCancel::new(name(key, Kind::Read)).build();
+        // SAFETY: the request names no memory.
+        unsafe { self.ask(key, Kind::Stop, &request) }
+    }
+
+    /// Tells, once, when `socket` takes more.
+    pub fn await_room(&mut self, key: Key, socket: BorrowedFd<'_>) {
+        let events = libc::POLLOUT as u32;
+        let request = opcode::PollAdd::new(Fd(socket.as_raw_fd()), events).build();
+        // SAFETY: the request names no memory. The kernel keeps the socket.
+        unsafe { self.ask(key, Kind::AwaitRoom, &request) }
+    }
+
+    /// Writes to many sockets at once, as much as each takes without waiting. `results` gets what
+    /// became of each, in order; an error means that the connection is gone.
+    pub fn write<'a>(
+        &mut self,
+        writes: impl Iterator<Item = (BorrowedFd<'a>, &'a [u8])>,
+        results: &mut Vec<io::Result<Written>>,
+    ) {
+        debug_assert_eq!(self.open_write_count, 0, "one call at a time");
+        self.written.clear();
+        for (number, (socket, bytes)) in writes.enumerate() {
+            let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+            let request = opcode::Send::new(Fd(socket.as_raw_fd()), bytes.as_ptr(), length)
+                .flags(libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+                .build()
+                .user_data(number as u64 | (Kind::Write as u64) << KIND_SHIFT);
+            self.written.push((OPEN, length));
+            self.open_write_count += 1;
+            // SAFETY: the bytes are borrowed until this returns, which is not before the kernel
+            // has said what became of every write.
+            unsafe { self.push(&request) }
+        }
+        while self.open_write_count > 0 {
+            self.enter();
+        }
+        results.clear();
+        results.extend(self.written.iter().map(|&(result, length)| outcome(result, length)));
+    }
+
+    /// Hands over what was asked for and has the kernel work on what has come; true if there is
+    /// something for [`Sockets::next_event`].
+    pub fn look(&mut self) -> bool {
+        for _ in 0..LOOK_COUNT_MAX {
+            let waiting = {
+                let requests = self.ring.submission();
+                requests.taskrun() || requests.cq_overflow() || !requests.is_empty()
+            };
+            if !waiting {
+                break;
+            }
+            self.enter();
+        }
+        self.take_completions();
+        !self.seen.is_empty()
+    }
+
+    /// What happened next, and to whom.
+    pub fn next_event(&mut self) -> Option<(Key, Event)> {
+        while let Some(seen) = self.seen.pop_front() {
+            let event = match seen.name >> KIND_SHIFT {
+                kind if kind == Kind::Read as u64 => self.read_event(&seen),
+                kind if kind == Kind::AwaitRoom as u64 => Some(Event::Writable),
+                _ => None,
+            };
+            if let Some(event) = event {
+                return Some((key(seen.name), event));
+            }
+        }
+        None
+    }
+
+    /// What was received.
+    #[must_use]
+    pub fn bytes(&self, chunk: &Chunk) -> &[u8] {
+        self.pool.bytes(chunk)
+    }
+
+    /// Lets other sockets receive into the buffer.
+    pub fn give_back(&mut self, chunk: Chunk) {
+        self.pool.give(chunk.buffer);
+    }
+
+    /// From now on, until [`Sockets::wake`], the event descriptor tells when something happens.
+    /// False if something has happened already: then there is nothing to wait for.
+    pub fn sleep(&mut self) -> bool {
+        self.ring.completion().enable_eventfd();
+        // What happens after this is told, what has happened before is seen.
+        fence(Ordering::SeqCst);
+        let requests = self.ring.submission();
+        let quiet = requests.is_empty() && !requests.taskrun();
+        drop(requests);
+        let quiet = quiet && self.ring.completion().is_empty() && self.seen.is_empty();
+        if !quiet {
+            self.wake();
+        }
+        quiet
+    }
+
+    /// Nobody sleeps any more.
+    pub fn wake(&mut self) {
+        self.ring.completion().disable_eventfd();
+    }
+
+    /// # Safety
+    /// What the request names must stay valid until the kernel has done with it.
+    unsafe fn ask(&mut self, key: Key, kind: Kind, request: &squeue::Entry) {
+        let request = request.clone().user_data(name(key, kind));
+        // SAFETY: as promised by the caller.
+        unsafe { self.push(&request) }
+    }
+
+    /// # Safety
+    /// What the request names must stay valid until the kernel has done with it.
+    unsafe fn push(&mut self, request: &squeue::Entry) {
+        // SAFETY: as promised by the caller.
+        while unsafe { self.ring.submission().push(request) }.is_err() {
+            self.enter();
+        }
+    }
+
+    /// One system call.
+    fn enter(&mut self) {
+        let (submitter, requests, _) = self.ring.split();
+        let count = requests.len();
+        drop(requests);
+        // SAFETY: no argument is passed.
+        let entered = unsafe {
+            submitter.enter::<libc::sigset_t>(
+                u32::try_from(count).expect("below REQUEST_COUNT_MAX"),
+                0,
+                GETEVENTS,
+                None,
+            )
+        };
+        if let Err(error) = entered {
+            let again = [libc::EINTR, libc::EAGAIN, libc::EBUSY];
+            let known = error.raw_os_error().is_some_and(|code| again.contains(&code));
+            assert!(known, "the kernel takes what it took before: {error}");
+        }
+        self.take_completions();
+    }
+
+    fn take_completions(&mut self) {
+        for completion in self.ring.completion() {
+            let (name, result) = (completion.user_data(), completion.result());
+            if name >> KIND_SHIFT == Kind::Write as u64 {
+                self.written[(name & u64::from(u32::MAX)) as usize].0 = result;
+                self.open_write_count -= 1;
+            } else {
+                self.seen.push_back(Seen { name, result, flags: completion.flags() });
+            }
+        }
+    }
+
+    /// A completion of a read may be two events: bytes, and that no more come until it is armed
+    /// again.
+    fn read_event(&mut self, seen: &Seen) -> Option<Event> {
+        let more = cqueue::more(seen.flags);
+        if seen.result <= 0 {
+            // With an end of the stream, a buffer may come that nothing is in.
+            cqueue::buffer_select(seen.flags).into_iter().for_each(|id| self.pool.give(id));
+        }
+        match seen.result {
+            len @ 1.. => {
+                let buffer = cqueue::buffer_select(seen.flags).expect("reads have buffers");
+                if !more {
+                    let disarmed = Seen { name: seen.name, result: -libc::ECANCELED, flags: 0 };
+                    self.seen.push_front(disarmed);
+                }
+                Some(Event::Received(Chunk { buffer, len: len.unsigned_abs() }))
+            }
+            0 => Some(Event::Finished),
+            _ if more => None,
+            result if disarms(-result) => Some(Event::Disarmed),
+            _ => Some(Event::Broken),
+        }
+    }
+}
+
+impl std::fmt::Debug for Sockets {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Sockets").field("seen", &self.seen.len()).finish_non_exhaustive()
+    }
+}
+
+/// `IORING_ENTER_GETEVENTS`: work on what has come.
+const GETEVENTS: u32 = 1;
+/// Above the index and the generation.
+const KIND_SHIFT: u32 = 60;
+
+fn name(key: Key, kind: Kind) -> u64 {
+    debug_assert!(key.index < 1 << 28, "an index has 28 bits");
+    u64::from(key.generation) | u64::from(key.index) << 32 | (kind as u64) << KIND_SHIFT
+}
+
+fn key(name: u64) -> Key {
+    let index = (name >> 32) as u32 & ((1 << 28) - 1);
+    Key { index, generation: name as u32 }
+}
+
+fn disarms(code: i32) -> bool {
+    [libc::ECANCELED, libc::ENOBUFS, libc::EINTR, libc::EAGAIN].contains(&code)
+}
+
+fn outcome(result: i32, length: u32) -> io::Result<Written> {
+    let no_room = [libc::EAGAIN, libc::EINTR, libc::ENOBUFS, libc::ENOMEM];
+    match result {
+        0.. => Ok(result.unsigned_abs()),
+        _ if no_room.contains(&-result) => Ok(0),
+        _ => Err(io::Error::from_raw_os_error(-result)),
+    }
+    .map(|count| Written { count: count as usize, is_full: count < length })
+}
+
+fn explain(error: io::Error) -> io::Error {
+    match error.raw_os_error() {
+        Some(libc::EINVAL | libc::ENOSYS) => io::Error::new(
+            io::ErrorKind::Unsupported,
+            format!("io_uring with multishot receive needs Linux 6.1 or later ({error})"),
+        ),
+        _ => io::Error::new(error.kind(), format!("cannot set up io_uring: {error}")),
+    }
+}
+
+fn event_descriptor() -> io::Result<OwnedFd> {
+    // SAFETY: it takes numbers only.
+    let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+    if descriptor < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it was just made, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// The buffers, and the ring in which the kernel is given them.
+struct Pool {
+    entries: NonNull<BufRingEntry>,
+    memory: NonNull<u8>,
+    tail: u16,
+}
+
+impl Pool {
+    const ENTRIES: Layout = layout(BUFFER_COUNT as usize * size_of::<BufRingEntry>());
+    const MEMORY: Layout = layout(BUFFER_COUNT as usize * BUFFER_BYTES);
+
+    fn new() -> Self {
+        Self { entries: allocate(Self::ENTRIES).cast(), memory: allocate(Self::MEMORY), tail: 0 }
+    }
+
+    /// The kernel may receive into the buffer.
+    fn give(&mut self, buffer: u16) {
+        debug_assert!(buffer < BUFFER_COUNT);
+        let slot = usize::from(self.tail % BUFFER_COUNT);
+        self.tail = self.tail.wrapping_add(1);
+        // SAFETY: both are in bounds; the kernel reads an entry only after the tail has passed it,
+        // and has as many entries as there are buffers.
+        unsafe {
+            let entry = &mut *self.entries.as_ptr().add(slot);
+            let address = self.memory.as_ptr().add(usize::from(buffer) * BUFFER_BYTES);
+            entry.set_addr(address as u64);
+            entry.set_len(BUFFER_BYTES as u32);
+            entry.set_bid(buffer);
+            let tail = BufRingEntry::tail(self.entries.as_ptr()).cast::<AtomicU16>();
+            (*tail).store(self.tail, Ordering::Release);
+        }
+    }
+
+    fn bytes(&self, chunk: &Chunk) -> &[u8] {
+        // SAFETY: the kernel has given the buffer back with that many bytes in it, and writes to
+        // it no more before it is given the buffer again, for which the chunk is taken.
+        unsafe {
+            let start = self.memory.as_ptr().add(usize::from(chunk.buffer) * BUFFER_BYTES);
+            std::slice::from_raw_parts(start, chunk.len as usize)
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        // SAFETY: allocated with these layouts, and the ring that knew them is closed.
+        unsafe {
+            dealloc(self.entries.as_ptr().cast(), Self::ENTRIES);
+            dealloc(self.memory.as_ptr(), Self::MEMORY);
+        }
+    }
+}
+
+const fn layout(bytes: usize) -> Layout {
+    match Layout::from_size_align(bytes, PAGE_BYTES) {
+        Ok(layout) => layout,
+        Err(_) => panic!("a page is a power of two"),
+    }
+}
+
+fn allocate(layout: Layout) -> NonNull<u8> {
+    // SAFETY: the layout is not empty.
+    let memory = unsafe { alloc_zeroed(layout) };
+    NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    const KEY: Key = Key { index: 7, generation: 9 };
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+        let address = listener.local_addr().expect("it is bound");
+        let ours = TcpStream::connect(address).expect("it listens");
+        (ours, listener.accept().expect("it has come").0)
+    }
+
+    /// Waits for what happens next.
+    fn event(sockets: &mut Sockets) -> (Key, Event) {
+        loop {
+            sockets.look();
+            if let Some(event) = sockets.next_event() {
+                return event;
+            }
+            std::thread::yield_now();
+        }
+    }
+
+    fn received(sockets: &mut Sockets, count: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while bytes.len() < count {
+            match event(sockets) {
+                (KEY, Event::Received(chunk)) => {
+                    bytes.extend_from_slice(sockets.bytes(&chunk));
+                    sockets.give_back(chunk);
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        bytes
+    }
+
+    #[test]
+    fn reads_more_than_the_pool_holds_and_the_end() {
+        let mut sockets = Sockets::new().expect("the kernel can");
+        let (ours, mut peer) = pair();
+        let bytes: Vec<u8> = (0..4_000_000_u32).map(|number| number as u8).collect();
+        let sent = bytes.clone();
+        let writer = std::thread::spawn(move || {
+            peer.write_all(&sent).expect("it is read");
+        });
+        sockets.read(KEY, ours.as_fd());
+        let mut got = Vec::new();
+        loop {
+            match event(&mut sockets) {
+                (KEY, Event::Received(chunk)) => {
+                    got.extend_from_slice(sockets.bytes(&chunk));
+                    sockets.give_back(chunk);
+                }
+                (KEY, Event::Disarmed) => sockets.read(KEY, ours.as_fd()),
+                (KEY, Event::Finished) => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        writer.join().expect("it does not fail");
+        assert!(got == bytes, "all bytes in order");
+    }
+
+    #[test]
+    fn a_socket_that_is_stopped_says_so_and_can_be_read_again() {
+        let mut sockets = Sockets::new().expect("the kernel can");
+        let (ours, mut peer) = pair();
+        sockets.read(KEY, ours.as_fd());
+        peer.write_all(b"one").expect("it is open");
+        assert_eq!(received(&mut sockets, 3), b"one");
+        sockets.stop(KEY);
+        assert!(matches!(event(&mut sockets), (KEY, Event::Disarmed)));
+        peer.write_all(b"two").expect("it is open");
+        assert!(!sockets.look());
+        sockets.read(KEY, ours.as_fd());
+        assert_eq!(received(&mut sockets, 3), b"two");
+    }
+
+    #[test]
+    fn writes_what_fits_and_tells_when_there_is_room() {
+        let mut sockets = Sockets::new().expect("the kernel can");
+        let (ours, mut peer) = pair();
+        let (gone, _) = pair();
+        gone.shutdown(std::net::Shutdown::Write).expect("it is open");
+        let much = vec![7; 64 << 20];
+        let mut results = Vec::new();
+        let writes = [(ours.as_fd(), &much[..]), (gone.as_fd(), b"x"), (ours.as_fd(), b"y")];
+        sockets.write(writes.into_iter(), &mut results);
+        let Written { count, is_full } = *results[0].as_ref().expect("some fit");
+        assert!(is_full && count > 0 && count < much.len());
+        assert!(results[1].is_err());
+        assert_eq!(results[2].as_ref().ok(), Some(&Written { count: 0, is_full: true }));
+        sockets.await_room(KEY, ours.as_fd());
+        assert!(!sockets.look());
+        let reader = std::thread::spawn(move || peer.read_exact(&mut vec![0; count]));
+        assert!(matches!(event(&mut sockets), (KEY, Event::Writable)));
+        reader.join().expect("no panic").expect("all bytes come");
+    }
+
+    #[test]
+    fn a_sleeper_is_told_and_nothing_is_missed() {
+        let mut sockets = Sockets::new().expect("the kernel can");
+        let (ours, mut peer) = pair();
+        sockets.read(KEY, ours.as_fd());
+        sockets.look();
+        assert!(sockets.sleep());
+        let mut wakeup = std::fs::File::from(sockets.wakeup().expect("a descriptor is free"));
+        peer.write_all(b"x").expect("it is open");
+        let mut count = [0; 8];
+        wakeup.read_exact(&mut count).expect("the event descriptor tells");
+        sockets.wake();
+        assert_eq!(received(&mut sockets, 1), b"x");
+        peer.write_all(b"y").expect("it is open");
+        while sockets.sleep() {
+            sockets.wake();
+        }
+        assert_eq!(received(&mut sockets, 1), b"y");
+    }
+
+    #[test]
+    fn more_writes_than_requests_fit_into_the_ring() {
+        let mut sockets = Sockets::new().expect("the kernel can");
+        let (ours, mut peer) = pair();
+        let count = 3 * REQUEST_COUNT_MAX as usize;
+        let mut results = Vec::new();
+        sockets.write((0..count).map(|_| (ours.as_fd(), &b"ab"[..])), &mut results);
+        let all = Written { count: 2, is_full: false };
+        assert!(results.iter().all(|result| result.as_ref().is_ok_and(|one| *one == all)));
+        let mut bytes = vec![0; 2 * count];
+        peer.read_exact(&mut bytes).expect("all bytes come");
+        assert!(bytes.chunks(2).all(|pair| pair == b"ab"));
+    }
+}

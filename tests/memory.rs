@@ -1,0 +1,315 @@
+//! What a shard keeps in memory for those who do nothing: sessions that are offline, connections
+//! that are idle, payloads that many queues hold. Counted by the allocator, hence the same on
+//! every machine.
+//!
+//! These are the shard's bytes alone. In a process sockets, tasks and what the allocator itself
+//! needs come on top.
+
+#![allow(unsafe_code)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::collections::VecDeque;
+
+use ahash::RandomState;
+use ringmq::auth::{AuthRequest, Verdict};
+use ringmq::config::Limits;
+use ringmq::mqtt::{
+    Connect, Packet, PacketId, Properties, Property, Publish, QoS, ReasonCode, Subscribe,
+    Subscription, SubscriptionOptions, Subscriptions, TopicFilter, TopicName, Version,
+};
+use ringmq::routing::{Partition, ShardId};
+use ringmq::session::Time;
+use ringmq::shard::{ConnectionId, Full, Input, Message, Outbox, Output, Shard};
+use ringmq::storage::{Record, Token};
+
+/// Enough that what a shard has once does not count, and no more than fits tables that double
+/// half-way between their best and their worst.
+const COUNT: usize = 48 * 1024;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// The system's allocator, which counts what this thread has.
+struct Counting;
+
+thread_local! {
+    static HELD: Cell<usize> = const { Cell::new(0) };
+}
+
+/// What a request for so many bytes takes: allocators hand out multiples of 16.
+fn rounded(layout: Layout) -> usize {
+    layout.size().next_multiple_of(16)
+}
+
+// SAFETY: everything is left to the system's allocator; the count is a number of this thread.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        HELD.set(HELD.get().wrapping_add(rounded(layout)));
+        // SAFETY: the caller keeps to the contract of `alloc`.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        HELD.set(HELD.get().wrapping_sub(rounded(layout)));
+        // SAFETY: the caller keeps to the contract of `dealloc`.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+/// Bytes that this thread has allocated and not given back.
+fn held() -> usize {
+    HELD.get()
+}
+
+/// Shards in one thread that are answered at once. What it needs itself it has from the start.
+struct Bottle {
+    shards: Vec<Shard>,
+    sinks: Vec<Sink>,
+    partition: Partition,
+    now: Time,
+}
+
+/// What leaves one shard.
+struct Sink {
+    messages: VecDeque<(ShardId, Message)>,
+    outboxes: Vec<Option<Outbox>>,
+    persisted: Option<Token>,
+    opened_count: u32,
+}
+
+impl Output for Sink {
+    fn send(&mut self, to: ShardId, message: Message) -> Result<(), Full> {
+        self.messages.push_back((to, message));
+        Ok(())
+    }
+
+    fn outbox(&mut self, connection: ConnectionId) -> &mut Outbox {
+        self.outboxes[connection.index as usize].as_mut().unwrap()
+    }
+
+    fn pause(&mut self, _: ConnectionId, _: bool) {}
+
+    fn persist(&mut self, _: &Record<'_>, token: Token) {
+        self.persisted = Some(token);
+    }
+
+    fn authenticate(&mut self, _: ConnectionId, _: &AuthRequest<'_>) -> Verdict {
+        Verdict::Allow(Vec::new())
+    }
+
+    fn close(&mut self, connection: ConnectionId, _: ReasonCode) {
+        self.outboxes[connection.index as usize] = None;
+    }
+}
+
+/// A client's connection: to which shard, and which one there.
+#[derive(Clone, Copy)]
+struct Line {
+    home: usize,
+    id: ConnectionId,
+}
+
+impl Bottle {
+    fn new(shard_count: usize) -> Self {
+        let partition = Partition::new(shard_count, [1, 2, 3, 4]);
+        let hasher = RandomState::with_seeds(5, 6, 7, 8);
+        let limits = Limits { session_count_max: 10 * COUNT, ..Limits::default() };
+        let shard = |id| Shard::new(id, partition.clone(), limits, hasher.clone());
+        let sink = |_| Sink {
+            messages: VecDeque::with_capacity(16),
+            outboxes: (0..COUNT + 1).map(|_| None).collect(),
+            persisted: None,
+            opened_count: 0,
+        };
+        let shards = partition.shards().map(shard).collect();
+        Self { shards, sinks: partition.shards().map(sink).collect(), partition, now: Time::START }
+    }
+
+    /// Opens the connection that a client is number `index` on.
+    fn open(&mut self, client_id: &str, index: usize) -> Line {
+        let home = self.partition.home(client_id).index();
+        let sink = &mut self.sinks[home];
+        sink.opened_count += 1;
+        sink.outboxes[index] = Some(Outbox::default());
+        let id = ConnectionId { index: index as u32, generation: sink.opened_count };
+        self.handle(home, Input::Opened { connection: id });
+        Line { home, id }
+    }
+
+    fn send(&mut self, line: Line, packet: &Packet<'_>, version: Version) {
+        let mut bytes = Vec::new();
+        packet.encode(version, &mut bytes);
+        self.handle(line.home, Input::Bytes { connection: line.id, bytes: &bytes });
+    }
+
+    fn close(&mut self, line: Line) {
+        self.handle(line.home, Input::Closed { connection: line.id });
+        self.sinks[line.home].outboxes[line.id.index as usize] = None;
+    }
+
+    fn connect(&mut self, client_id: &str, index: usize, version: Version) -> Line {
+        let line = self.open(client_id, index);
+        let mut buffer = Vec::new();
+        let properties = match version {
+            Version::V5 => Properties::write([Property::SessionExpiryIntervalS(7200)], &mut buffer),
+            _ => Properties::EMPTY,
+        };
+        let connect = Connect {
+            version,
+            clean_start: false,
+            keep_alive_s: 60,
+            properties,
+            client_id,
+            will: None,
+            username: None,
+            password: None,
+        };
+        self.send(line, &Packet::Connect(connect), version);
+        line
+    }
+
+    fn subscribe(&mut self, line: Line, filter: &str, version: Version) {
+        let mut buffer = Vec::new();
+        let subscription = Subscription {
+            filter: TopicFilter::parse(filter).unwrap(),
+            options: SubscriptionOptions { qos: QoS::AtLeastOnce, ..Default::default() },
+        };
+        let subscribe = Subscribe {
+            packet_id: PacketId::new(1).unwrap(),
+            properties: Properties::EMPTY,
+            subscriptions: Subscriptions::write(version, &[subscription], &mut buffer),
+        };
+        self.send(line, &Packet::Subscribe(subscribe), version);
+    }
+
+    /// Lets a shard handle one input and all that follows from it, and its clients read.
+    fn handle(&mut self, shard: usize, input: Input<'_>) {
+        self.shards[shard].handle(self.now, input, &mut self.sinks[shard]);
+        while self.settle() {}
+    }
+
+    fn settle(&mut self) -> bool {
+        let mut moved = false;
+        for index in 0..self.shards.len() {
+            if let Some(token) = self.sinks[index].persisted.take() {
+                let sink = &mut self.sinks[index];
+                self.shards[index].handle(self.now, Input::Persisted { token }, sink);
+                moved = true;
+            }
+            if let Some((to, message)) = self.sinks[index].messages.pop_front() {
+                let input = Input::Message { from: self.shards[index].id(), message };
+                let sink = &mut self.sinks[to.index()];
+                self.shards[to.index()].handle(self.now, input, sink);
+                moved = true;
+            }
+        }
+        moved
+    }
+
+    /// What waits in the outbox of a connection is written.
+    fn drain(&mut self, line: Line) -> usize {
+        let outbox = self.sinks[line.home].outboxes[line.id.index as usize].as_mut().unwrap();
+        let count = outbox.len();
+        while !outbox.is_empty() {
+            outbox.consume(outbox.front().len());
+        }
+        count
+    }
+}
+
+fn client_id(number: usize) -> String {
+    format!("sensor-{number:08}")
+}
+
+fn filter(number: usize) -> String {
+    format!("plant/7/sensor/{number:08}")
+}
+
+/// Each session subscribes to a filter of its own and leaves before the next one comes.
+fn bytes_per_offline_session(shard_count: usize, version: Version) -> usize {
+    let mut bottle = Bottle::new(shard_count);
+    let before = held();
+    for number in 0..COUNT {
+        let line = bottle.connect(&client_id(number), 0, version);
+        bottle.subscribe(line, &filter(number), version);
+        assert!(bottle.drain(line) >= 4 + 5, "CONNACK and SUBACK");
+        bottle.close(line);
+    }
+    let sessions: u64 = bottle.shards.iter().map(|shard| shard.counters().sessions).sum();
+    assert_eq!(sessions, COUNT as u64);
+    (held() - before) / COUNT
+}
+
+/// Each connection has subscribed to a filter of its own, has read all, and is there.
+fn bytes_per_idle_connection(version: Version) -> usize {
+    let mut bottle = Bottle::new(1);
+    let before = held();
+    for number in 0..COUNT {
+        let line = bottle.connect(&client_id(number), number, version);
+        bottle.subscribe(line, &filter(number), version);
+        assert!(bottle.drain(line) >= 4 + 5, "CONNACK and SUBACK");
+    }
+    assert_eq!(bottle.shards[0].counters().connections, COUNT as u64);
+    (held() - before) / COUNT
+}
+
+fn assert_about(what: &str, bytes: usize, bytes_max: usize) {
+    println!("{what}: {bytes} bytes");
+    assert!(bytes <= bytes_max, "{what}: {bytes} bytes, {bytes_max} allowed");
+    assert!(bytes > bytes_max / 10 * 9, "{what}: {bytes} bytes, allow no more than that");
+}
+
+#[test]
+fn an_offline_session_is_small() {
+    assert_about("offline, 3.1.1", bytes_per_offline_session(1, Version::V311), 270);
+}
+
+#[test]
+fn an_offline_session_that_expires_is_small() {
+    assert_about("offline, 5.0, expires", bytes_per_offline_session(1, Version::V5), 312);
+}
+
+#[test]
+fn an_offline_session_is_small_with_its_filter_at_another_shard() {
+    assert_about("offline, of 8 shards", bytes_per_offline_session(8, Version::V311), 396);
+}
+
+#[test]
+fn an_idle_connection_is_small() {
+    assert_about("idle, 3.1.1", bytes_per_idle_connection(Version::V311), 440);
+}
+
+#[test]
+fn an_idle_connection_of_5_0_is_small() {
+    assert_about("idle, 5.0", bytes_per_idle_connection(Version::V5), 440);
+}
+
+#[test]
+fn queues_share_a_payload() {
+    const QUEUES: usize = 1000;
+    let payload = vec![7; 100 * 1000];
+    let mut bottle = Bottle::new(1);
+    for number in 0..QUEUES {
+        let line = bottle.connect(&client_id(number), 0, Version::V311);
+        bottle.subscribe(line, "plant/7/all", Version::V311);
+        bottle.close(line);
+    }
+    let publisher = bottle.connect("publisher", 0, Version::V311);
+    let before = held();
+    let publish = Publish {
+        dup: false,
+        qos: QoS::AtLeastOnce,
+        retain: false,
+        topic: TopicName::parse("plant/7/all").unwrap(),
+        packet_id: PacketId::new(1),
+        properties: Properties::EMPTY,
+        payload: &payload,
+    };
+    bottle.send(publisher, &Packet::Publish(publish), Version::V311);
+    assert_eq!(bottle.shards[0].counters().ledger.queued, QUEUES as u64);
+    let taken = held() - before;
+    println!("a payload of 100,000 bytes in 1,000 queues: {taken} bytes");
+    assert!(taken > payload.len(), "the queues have to hold it");
+    assert!(taken < 6 * payload.len(), "{taken} bytes");
+}
