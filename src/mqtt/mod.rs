@@ -164,8 +164,9 @@ impl<'a> Packet<'a> {
     /// 5.0 peer is told first, and [`Connect::version_of`] which version a refused CONNECT spoke.
     #[inline]
     pub fn decode(frame: Frame<'a>, version: Version) -> Result<Self, DecodeError> {
-        if frame.kind != PacketType::Connect {
-            frame.judge(version)?; // CONNECT is judged by the version that it names
+        // CONNECT is judged by the version that it names, PUBLISH where it is decoded.
+        if !matches!(frame.kind, PacketType::Connect | PacketType::Publish) {
+            frame.judge(version)?;
         }
         Ok(match frame.kind {
             PacketType::Connect => Self::Connect(Connect::decode(frame)?),

@@ -37,13 +37,14 @@ impl<'a> Ack<'a> {
 
     /// Appends the packet to `out` in its shortest form.
     pub fn encode(&self, kind: PacketType, version: Version, out: &mut Vec<u8>) {
+        if !version.is_v5() || (self.reason == ReasonCode::Success && self.properties.is_empty()) {
+            let [high, low] = self.packet_id.get().to_be_bytes();
+            return out.extend_from_slice(&[kind.first_byte(), 2, high, low]);
+        }
         encode_packet(kind.first_byte(), out, |out| {
             write_u16(out, self.packet_id.get());
-            let has_properties = version.is_v5() && !self.properties.is_empty();
-            if has_properties || (version.is_v5() && self.reason != ReasonCode::Success) {
-                out.push(self.reason as u8);
-            }
-            if has_properties {
+            out.push(self.reason as u8);
+            if !self.properties.is_empty() {
                 self.properties.encode(version, out);
             }
         });

@@ -91,11 +91,16 @@ impl<V> FilterMap<V> {
         if let Some(key) = self.find_exact(topic) {
             found(&self.entries.get(key).value);
         }
-        let found_wild = &mut |key| found(&self.entries.get(key).value);
-        self.wild.for_each_match(topic, &self.entries, found_wild);
+        if self.len() > self.exact.len() {
+            let found_wild = &mut |key| found(&self.entries.get(key).value);
+            self.wild.for_each_match(topic, &self.entries, found_wild);
+        }
     }
 
     fn find_exact(&self, topic: &str) -> Option<Key> {
+        if self.exact.is_empty() {
+            return None;
+        }
         let key = |bits| Key::from_bits(bits).expect("no key is zero");
         let is_it = |bits| *self.entries.get(key(bits)).filter == *topic;
         self.exact.find(self.hasher.hash_one(topic), is_it).map(key)

@@ -87,6 +87,9 @@ impl Partition {
     }
 
     fn shard_of(&self, name: &str) -> ShardId {
+        if self.shard_count == 1 {
+            return ShardId(0);
+        }
         // The high half of a product spreads hashes over any count without a division.
         let wide = u128::from(self.keys.hash_one(name)) * u128::from(self.shard_count);
         ShardId((wide >> 64) as u8)

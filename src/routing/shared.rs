@@ -130,9 +130,6 @@ impl<M: Copy + Eq + std::hash::Hash> Groups<M> {
 
     /// Chooses one member of each group that matches a topic.
     pub fn choose(&mut self, topic: &str) -> Vec<Chosen<M>> {
-        if self.groups.is_empty() {
-            return Vec::new();
-        }
         let mut ids = Vec::new();
         self.by_filter.for_each_match(topic, &mut |id, ()| ids.push(id));
         ids.into_iter().map(|id| self.choose_from(id)).collect()

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use slab::Slab;
 use socket2::SockRef;
 
-use crate::shard::{ConnectionId, Outbox};
+use crate::shard::{ConnectionId, Outbox, Spares};
 use crate::transport::Key;
 
 /// How much of what a closed connection still sends is read, so that the system does not answer
@@ -106,6 +106,8 @@ pub(super) struct Connections {
     dirty: VecDeque<ConnectionId>,
     /// Those that are to be read, or no more.
     turned: Vec<ConnectionId>,
+    /// Memory of outboxes that were written out.
+    spares: Spares,
 }
 
 impl Connections {
@@ -131,6 +133,15 @@ impl Connections {
         id
     }
 
+    /// So many bytes of what waits for a connection that is there were written; whether that was
+    /// all of it.
+    pub(super) fn consume(&mut self, id: ConnectionId, count: usize) -> bool {
+        let io = &mut self.table[id.index as usize];
+        debug_assert_eq!(io.generation, id.generation, "it was there when it was written");
+        io.outbox.consume_into(count, &mut self.spares);
+        io.outbox.is_empty()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.table.is_empty()
     }
@@ -150,6 +161,7 @@ impl Connections {
         if !io.dirty {
             io.dirty = true;
             self.dirty.push_back(id);
+            io.outbox.lend(&mut self.spares);
         }
         io
     }

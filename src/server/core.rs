@@ -251,13 +251,15 @@ impl Core {
     }
 
     fn handle_written(&mut self, id: ConnectionId, result: io::Result<Written>) {
-        let Some(io) = self.effects.connections.get_mut(id) else { return };
+        if self.effects.connections.get(id).is_none() {
+            return;
+        }
         let Ok(Written { count, is_full }) = result else { return self.lost(id) };
-        io.outbox.consume(count);
+        let is_empty = self.effects.connections.consume(id, count);
         self.sent_bytes += count as u64;
         if is_full {
             self.handle_full(id);
-        } else if io.outbox.is_empty() {
+        } else if is_empty {
             self.written(id);
         } else {
             self.effects.connections.touch(id);

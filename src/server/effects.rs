@@ -41,6 +41,10 @@ impl Output for Effects {
         &mut self.connections.touch(connection).outbox
     }
 
+    fn outbox_len(&mut self, connection: ConnectionId) -> usize {
+        self.connections.get(connection).map_or(0, |io| io.outbox.len())
+    }
+
     fn pause(&mut self, connection: ConnectionId, paused: bool) {
         self.connections.pause(connection, paused);
     }

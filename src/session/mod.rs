@@ -217,11 +217,11 @@ impl Session {
     /// What the client did wrong; the connection must be closed [MQTT-4.13.1-1].
     pub fn handle_packet<'p>(
         &mut self,
-        packet: Packet<'p>,
+        packet: &Packet<'p>,
         out: &mut impl Output,
     ) -> Result<Ask<'p>, ProtocolError> {
-        match packet {
-            Packet::Publish(publish) => return self.handle_publish(publish, out),
+        match *packet {
+            Packet::Publish(publish) => return self.handle_publish(&publish, out),
             Packet::Puback(ack) => self.outbound().handle_puback(ack, out),
             Packet::Pubrec(ack) => self.outbound().handle_pubrec(ack, out),
             Packet::Pubrel(ack) => self.inbound().handle_pubrel(ack.packet_id, out),
@@ -244,6 +244,44 @@ impl Session {
         }
         self.handle_room(out);
         Ok(Ask::Nothing)
+    }
+
+    /// A PUBLISH from the client, as [`Self::handle_packet`] takes it.
+    ///
+    /// # Errors
+    /// What the client did wrong; the connection must be closed [MQTT-4.13.1-1].
+    pub fn handle_publish<'p>(
+        &mut self,
+        publish: &Publish<'p>,
+        out: &mut impl Output,
+    ) -> Result<Ask<'p>, ProtocolError> {
+        if publish.retain && !self.may_retain {
+            return Err(ProtocolError::Retain); // [MQTT-3.2.2-14]
+        }
+        let incoming = self.take_in(publish, out.now())?;
+        let Some(packet_id) = publish.packet_id else {
+            if !is_payload_valid(publish.properties, publish.payload) {
+                return Err(ProtocolError::PayloadFormat);
+            }
+            return Ok(Ask::Publish(incoming, None));
+        };
+        self.judge_quota(publish)?;
+        let is_v5 = self.receive_count_max.is_some();
+        let inbound = self.inbound();
+        let error = if !is_payload_valid(publish.properties, publish.payload) {
+            Some(ReasonCode::PayloadFormatInvalid)
+        } else {
+            let is_used = is_v5 && inbound.is_used_otherwise(publish.qos, packet_id);
+            is_used.then_some(ReasonCode::PacketIdentifierInUse)
+        };
+        if let Some(reason) = error {
+            inbound.refuse(publish.qos, packet_id, reason, out);
+            return Ok(Ask::Nothing);
+        }
+        Ok(match inbound.handle_publish(publish.qos, packet_id, out) {
+            Verdict::Route(sequence) => Ask::Publish(incoming, Some(sequence)),
+            Verdict::Duplicate => Ask::Nothing,
+        })
     }
 
     /// One publish for this client, on the terms that were worked out for it.
@@ -321,48 +359,14 @@ impl Session {
         self.alias_count_max = agreement.alias_count_max;
     }
 
-    fn handle_publish<'p>(
-        &mut self,
-        publish: Publish<'p>,
-        out: &mut impl Output,
-    ) -> Result<Ask<'p>, ProtocolError> {
-        if publish.retain && !self.may_retain {
-            return Err(ProtocolError::Retain); // [MQTT-3.2.2-14]
-        }
-        let incoming = self.take_in(publish, out.now())?;
-        let Some(packet_id) = publish.packet_id else {
-            if !is_payload_valid(publish.properties, publish.payload) {
-                return Err(ProtocolError::PayloadFormat);
-            }
-            return Ok(Ask::Publish(incoming, None));
-        };
-        self.judge_quota(&publish)?;
-        let is_v5 = self.receive_count_max.is_some();
-        let inbound = self.inbound();
-        let error = if !is_payload_valid(publish.properties, publish.payload) {
-            Some(ReasonCode::PayloadFormatInvalid)
-        } else {
-            let is_used = is_v5 && inbound.is_used_otherwise(publish.qos, packet_id);
-            is_used.then_some(ReasonCode::PacketIdentifierInUse)
-        };
-        if let Some(reason) = error {
-            inbound.refuse(publish.qos, packet_id, reason, out);
-            return Ok(Ask::Nothing);
-        }
-        Ok(match inbound.handle_publish(publish.qos, packet_id, out) {
-            Verdict::Route(sequence) => Ask::Publish(incoming, Some(sequence)),
-            Verdict::Duplicate => Ask::Nothing,
-        })
-    }
-
     /// Takes out of a publish what is meant for this broker only.
     fn take_in<'p>(
         &mut self,
-        publish: Publish<'p>,
+        publish: &Publish<'p>,
         now: Time,
     ) -> Result<Incoming<'p>, ProtocolError> {
         if publication::is_plain(publish.properties) {
-            return Ok(Incoming::Borrowed(publish));
+            return Ok(Incoming::Borrowed(*publish));
         }
         if publish.properties.subscription_identifiers().next().is_some() {
             return Err(ProtocolError::SubscriptionIdentifier); // [MQTT-3.3.4-6]
@@ -375,7 +379,7 @@ impl Session {
             None => publish.topic,
         };
         debug_assert!(topic != TopicName::ALIASED, "an alias stands for a topic");
-        Ok(Incoming::Kept(Publication::new(&Publish { topic, ..publish }, now)))
+        Ok(Incoming::Kept(Publication::new(&Publish { topic, ..*publish }, now)))
     }
 
     /// The client must not have more under way than it was told [MQTT-3.3.4-7].

@@ -19,7 +19,7 @@ use super::Time;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Publication {
     /// Topic, then properties, then payload.
-    bytes: Bytes,
+    bytes: Arc<[u8]>,
     properties_len: u32,
     topic_len: u16,
     qos: QoS,
@@ -32,20 +32,16 @@ impl Publication {
     /// Copies what `publish` borrows, which came at `now`.
     #[must_use]
     pub fn new(publish: &Publish<'_>, now: Time) -> Self {
-        let topic = publish.topic.as_str().as_bytes();
-        let length = topic.len() + publish.properties.raw().len() + publish.payload.len();
-        let mut bytes = Vec::with_capacity(length);
-        bytes.extend_from_slice(topic);
-        if is_plain(publish.properties) {
-            bytes.extend_from_slice(publish.properties.raw());
-        } else {
-            publish.properties.iter().filter(is_forwarded).for_each(|one| one.encode(&mut bytes));
-        }
-        let properties_len = bytes.len() - topic.len();
-        bytes.extend_from_slice(publish.payload);
+        let topic = publish.topic.as_str();
+        let mut kept = Vec::new();
+        let properties = match is_plain(publish.properties) {
+            true => publish.properties,
+            false => Properties::write(publish.properties.iter().filter(is_forwarded), &mut kept),
+        };
         Self {
-            bytes: bytes.into(),
-            properties_len: u32::try_from(properties_len).expect("a packet is below 2^28 bytes"),
+            bytes: join([topic.as_bytes(), properties.raw(), publish.payload]),
+            properties_len: u32::try_from(properties.raw().len())
+                .expect("a packet is below 2^28 bytes"),
             topic_len: u16::try_from(topic.len()).expect("a topic name is below 2^16 bytes"),
             qos: publish.qos,
             retain: publish.retain,
@@ -81,7 +77,7 @@ impl Publication {
     /// The application message, sharing the memory of this publication.
     #[must_use]
     pub fn shared_payload(&self) -> Bytes {
-        self.bytes.slice(self.payload_at()..)
+        Bytes::from_owner(Arc::clone(&self.bytes)).slice(self.payload_at()..)
     }
 
     /// The QoS that the publisher chose.
@@ -128,10 +124,23 @@ impl Publication {
     }
 }
 
+/// The parts one behind the other, in one piece of memory together with their reference count.
+fn join(parts: [&[u8]; 3]) -> Arc<[u8]> {
+    let mut bytes: Arc<[u8]> =
+        std::iter::repeat_n(0, parts.iter().map(|p| p.len()).sum()).collect();
+    let mut rest = Arc::get_mut(&mut bytes).expect("nobody else has it yet");
+    for part in parts {
+        let (place, behind) = rest.split_at_mut(part.len());
+        place.copy_from_slice(part);
+        rest = behind;
+    }
+    bytes
+}
+
 /// Whether a payload is UTF-8 if its properties say so, of a PUBLISH or of a will.
 #[must_use]
 pub fn is_payload_valid(properties: Properties<'_>, payload: &[u8]) -> bool {
-    let is_text = properties.payload_format_indicator() == Some(1);
+    let is_text = !properties.is_empty() && properties.payload_format_indicator() == Some(1);
     !is_text || std::str::from_utf8(payload).is_ok()
 }
 
@@ -153,6 +162,9 @@ fn is_forwarded(property: &Property<'_>) -> bool {
 }
 
 fn expiry(properties: Properties<'_>, now: Time) -> Time {
+    if properties.is_empty() {
+        return Time::END;
+    }
     deadline(properties.message_expiry_interval_s(), now)
 }
 

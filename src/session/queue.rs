@@ -11,6 +11,10 @@ use crate::metrics::{AuditError, DropCause};
 
 use super::{Delivery, Time};
 
+/// Room for so many is kept when the queue is empty: one that fills again and again costs the
+/// allocator nothing.
+const KEPT_COUNT: usize = 64;
+
 /// First in, first out.
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -61,7 +65,8 @@ impl Queue {
         let delivery = self.deliveries.pop_front()?;
         self.bytes -= delivery.publication.len();
         if self.deliveries.is_empty() {
-            *self = Self::default();
+            self.deliveries.shrink_to(KEPT_COUNT);
+            self.first_expiry = None;
         }
         Some(delivery)
     }

@@ -122,12 +122,12 @@ fn ack(id: u16) -> Ack<'static> {
 }
 
 fn feed(session: &mut Session, out: &mut Recorder, packet: Packet<'_>) {
-    assert!(matches!(session.handle_packet(packet, out), Ok(Ask::Nothing)));
+    assert!(matches!(session.handle_packet(&packet, out), Ok(Ask::Nothing)));
 }
 
 /// Sends a publish in; the number under which it waits for its acknowledgement.
 fn send_in(session: &mut Session, out: &mut Recorder, qos: QoS, id: u16) -> Option<Sequence> {
-    match session.handle_packet(Packet::Publish(publish("in", qos, id)), out).unwrap() {
+    match session.handle_packet(&Packet::Publish(publish("in", qos, id)), out).unwrap() {
         Ask::Publish(_, sequence) => sequence,
         Ask::Nothing => None,
         other => panic!("{other:?}"),
@@ -368,7 +368,7 @@ fn the_end_of_a_session_accounts_for_what_it_held() {
 #[test]
 fn packets_that_no_client_sends_are_errors() {
     let (mut session, mut out) = (session(), Recorder::default());
-    let result = session.handle_packet(Packet::Pingresp, &mut out);
+    let result = session.handle_packet(&Packet::Pingresp, &mut out);
     assert_eq!(result.unwrap_err(), ProtocolError::ServerOnly);
 }
 
@@ -503,7 +503,7 @@ fn more_than_the_receive_maximum_is_an_error() {
     send_in(&mut session, &mut out, QoS::AtLeastOnce, 2).unwrap();
     assert_eq!(send_in(&mut session, &mut out, QoS::ExactlyOnce, 1), None);
     let third = Packet::Publish(publish("in", QoS::AtLeastOnce, 3));
-    let error = session.handle_packet(third, &mut out).unwrap_err();
+    let error = session.handle_packet(&third, &mut out).unwrap_err();
     assert_eq!(error, ProtocolError::ReceiveMaximum);
     feed(&mut session, &mut out, Packet::Pubrel(ack(1)));
     assert!(send_in(&mut session, &mut out, QoS::AtLeastOnce, 3).is_some());
@@ -518,7 +518,7 @@ fn aliases_stand_for_topics_until_the_connection_ends() {
         let properties = Properties::write([Property::TopicAlias(alias)], &mut bytes);
         let topic = topic.map_or(TopicName::ALIASED, |topic| TopicName::parse(topic).unwrap());
         let publish = Publish { topic, properties, ..publish("x", QoS::AtMostOnce, 0) };
-        match session.handle_packet(Packet::Publish(publish), &mut out)? {
+        match session.handle_packet(&Packet::Publish(publish), &mut out)? {
             Ask::Publish(Incoming::Kept(publication), None) => Ok(publication.topic().to_owned()),
             other => panic!("{other:?}"),
         }
@@ -544,7 +544,7 @@ fn a_payload_that_is_not_what_it_says_is_refused() {
     feed(&mut session, &mut out, Packet::Publish(wrong(QoS::ExactlyOnce, 2)));
     assert_eq!(out.take(), ["PUBACK 1 0x99", "PUBREC 2 0x99"]);
     let packet = Packet::Publish(wrong(QoS::AtMostOnce, 0));
-    assert_eq!(session.handle_packet(packet, &mut out).unwrap_err(), ProtocolError::PayloadFormat);
+    assert_eq!(session.handle_packet(&packet, &mut out).unwrap_err(), ProtocolError::PayloadFormat);
 }
 
 #[test]

@@ -109,7 +109,7 @@ pub(super) fn send_auth(
     let data = (!data.is_empty()).then_some(Property::AuthenticationData(data));
     let properties = Properties::write([method].into_iter().chain(data), &mut buffer);
     let auth = Packet::Auth(Auth { reason, properties });
-    let before = out.outbox(id).len();
+    let before = out.outbox_len(id);
     out.outbox(id).push_with(|buffer| encode_within(&auth, Version::V5, packet_bytes_max, buffer));
-    out.outbox(id).len() > before
+    out.outbox_len(id) > before
 }

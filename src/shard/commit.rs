@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::storage::{Record, Token};
 
-use super::publish::reason_for;
+use super::publish::Routed;
 use super::subscribe::Asked;
 use super::{Output, Receipt, Shard};
 
@@ -13,8 +13,8 @@ use super::{Output, Receipt, Shard};
 pub(super) enum Then {
     /// This home holds a publish for its sessions.
     Accepted(Receipt),
-    /// This owner retained a publish that so many homes were matched by.
-    Counted(Receipt, u32),
+    /// This owner retained a publish and gave it to homes.
+    Counted(Receipt, Routed),
     /// SUBACK.
     Subscribed(Asked, Vec<u8>),
 }
@@ -58,8 +58,8 @@ impl Shard {
         while let Some(then) = self.commits.take(token) {
             match then {
                 Then::Accepted(receipt) => self.accept(receipt, out),
-                Then::Counted(receipt, homes) => {
-                    self.count(receipt, homes, reason_for(homes), out);
+                Then::Counted(receipt, routed) => {
+                    self.count(receipt, routed.awaited, routed.reason(), out);
                 }
                 Then::Subscribed(asked, reasons) => {
                     self.acknowledge_subscribe(asked, &reasons, out);

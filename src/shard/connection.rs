@@ -150,7 +150,9 @@ impl Shard {
         }
         if connection.held.is_empty() {
             let used = self.handle_packets(id, bytes, out);
-            self.hold(id, &bytes[used..]);
+            if used < bytes.len() {
+                self.hold(id, &bytes[used..]);
+            }
         } else {
             connection.held.extend_from_slice(bytes);
             self.handle_held(id, out);
@@ -270,10 +272,8 @@ impl Shard {
 
     fn hold(&mut self, id: ConnectionId, rest: &[u8]) {
         let Some(connection) = self.connections.get_mut(id) else { return };
-        if !rest.is_empty() {
-            // Grows with what comes, not with what a header announces.
-            connection.held.extend_from_slice(rest);
-        }
+        // Grows with what comes, not with what a header announces.
+        connection.held.extend_from_slice(rest);
     }
 
     /// Handles whole packets; how many bytes were used.
@@ -354,9 +354,13 @@ impl Shard {
                 }
                 Ok(self.step_after(id))
             }
+            Phase::Ready { slot } if frame.kind == PacketType::Publish => {
+                let publish = Publish::decode(frame, connection.version)?;
+                self.handle_publish_packet(id, slot, &publish, out)
+            }
             Phase::Ready { slot } => {
                 let packet = Packet::decode(frame, connection.version)?;
-                self.handle_packet(id, slot, packet, out)
+                self.handle_packet(id, slot, &packet, out)
             }
         }
     }
@@ -365,26 +369,48 @@ impl Shard {
         if self.connections.get_mut(id).is_some() { Step::Taken } else { Step::Closed }
     }
 
+    /// [`Self::handle_packet`] for the packet that everything else exists for.
+    fn handle_publish_packet(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        publish: &Publish<'_>,
+        out: &mut impl Output,
+    ) -> Result<Step, ProtocolError> {
+        if let Some(pause) = self.pause_before_publish(id, slot, publish, out) {
+            self.pause(id, pause, out);
+            return Ok(Step::Refused);
+        }
+        let ask =
+            self.with_wire(slot, out, |session, wire| session.handle_publish(publish, wire))?;
+        if let Ask::Publish(incoming, sequence) = ask {
+            self.handle_publish(slot, &incoming, sequence, out);
+        }
+        Ok(Step::Taken)
+    }
+
     fn handle_packet(
         &mut self,
         id: ConnectionId,
         slot: u32,
-        packet: Packet<'_>,
+        packet: &Packet<'_>,
         out: &mut impl Output,
     ) -> Result<Step, ProtocolError> {
-        if let Some(pause) = self.pause_before(id, slot, &packet, out) {
+        if let Some(pause) = self.pause_before(id, packet, out) {
             self.pause(id, pause, out);
             return Ok(Step::Refused);
         }
         let settles = matches!(packet, Packet::Puback(_) | Packet::Pubcomp(_) | Packet::Pubrec(_));
         let ask = self.with_wire(slot, out, |session, wire| session.handle_packet(packet, wire))?;
         match ask {
-            Ask::Nothing if settles => {
-                self.handle_load(slot, out);
-                self.replay_later(slot);
+            Ask::Nothing => {
+                if settles {
+                    self.handle_load(slot, out);
+                    self.replay_later(slot);
+                }
+                return Ok(Step::Taken); // None of these closes a connection.
             }
-            Ask::Nothing => {}
-            Ask::Publish(incoming, sequence) => self.handle_publish(slot, incoming, sequence, out),
+            Ask::Publish(incoming, sequence) => self.handle_publish(slot, &incoming, sequence, out),
             Ask::Subscribe(subscribe) => self.handle_subscribe(slot, &subscribe, out),
             Ask::Unsubscribe(unsubscribe) => self.handle_unsubscribe(slot, &unsubscribe, out),
             Ask::Disconnect(disconnect) => {
@@ -400,21 +426,28 @@ impl Shard {
     fn pause_before(
         &mut self,
         id: ConnectionId,
-        slot: u32,
         packet: &Packet<'_>,
         out: &mut impl Output,
     ) -> Option<Pause> {
-        if out.outbox(id).len() >= self.limits.outbox_bytes_max {
+        if out.outbox_len(id) >= self.limits.outbox_bytes_max {
             return Some(Pause::Outbox);
         }
         match packet {
-            Packet::Publish(publish) => self.pause_before_publish(slot, publish),
             Packet::Subscribe(_) | Packet::Unsubscribe(_) => self.links.behind().map(Pause::Link),
             _ => None,
         }
     }
 
-    fn pause_before_publish(&self, slot: u32, publish: &Publish<'_>) -> Option<Pause> {
+    fn pause_before_publish(
+        &self,
+        id: ConnectionId,
+        slot: u32,
+        publish: &Publish<'_>,
+        out: &mut impl Output,
+    ) -> Option<Pause> {
+        if out.outbox_len(id) >= self.limits.outbox_bytes_max {
+            return Some(Pause::Outbox);
+        }
         let resident = self.registry.get(slot);
         let pending = resident.session.pending_count();
         let max = usize::from(self.limits.receive_count_max);
@@ -439,15 +472,16 @@ impl Shard {
     }
 
     /// Lends a session together with the way to its client.
-    pub(super) fn with_wire<R>(
+    pub(super) fn with_wire<O: Output, R>(
         &mut self,
         slot: u32,
-        out: &mut impl Output,
-        use_them: impl FnOnce(&mut Session, &mut Wire<'_>) -> R,
+        out: &mut O,
+        use_them: impl FnOnce(&mut Session, &mut Wire<'_, O>) -> R,
     ) -> R {
         let resident = self.registry.get_mut(slot);
         let mut wire = Wire {
-            outbox: resident.connection.map(|connection| out.outbox(connection)),
+            out,
+            connection: resident.connection,
             outbox_bytes_max: self.limits.outbox_bytes_max,
             peer: &mut resident.peer,
             counters: &mut self.counters,

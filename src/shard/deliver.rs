@@ -26,33 +26,43 @@ pub(super) struct Target {
     extras: Option<Rc<Extras>>,
 }
 
+/// What became of a publish at a home.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Given {
+    /// No session here wants it.
+    ToNobody,
+    /// It is held for all that want it, so that nobody will say so.
+    Now,
+    /// It is put off, or storage has not answered: whoever waits for it is told when it is held.
+    Later,
+}
+
 impl Shard {
-    /// Gives a publish to every session here that wants it, now or slice by slice, and accepts it
-    /// then; false when none does.
+    /// Gives a publish to every session here that wants it, now or slice by slice.
     pub(super) fn deliver(
         &mut self,
         outgoing: &mut Outgoing<'_>,
         origin: Option<Origin>,
         receipt: Option<Receipt>,
         out: &mut impl Output,
-    ) -> bool {
+    ) -> Given {
         let topic = outgoing.view().topic.as_str();
         let targets = self.targets(topic);
         if targets.is_empty() {
-            return false;
+            return Given::ToNobody;
         }
         if self.must_put_off(topic, origin, targets.len()) {
             let publish = PutOff { publication: outgoing.keep(), origin, receipt };
             self.put_off_publish(publish, targets, out);
-            return true;
+            return Given::Later;
         }
         let publisher = self.publisher_here(origin);
+        let is_fan_out = targets.len() > 1;
         self.layouts.clear();
         for target in targets.iter() {
-            self.deliver_one(target, publisher, outgoing, out);
+            self.deliver_one(target, publisher, outgoing, is_fan_out, out);
         }
-        self.accept_when_safe(receipt, out);
-        true
+        self.given(receipt)
     }
 
     /// Gives a publish to one of those who want it; `publisher` is whose it is, if that is here.
@@ -61,12 +71,13 @@ impl Shard {
         target: &Target,
         publisher: Option<u32>,
         outgoing: &mut Outgoing<'_>,
+        is_fan_out: bool,
         out: &mut impl Output,
     ) {
         if target.is_particular && publisher == Some(target.slot) {
             self.deliver_to_publisher(target.slot, outgoing, out);
         } else {
-            self.deliver_to(target, outgoing, out);
+            self.deliver_to(target, outgoing, is_fan_out, out);
         }
     }
 
@@ -83,7 +94,6 @@ impl Shard {
         chosen: Chosen<SessionRef>,
         out: &mut impl Output,
     ) {
-        self.layouts.clear();
         let Chosen { member: session, group, is_online, .. } = chosen;
         let subscribed = self.registry.resolve(session).and_then(|slot| {
             let terms = self.shares.get(&group, slot)?;
@@ -95,11 +105,18 @@ impl Shard {
         };
         let mut target = Target::new(slot, &subscribed);
         Rc::make_mut(target.extras.get_or_insert_default()).share = Some(group);
-        self.deliver_to(&target, outgoing, out);
+        self.deliver_to(&target, outgoing, false, out);
         self.handle_load(slot, out);
     }
 
-    fn deliver_to(&mut self, target: &Target, outgoing: &mut Outgoing<'_>, out: &mut impl Output) {
+    /// Where it is one of many, it gets a copy of what is encoded once for all of them.
+    fn deliver_to(
+        &mut self,
+        target: &Target,
+        outgoing: &mut Outgoing<'_>,
+        is_fan_out: bool,
+        out: &mut impl Output,
+    ) {
         let resident = self.registry.get_mut(target.slot);
         let terms = Terms {
             qos: target.qos.min(outgoing.view().qos), // [MQTT-3.8.4-8]
@@ -109,12 +126,13 @@ impl Shard {
             extras: target.extras.clone(),
         };
         let mut wire = Wire {
-            outbox: resident.connection.map(|connection| out.outbox(connection)),
+            out,
+            connection: resident.connection,
             outbox_bytes_max: self.limits.outbox_bytes_max,
             peer: &mut resident.peer,
             counters: &mut self.counters,
             layouts: &mut self.layouts,
-            is_fan_out: true,
+            is_fan_out,
             now: self.now,
         };
         resident.session.handle_delivery(outgoing, &terms, &self.limits, &mut wire);
@@ -140,7 +158,7 @@ impl Shard {
             }
         });
         for target in merge(found) {
-            self.deliver_to(&target, outgoing, out);
+            self.deliver_to(&target, outgoing, false, out);
         }
     }
 

@@ -94,7 +94,7 @@ pub enum Message {
         /// Of which `$share/group/filter`.
         group: Arc<str>,
     },
-    /// Owner to publisher's home: this many homes were matched.
+    /// Owner to publisher's home: so many homes are still to accept it.
     Counted {
         /// Which publish.
         receipt: Receipt,

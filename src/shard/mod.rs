@@ -28,7 +28,7 @@ mod will;
 mod wire;
 
 pub use message::{Message, Receipt, ReplayRequest, SessionRef, Ticket};
-pub use outbox::Outbox;
+pub use outbox::{Outbox, Spares};
 pub use output::{ConnectionId, Full, Output};
 pub use put_off::Slices;
 

@@ -72,6 +72,15 @@ impl Outbox {
         self.sealed.push_back(bytes);
     }
 
+    /// Takes memory to write to, if there is some to spare.
+    pub fn lend(&mut self, spares: &mut Spares) {
+        if self.tail.capacity() == 0
+            && let Some(buffer) = spares.take()
+        {
+            self.tail = buffer;
+        }
+    }
+
     /// Bytes to write next; empty when nothing waits.
     #[must_use]
     pub fn front(&self) -> &[u8] {
@@ -83,6 +92,18 @@ impl Outbox {
 
     /// `count` bytes of [`Self::front`] were written.
     pub fn consume(&mut self, count: usize) {
+        drop(self.advance(count));
+    }
+
+    /// [`Self::consume`] that keeps the memory for others.
+    pub fn consume_into(&mut self, count: usize, spares: &mut Spares) {
+        if let Some(buffer) = self.advance(count) {
+            spares.put(buffer);
+        }
+    }
+
+    /// The memory that is not needed any more, if there is any.
+    fn advance(&mut self, count: usize) -> Option<Vec<u8>> {
         self.len -= count;
         self.written += count as u64;
         if let Some(front) = self.sealed.front_mut() {
@@ -90,18 +111,19 @@ impl Outbox {
             if front.is_empty() {
                 self.sealed.pop_front();
             }
-            return;
+            return None;
         }
         self.tail_written += count;
         if self.tail_written == self.tail.len() {
-            self.tail = Vec::new();
             self.tail_written = 0;
-        } else if self.tail_written >= COMPACT_BYTES_MIN && self.tail_written >= self.tail.len() / 2
-        {
+            return Some(std::mem::take(&mut self.tail));
+        }
+        if self.tail_written >= COMPACT_BYTES_MIN && self.tail_written >= self.tail.len() / 2 {
             // A reader that is always a little behind must not keep what it has read.
             self.tail.drain(..self.tail_written);
             self.tail_written = 0;
         }
+        None
     }
 
     /// Asks to be told, once, when no more than `low_water` bytes are left.
@@ -129,6 +151,38 @@ impl Outbox {
         tail.advance(std::mem::take(&mut self.tail_written));
         if !tail.is_empty() {
             self.sealed.push_back(tail);
+        }
+    }
+}
+
+/// Memory of outboxes that were written out, for those that are written to next: a connection for
+/// which nothing waits owns none, and yet a packet does not cost an allocation.
+#[derive(Debug, Default)]
+pub struct Spares {
+    buffers: Vec<Vec<u8>>,
+    /// Sum of their capacities.
+    bytes: usize,
+}
+
+impl Spares {
+    /// Bytes that are kept in all.
+    const BYTES_MAX: usize = 1024 * 1024;
+    /// A larger one was needed for a burst, and is given back: it would sooner or later be lent to
+    /// those who need little, and leave no room for others.
+    const BUFFER_BYTES_MAX: usize = 2 * 1024;
+
+    fn take(&mut self) -> Option<Vec<u8>> {
+        let buffer = self.buffers.pop()?;
+        self.bytes -= buffer.capacity();
+        Some(buffer)
+    }
+
+    fn put(&mut self, mut buffer: Vec<u8>) {
+        let bytes = self.bytes + buffer.capacity();
+        if buffer.capacity() <= Self::BUFFER_BYTES_MAX && bytes <= Self::BYTES_MAX {
+            self.bytes = bytes;
+            buffer.clear();
+            self.buffers.push(buffer);
         }
     }
 }
@@ -186,6 +240,36 @@ mod tests {
         }
         assert_eq!(outbox.len(), 100_000);
         assert!(outbox.tail.capacity() < 1_000_000, "{} bytes", outbox.tail.capacity());
+    }
+
+    #[test]
+    fn memory_goes_from_one_to_the_next() {
+        let mut spares = Spares::default();
+        let (mut one, mut other) = (Outbox::default(), Outbox::default());
+        one.push(b"abc");
+        let memory = one.front().as_ptr();
+        one.consume_into(3, &mut spares);
+        assert_eq!(one.tail.capacity(), 0);
+        other.lend(&mut spares);
+        other.push(b"de");
+        assert_eq!((other.front(), other.front().as_ptr()), (b"de" as &[u8], memory));
+        assert_eq!(spares.bytes, 0);
+    }
+
+    #[test]
+    fn what_is_spared_is_bounded() {
+        let mut spares = Spares::default();
+        let mut outboxes: Vec<Outbox> = (0..10_000).map(|_| Outbox::default()).collect();
+        for (number, outbox) in outboxes.iter_mut().enumerate() {
+            outbox.push(&vec![0; number]);
+            outbox.consume_into(number, &mut spares);
+        }
+        assert!(spares.bytes <= Spares::BYTES_MAX);
+        assert_eq!(spares.bytes, spares.buffers.iter().map(Vec::capacity).sum::<usize>());
+        let mut large = Outbox::default();
+        large.push(&[0; 2 * Spares::BUFFER_BYTES_MAX]);
+        large.consume_into(2 * Spares::BUFFER_BYTES_MAX, &mut spares);
+        assert!(spares.buffers.iter().all(|b| b.capacity() <= Spares::BUFFER_BYTES_MAX));
     }
 
     #[test]

@@ -41,6 +41,12 @@ pub trait Output {
     /// is in it when `handle` returns is written.
     fn outbox(&mut self, connection: ConnectionId) -> &mut Outbox;
 
+    /// Bytes that wait for a connection that the shard has not closed. Most packets ask only
+    /// this, and need not have the connection looked at when the turn ends.
+    fn outbox_len(&mut self, connection: ConnectionId) -> usize {
+        self.outbox(connection).len()
+    }
+
     /// Stops (`true`) or resumes reading a connection.
     fn pause(&mut self, connection: ConnectionId, paused: bool);
 

@@ -8,6 +8,7 @@ use crate::storage::Record;
 
 use super::commit::Then;
 use super::connection::Pause;
+use super::deliver::Given;
 use super::message::Origin;
 use super::put_off::{Job, PutOff};
 use super::{Message, Output, Receipt, SessionRef, Shard, Timer};
@@ -17,19 +18,21 @@ impl Shard {
     pub(super) fn handle_publish(
         &mut self,
         slot: u32,
-        incoming: Incoming<'_>,
+        incoming: &Incoming<'_>,
         sequence: Option<Sequence>,
         out: &mut impl Output,
     ) {
-        let origin = Origin { home: self.id, session: self.registry.name(slot) };
-        let is_told = self.registry.get(slot).peer.version.is_v5();
+        let resident = self.registry.get(slot);
+        let session = SessionRef { slot, generation: resident.generation };
+        let origin = Origin { home: self.id, session };
+        let is_told = resident.peer.version.is_v5();
         let receipt = sequence.map(|sequence| Receipt { origin, sequence, is_told });
         match incoming {
             Incoming::Borrowed(publish) => {
-                self.publish(&mut Outgoing::borrowed(publish), Some(origin), receipt, out);
+                self.publish(&mut Outgoing::borrowed(*publish), Some(origin), receipt, out);
             }
             Incoming::Kept(publication) => {
-                self.publish(&mut Outgoing::kept(&publication), Some(origin), receipt, out);
+                self.publish(&mut Outgoing::kept(publication), Some(origin), receipt, out);
             }
         }
     }
@@ -78,34 +81,37 @@ impl Shard {
         {
             return self.count(receipt, 0, ReasonCode::QuotaExceeded, out);
         }
-        let mut homes = self.route_to_homes(outgoing, origin, receipt, out);
-        for chosen in self.groups.choose(outgoing.view().topic.as_str()) {
-            homes += 1;
-            self.deliver_to_chosen(outgoing, origin, receipt, chosen, out);
+        let mut routed = self.route_to_homes(outgoing, origin, receipt, out);
+        if !self.groups.is_empty() {
+            for chosen in self.groups.choose(outgoing.view().topic.as_str()) {
+                routed.add(self.deliver_to_chosen(outgoing, origin, receipt, chosen, out));
+            }
         }
         let Some(receipt) = receipt else { return };
         if outgoing.view().retain && self.commits.is_behind() {
-            self.commits.wait(Then::Counted(receipt, homes)); // What is retained is promised, too.
+            self.commits.wait(Then::Counted(receipt, routed)); // Retained: promised, too.
         } else {
-            self.count(receipt, homes, reason_for(homes), out);
+            self.count(receipt, routed.awaited, routed.reason(), out);
         }
     }
 
-    /// How many homes have an ordinary subscription that matches.
+    /// To the homes that have an ordinary subscription that matches.
     fn route_to_homes(
         &mut self,
         outgoing: &mut Outgoing<'_>,
         origin: Option<Origin>,
         receipt: Option<Receipt>,
         out: &mut impl Output,
-    ) -> u32 {
+    ) -> Routed {
+        let mut routed = Routed::default();
         let homes = self.interest.homes(outgoing.view().topic.as_str());
         for home in homes.iter() {
             let publication = outgoing.keep();
             self.send(home, Message::Deliver { publication, origin, receipt }, out);
+            routed.add(Given::Later);
         }
-        let is_wanted_here = self.deliver(outgoing, origin, receipt, out);
-        homes.len() as u32 + u32::from(is_wanted_here)
+        routed.add(self.deliver(outgoing, origin, receipt, out));
+        routed
     }
 
     fn deliver_to_chosen(
@@ -115,7 +121,7 @@ impl Shard {
         receipt: Option<Receipt>,
         chosen: Chosen<SessionRef>,
         out: &mut impl Output,
-    ) {
+    ) -> Given {
         if chosen.home == self.id {
             return self.deliver_to_member(outgoing, origin, receipt, chosen, out);
         }
@@ -124,6 +130,7 @@ impl Shard {
         let message =
             Message::DeliverShared { publication, origin, receipt, session, group, is_online };
         self.send(home, message, out);
+        Given::Later
     }
 
     /// At the home of the member that was chosen.
@@ -134,13 +141,14 @@ impl Shard {
         receipt: Option<Receipt>,
         chosen: Chosen<SessionRef>,
         out: &mut impl Output,
-    ) {
+    ) -> Given {
         if self.must_put_off(outgoing.view().topic.as_str(), origin, 1) {
             let publish = PutOff { publication: outgoing.keep(), origin, receipt };
-            return self.put_off(Job::Shared(publish, chosen), out);
+            self.put_off(Job::Shared(publish, chosen), out);
+            return Given::Later;
         }
         self.deliver_shared(outgoing, chosen, out);
-        self.accept_when_safe(receipt, out);
+        self.given(receipt)
     }
 
     /// At an interested home: the publish for the sessions of this shard.
@@ -151,9 +159,8 @@ impl Shard {
         receipt: Option<Receipt>,
         out: &mut impl Output,
     ) {
-        if !self.deliver(&mut Outgoing::kept(publication), origin, receipt, out) {
-            self.accept_when_safe(receipt, out);
-        }
+        let given = self.deliver(&mut Outgoing::kept(publication), origin, receipt, out);
+        self.accept_unless_later(given, receipt, out);
     }
 
     /// At the home of a chosen member.
@@ -165,7 +172,9 @@ impl Shard {
         chosen: Chosen<SessionRef>,
         out: &mut impl Output,
     ) {
-        self.deliver_to_member(&mut Outgoing::kept(publication), origin, receipt, chosen, out);
+        let outgoing = &mut Outgoing::kept(publication);
+        let given = self.deliver_to_member(outgoing, origin, receipt, chosen, out);
+        self.accept_unless_later(given, receipt, out);
     }
 
     /// At the owner: a member has not got this, and another may.
@@ -187,21 +196,25 @@ impl Shard {
         reason: ReasonCode,
         out: &mut impl Output,
     ) {
-        let session = receipt.origin.session;
-        let Some(slot) = self.registry.resolve(session) else { return };
+        let Some(slot) = self.registry.resolve(receipt.origin.session) else { return };
+        let was_full = self.has_many_pending(slot);
         self.with_wire(slot, out, |session, wire| {
             session.handle_counted(receipt.sequence, homes, reason, wire);
         });
-        self.go_on_reading(session);
+        if was_full {
+            self.go_on_reading(slot);
+        }
     }
 
     pub(super) fn handle_accepted(&mut self, receipt: Receipt, out: &mut impl Output) {
-        let session = receipt.origin.session;
-        let Some(slot) = self.registry.resolve(session) else { return };
+        let Some(slot) = self.registry.resolve(receipt.origin.session) else { return };
+        let was_full = self.has_many_pending(slot);
         self.with_wire(slot, out, |session, wire| {
             session.handle_accepted(receipt.sequence, wire);
         });
-        self.go_on_reading(session);
+        if was_full {
+            self.go_on_reading(slot);
+        }
     }
 
     /// Tells the publisher's home that this one holds the publish.
@@ -254,13 +267,35 @@ impl Shard {
         }
     }
 
+    /// All who want a publish have been given it: accepts it once storage has it, too.
     pub(super) fn accept_when_safe(&mut self, receipt: Option<Receipt>, out: &mut impl Output) {
-        let Some(receipt) = receipt else { return };
-        if self.commits.is_behind() {
-            self.commits.wait(Then::Accepted(receipt));
-        } else {
+        let given = self.given(receipt);
+        self.accept_unless_later(given, receipt, out);
+    }
+
+    fn accept_unless_later(
+        &mut self,
+        given: Given,
+        receipt: Option<Receipt>,
+        out: &mut impl Output,
+    ) {
+        if given != Given::Later
+            && let Some(receipt) = receipt
+        {
             self.accept(receipt, out);
         }
+    }
+
+    /// Every session here that wants a publish has been given it: whether it is held now, or
+    /// whoever waits is told when storage has answered.
+    pub(super) fn given(&mut self, receipt: Option<Receipt>) -> Given {
+        if !self.commits.is_behind() {
+            return Given::Now;
+        }
+        if let Some(receipt) = receipt {
+            self.commits.wait(Then::Accepted(receipt));
+        }
+        Given::Later
     }
 
     /// False if too many messages are retained.
@@ -284,12 +319,16 @@ impl Shard {
         true
     }
 
+    /// Whether a publisher has so many publishes under way that it may not be read.
+    fn has_many_pending(&self, slot: u32) -> bool {
+        let pending_count = self.registry.get(slot).session.pending_count();
+        pending_count >= self.limits.receive_count_max.into()
+    }
+
     /// Reads a publisher again that had too many publishes under way.
-    fn go_on_reading(&mut self, session: SessionRef) {
-        let Some(slot) = self.registry.resolve(session) else { return };
-        let resident = self.registry.get(slot);
-        if resident.session.pending_count() < self.limits.receive_count_max.into()
-            && let Some(connection) = resident.connection
+    fn go_on_reading(&mut self, slot: u32) {
+        if !self.has_many_pending(slot)
+            && let Some(connection) = self.registry.get(slot).connection
         {
             self.unpause(connection, Pause::Receipts);
         }
@@ -304,10 +343,26 @@ impl Shard {
     }
 }
 
-/// What a publish that was routed is acknowledged with.
-pub(super) fn reason_for(homes: u32) -> ReasonCode {
-    match homes {
-        0 => ReasonCode::NoMatchingSubscribers,
-        _ => ReasonCode::Success,
+/// Where a publish went.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Routed {
+    /// Homes that hold it already or will say so.
+    matched: u32,
+    /// Homes that will say so.
+    pub(super) awaited: u32,
+}
+
+impl Routed {
+    fn add(&mut self, given: Given) {
+        self.matched += u32::from(given != Given::ToNobody);
+        self.awaited += u32::from(given == Given::Later);
+    }
+
+    /// What the publish is acknowledged with.
+    pub(super) fn reason(self) -> ReasonCode {
+        match self.matched {
+            0 => ReasonCode::NoMatchingSubscribers,
+            _ => ReasonCode::Success,
+        }
     }
 }

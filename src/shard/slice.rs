@@ -116,10 +116,11 @@ impl Shard {
         for publish in &fan_out.publishes {
             let mut outgoing = Outgoing::kept(&publish.publication);
             let publisher = self.publisher_here(publish.origin);
+            let is_fan_out = fan_out.targets.len() > 1;
             self.layouts.clear();
             for target in &fan_out.targets[fan_out.next..end] {
                 if self.registry.is_there_since(target.slot(), fan_out.newest) {
-                    self.deliver_one(target, publisher, &mut outgoing, out);
+                    self.deliver_one(target, publisher, &mut outgoing, is_fan_out, out);
                 }
             }
         }

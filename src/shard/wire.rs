@@ -6,7 +6,7 @@ use crate::mqtt::{
 };
 use crate::session::{Naming, OutboundAliases, Outgoing, Output, Reach, Terms, Time};
 
-use super::Outbox;
+use super::{ConnectionId, Outbox};
 
 /// A payload from this size on is shared between outboxes instead of copied into each.
 const SHARED_PAYLOAD_BYTES_MIN: usize = 16 * 1024;
@@ -30,36 +30,35 @@ impl Peer {
 }
 
 /// The way from one session to its client.
-pub(super) struct Wire<'a> {
+pub(super) struct Wire<'a, O> {
+    pub(super) out: &'a mut O,
     /// None while the client is offline.
-    pub(super) outbox: Option<&'a mut Outbox>,
+    pub(super) connection: Option<ConnectionId>,
     pub(super) outbox_bytes_max: usize,
     pub(super) peer: &'a mut Peer,
     pub(super) counters: &'a mut Counters,
     pub(super) layouts: &'a mut Layouts,
-    /// All deliveries are of the publish that `layouts` was cleared for.
+    /// All deliveries are of the publish that `layouts` was cleared for, and there are many.
     pub(super) is_fan_out: bool,
     pub(super) now: Time,
 }
 
-impl Output for Wire<'_> {
+impl<O: super::Output> Output for Wire<'_, O> {
     fn now(&self) -> Time {
         self.now
     }
 
     fn reach(&mut self) -> Reach {
-        match &mut self.outbox {
-            None => Reach::Offline,
-            Some(outbox) if outbox.len() < self.outbox_bytes_max => Reach::Open,
-            Some(outbox) => {
-                outbox.want_drained(self.outbox_bytes_max / 2);
-                Reach::Full
-            }
+        let Some(connection) = self.connection else { return Reach::Offline };
+        if self.out.outbox_len(connection) < self.outbox_bytes_max {
+            return Reach::Open;
         }
+        self.out.outbox(connection).want_drained(self.outbox_bytes_max / 2);
+        Reach::Full
     }
 
     fn fits(&mut self, outgoing: &mut Outgoing<'_>, terms: &Terms) -> bool {
-        if self.peer.packet_bytes_max == UNLIMITED || self.outbox.is_none() {
+        if self.peer.packet_bytes_max == UNLIMITED || self.connection.is_none() {
             return true;
         }
         let packet_id = PacketId::new((terms.qos != QoS::AtMostOnce).into());
@@ -69,7 +68,8 @@ impl Output for Wire<'_> {
 
     fn send(&mut self, packet: &Packet<'_>) {
         let Peer { version, packet_bytes_max, .. } = *self.peer;
-        let Some(outbox) = &mut self.outbox else { return };
+        let Some(connection) = self.connection else { return };
+        let outbox = self.out.outbox(connection);
         outbox.push_with(|buffer| encode_within(packet, version, packet_bytes_max, buffer));
     }
 
@@ -81,18 +81,21 @@ impl Output for Wire<'_> {
         dup: bool,
     ) {
         self.count(terms.qos);
-        let Some(outbox) = &mut self.outbox else { return };
+        let Some(connection) = self.connection else { return };
+        let outbox = self.out.outbox(connection);
         let version = self.peer.version;
         let naming = name(self.peer, outgoing, terms, packet_id, self.layouts, self.now);
-        let is_alike = self.is_fan_out
-            && !dup
+        let is_alike = !dup
             && !terms.retain
             && naming == Naming::Name
             && (!version.is_v5() || (terms.extras.is_none() && outgoing.expiry().is_none()));
         if is_alike && outgoing.view().payload.len() < SHARED_PAYLOAD_BYTES_MIN {
             let (qos, retain) = (terms.qos, false);
             let packet = Publish { dup, qos, retain, packet_id, ..*outgoing.view() };
-            return self.layouts.push(&packet, version, outbox);
+            if self.is_fan_out {
+                return self.layouts.push(&packet, version, outbox);
+            }
+            return outbox.push_with(|buffer| packet.encode(version, buffer));
         }
         let packet = self.layouts.dress(outgoing, terms, packet_id, dup, self.now, naming);
         if packet.payload.len() < SHARED_PAYLOAD_BYTES_MIN {
@@ -107,7 +110,7 @@ impl Output for Wire<'_> {
     }
 }
 
-impl Wire<'_> {
+impl<O> Wire<'_, O> {
     fn count(&mut self, qos: QoS) {
         *match qos {
             QoS::AtMostOnce => &mut self.counters.deliveries_sent_qos0,
@@ -162,6 +165,8 @@ pub(super) struct Layouts {
     /// By QoS; 3.1 and 3.1.1 look the same.
     v3: [Encoded; 3],
     v5: [Encoded; 3],
+    /// Any of these is encoded.
+    is_used: bool,
     /// The properties of a packet that is encoded for one subscriber alone.
     properties: Vec<u8>,
 }
@@ -175,6 +180,9 @@ struct Encoded {
 impl Layouts {
     /// Forgets the publish before.
     pub(super) fn clear(&mut self) {
+        if !std::mem::take(&mut self.is_used) {
+            return;
+        }
         for encoded in self.v3.iter_mut().chain(&mut self.v5) {
             encoded.layout = None;
             encoded.bytes.clear();
@@ -182,6 +190,7 @@ impl Layouts {
     }
 
     fn push(&mut self, packet: &Publish<'_>, version: Version, outbox: &mut Outbox) {
+        self.is_used = true;
         let by_qos = if version.is_v5() { &mut self.v5 } else { &mut self.v3 };
         let Encoded { bytes, layout } = &mut by_qos[packet.qos as usize];
         let layout = *layout.get_or_insert_with(|| packet.encode_with(version, bytes));
