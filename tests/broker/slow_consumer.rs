@@ -1,5 +1,6 @@
 //! Subscribers that do not read: the broker's memory stays bounded and nobody else suffers.
 
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -110,6 +111,70 @@ fn a_stalled_subscriber_at_qos_0_on_another_core_is_contained() {
 #[test]
 fn a_stalled_subscriber_at_qos_1_is_contained() {
     a_stalled_subscriber_is_contained("2", 1);
+}
+
+/// Publishes its numbers as fast as it can and returns once the broker has read them all.
+fn publish_numbers(address: SocketAddr, publisher: usize, count: usize) {
+    let mut client = Client::connect(address, &format!("CONNECT p{publisher}"));
+    for number in 0..count {
+        client.send(&format!("PUBLISH flood/{publisher} \"{number:0500}\""));
+    }
+    client.send("PINGREQ");
+    client.expect("PINGRESP");
+}
+
+/// What a slow subscriber got from each publisher, up to the answer to its last packet.
+fn read_numbers(subscriber: &mut Client, into: &mut BTreeMap<String, Vec<usize>>) {
+    subscriber.send("PINGREQ");
+    loop {
+        let packet = subscriber.next();
+        if packet.kind.name == "PINGRESP" {
+            return;
+        }
+        let number = packet.text("payload").parse().expect("numbers are published");
+        into.entry(packet.text("topic")).or_default().push(number);
+    }
+}
+
+/// The subscriber gets on at its own pace, what it cannot take is counted to the message, and
+/// nobody's messages are held back for those of others.
+#[test]
+fn many_publishers_at_qos_0_starve_nobody_and_every_drop_is_counted() {
+    const PUBLISHERS: usize = 20;
+    const EACH: usize = 2_500;
+    let broker = Broker::start(&["--cores", "2"]);
+    let address = broker.address;
+    let mut subscriber = Client::connect(address, "CONNECT s");
+    subscriber.subscribe("flood/+:0");
+    let mut received = BTreeMap::new();
+    thread::scope(|scope| {
+        let floods: Vec<_> = (0..PUBLISHERS)
+            .map(|publisher| scope.spawn(move || publish_numbers(address, publisher, EACH)))
+            .collect();
+        slowest_exchange(address, Instant::now() + Duration::from_millis(500));
+        while floods.iter().any(|flood| !flood.is_finished()) {
+            read_numbers(&mut subscriber, &mut received);
+            thread::sleep(Duration::from_millis(50));
+        }
+    });
+    read_numbers(&mut subscriber, &mut received);
+    subscriber.disconnect();
+    let (_, log) = broker.stop("TERM");
+    assert_eq!(received.len(), PUBLISHERS, "nobody was left out");
+    for (topic, numbers) in &received {
+        assert!(numbers.is_sorted_by(|one, next| one < next), "{topic} is out of order");
+    }
+    let received: usize = received.values().map(Vec::len).sum();
+    let dropped = counted(&log, "deliveries_dropped_outbox_full");
+    assert!(dropped > 0, "the subscriber could take everything: nothing was tested");
+    assert_eq!(received + dropped, PUBLISHERS * EACH);
+}
+
+/// A counter in what the broker says at its end; those that are zero are left out.
+fn counted(log: &[String], name: &str) -> usize {
+    let last = log.iter().find(|line| line.contains("stopped:")).expect("it says what it counted");
+    let value = last.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    value.map_or(0, |value| value.parse().expect("a counter is a number"))
 }
 
 /// An offline session collects up to its limits; what it kept is whole and in order.
