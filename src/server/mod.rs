@@ -193,8 +193,8 @@ fn watch_signals(stop: Arc<AtomicBool>, bells: Arc<[Bell]>) -> Result<(), Server
                 std::process::exit(128 + signal);
             }
             info!("stopping: no new connections, open ones are flushed and closed");
-            for bell in bells.iter() {
-                bell.ring();
+            for (index, bell) in bells.iter().enumerate() {
+                bell.ring(ShardId::from_index(index));
             }
         }
     };
