@@ -76,7 +76,7 @@ pub fn run(config: &Config, listening: impl FnMut(SocketAddr)) -> Result<(), Ser
     let cores = config.cores.unwrap_or(cpus.len());
     let (addresses, sockets) = bind(&config.listen, cores)?;
     let stop = Arc::new(AtomicBool::new(false));
-    let (meshes, bells) = Mesh::new(cores, config.limits.mesh_channel_count_max);
+    let (meshes, bells) = Mesh::new(cores, config.limits.mesh_channel_count(cores));
     watch_signals(Arc::clone(&stop), bells)?;
     let (ready, started) = crossbeam_channel::bounded(cores);
     let plans = plans(config, meshes, sockets, &stop, &ready);
