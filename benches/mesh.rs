@@ -27,7 +27,7 @@ mod mesh;
 
 use mesh::Found;
 
-/// As many as fit into a channel unless it is configured otherwise.
+/// As many as fit into a channel between two shards unless it is configured otherwise.
 const CHANNEL_COUNT: usize = 4096;
 const LOOK: usize = 1024;
 const EXTRA: usize = size_of::<BrokerMessage>() - size_of::<Publication>();

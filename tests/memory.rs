@@ -23,6 +23,17 @@ use ringmq::session::Time;
 use ringmq::shard::{ConnectionId, Full, Input, Message, Outbox, Output, Shard};
 use ringmq::storage::{Record, Token};
 
+/// What `src/server/mesh.rs` finds at this place in the broker.
+#[cfg(feature = "server")]
+mod routing {
+    pub(crate) use ringmq::routing::{HomeSet, ShardId};
+}
+
+#[cfg(feature = "server")]
+#[allow(dead_code)]
+#[path = "../src/server/mesh.rs"]
+mod mesh;
+
 /// Enough that what a shard has once does not count, and no more than fits tables that double
 /// half-way between their best and their worst.
 const COUNT: usize = 48 * 1024;
@@ -283,6 +294,22 @@ fn an_idle_connection_is_small() {
 #[test]
 fn an_idle_connection_of_5_0_is_small() {
     assert_about("idle, 5.0", bytes_per_idle_connection(Version::V5), 440);
+}
+
+/// Channels are made before anybody connects: with all their slots.
+#[cfg(feature = "server")]
+#[test]
+fn the_channels_of_a_shard_are_as_large_however_many_shards_there_are() {
+    const SHARD_BYTES_MAX: usize = 2 << 20;
+    for shard_count in [2, 4, 16, 32, 64] {
+        let before = held();
+        let channel_count_max = Limits::default().mesh_channel_count(shard_count);
+        let meshes = mesh::Mesh::<Message, ()>::new(shard_count, channel_count_max);
+        let bytes = (held() - before) / shard_count;
+        println!("channels to one of {shard_count} shards: {bytes} bytes");
+        assert!(bytes <= SHARD_BYTES_MAX, "{bytes} bytes for each of {shard_count} shards");
+        drop(meshes);
+    }
 }
 
 #[test]

@@ -72,7 +72,8 @@ impl OptionRow {
 /// A field that one [`Value`] fits into.
 trait Field: Sized {
     fn from_value(value: &Value) -> Self;
-    fn to_value(&self, kind: Kind) -> Value;
+    /// None if it is unset.
+    fn to_value(&self, kind: Kind) -> Option<Value>;
 }
 
 macro_rules! number_fields {
@@ -85,13 +86,12 @@ macro_rules! number_fields {
                 Self::try_from(*number).expect("the range of the kind fits the field")
             }
 
-            fn to_value(&self, kind: Kind) -> Value {
+            fn to_value(&self, kind: Kind) -> Option<Value> {
                 let number = u64::try_from(*self).expect("no field is wider than 64 bits");
-                if matches!(kind, Kind::Bytes { .. }) {
-                    Value::Bytes(number)
-                } else {
-                    Value::Number(number)
-                }
+                Some(match kind {
+                    Kind::Bytes { .. } => Value::Bytes(number),
+                    _ => Value::Number(number),
+                })
             }
         }
     )+};
@@ -104,8 +104,18 @@ impl Field for bool {
         *value == Value::Switch(true)
     }
 
-    fn to_value(&self, _: Kind) -> Value {
-        Value::Switch(*self)
+    fn to_value(&self, _: Kind) -> Option<Value> {
+        Some(Value::Switch(*self))
+    }
+}
+
+impl<T: Field> Field for Option<T> {
+    fn from_value(value: &Value) -> Self {
+        Some(T::from_value(value))
+    }
+
+    fn to_value(&self, kind: Kind) -> Option<Value> {
+        self.as_ref()?.to_value(kind)
     }
 }
 
@@ -128,9 +138,9 @@ const TOP_ROWS: &[OptionRow] = &[
         help: "Executors, each on a core of its own.",
         unset: "one per available CPU",
         values: |config| {
-            config.cores.iter().map(|n| n.to_value(Kind::Count { min: 1, max: 64 })).collect()
+            config.cores.to_value(Kind::Count { min: 1, max: 64 }).into_iter().collect()
         },
-        set: |config, values| config.cores = Some(usize::from_value(&values[0])),
+        set: |config, values| config.cores = Field::from_value(&values[0]),
     },
     OptionRow {
         name: "log_level",
@@ -158,7 +168,8 @@ fn address(value: &Value) -> std::net::SocketAddr {
 macro_rules! limits {
     ($(
         $( #[doc = $help:literal] )+
-        $name:ident: $type:ty = $default:expr, $kind:ident $( ( $min:expr, $max:expr ) )?;
+        $name:ident: $type:ty = $default:expr, $kind:ident $( ( $min:expr, $max:expr ) )?
+            $( , unset $unset:literal )?;
     )+) => {
         /// How much of everything is allowed. Every queue and every table has its row.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,12 +191,27 @@ macro_rules! limits {
                 kind: KIND,
                 repeatable: false,
                 help: concat!($( $help ),+),
-                unset: "",
-                values: |config| vec![config.limits.$name.to_value(KIND)],
+                unset: concat!($( $unset )?),
+                values: |config| config.limits.$name.to_value(KIND).into_iter().collect(),
                 set: |config, values| config.limits.$name = <$type>::from_value(&values[0]),
             }
         }),+];
     };
+}
+
+/// Slots of all the channels to one shard, unless it is said how many each has: more shards
+/// take memory in proportion to their number and not to its square.
+const MESH_SLOT_COUNT: usize = 16 * 1024;
+/// Slots of one channel that are enough for the bursts of one turn.
+const MESH_CHANNEL_COUNT_MAX: usize = 4096;
+
+impl Limits {
+    /// Messages that one channel holds between two of `shard_count` shards.
+    #[must_use]
+    pub fn mesh_channel_count(&self, shard_count: usize) -> usize {
+        let share = MESH_SLOT_COUNT / shard_count.saturating_sub(1).max(1);
+        self.mesh_channel_count_max.unwrap_or(share.min(MESH_CHANNEL_COUNT_MAX))
+    }
 }
 
 const GIB: u64 = 1 << 30;
@@ -231,7 +257,9 @@ limits! {
     /// Longest time in seconds from accepting a connection to having its whole CONNECT.
     connect_timeout_s: u16 = 10, Seconds(1, U16_MAX);
     /// Messages waiting in one channel between two cores.
-    mesh_channel_count_max: usize = 4096, Count(1, 1 << 20);
+    /// There is a channel for each ordered pair of cores, and its memory is taken at the start.
+    mesh_channel_count_max: Option<usize> = None, Count(1, 1 << 20),
+        unset "4096, with more than 5 cores 16384 divided by the number of other cores";
     /// Seconds after which a connection is closed whose outbox is full and has sent nothing.
     slow_consumer_timeout_s: u16 = 30, Seconds(1, U16_MAX);
     /// Longest time in seconds that sending what waits may take when the broker stops.
@@ -312,5 +340,13 @@ mod tests {
         assert!(!limits.queue_qos0_offline);
         let row = options().find(|row| row.name == "cores").unwrap();
         assert_eq!(row.default_text(), "one per available CPU");
+        let channels = [1, 2, 5, 6, 16, 64].map(|cores| limits.mesh_channel_count(cores));
+        assert_eq!(channels, [4096, 4096, 4096, 3276, 1092, 260]);
+    }
+
+    #[test]
+    fn a_channel_holds_what_it_was_told_to() {
+        let limits = Limits { mesh_channel_count_max: Some(9), ..Limits::default() };
+        assert_eq!([2, 64].map(|cores| limits.mesh_channel_count(cores)), [9, 9]);
     }
 }

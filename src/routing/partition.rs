@@ -104,6 +104,11 @@ impl HomeSet {
     /// The set without a shard.
     pub const EMPTY: Self = Self(0);
 
+    /// The shards whose bits are set, the lowest bit being the first shard's.
+    pub const fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
     /// Adds a shard; whether it was new.
     pub fn insert(&mut self, shard: ShardId) -> bool {
         let before = self.0;

@@ -1,9 +1,11 @@
 //! The channels between shards and how a shard that sleeps learns that there is something.
 //!
 //! One bounded channel for each ordered pair of shards. A shard that has put messages into
-//! channels rings the bell of each receiver once, at the end of its turn; ringing costs one
-//! atomic swap while the receiver is awake and one wake when it sleeps. A channel that was found
-//! full is marked, and its receiver rings back once it has taken messages out.
+//! channels rings the bell of each receiver once, at the end of its turn, and leaves its name on
+//! it; that costs one atomic operation while the receiver is awake and one wake when it sleeps.
+//! The receiver looks only into the channels of those who have rung, so that a look costs what
+//! there is to find, however many shards there are. A channel that was found full is marked, and
+//! its receiver rings back once it has taken messages out.
 //!
 //! `tests/loom` compiles this file by itself and tries every interleaving of it, which is why it
 //! knows nothing of what is sent.
@@ -26,29 +28,32 @@ use crate::stand_ins::{
 
 use crate::routing::{HomeSet, ShardId};
 
-/// Wakes one shard, from any thread.
+/// Wakes one shard, from any thread. Bells are rung from every core: none shares a cache line.
 #[derive(Debug, Default)]
+#[repr(align(128))]
 pub(super) struct Bell {
     waker: AtomicWaker,
-    rung: AtomicBool,
+    /// Shards that have rung since this one looked, one bit each.
+    rung: AtomicU64,
     /// Shards that have room again in a channel that this one found full.
     room: AtomicU64,
 }
 
 impl Bell {
-    /// Has the shard look at its channels; costs a wake only if nobody has rung since it looked.
-    pub(super) fn ring(&self) -> bool {
-        let first = !self.rung.swap(true, Ordering::AcqRel);
+    /// Has the shard look, at the channel from `ringer` and for whatever has no channel; costs a
+    /// wake only if nobody has rung since it looked.
+    pub(super) fn ring(&self, ringer: ShardId) -> bool {
+        let first = self.rung.fetch_or(1 << ringer.index(), Ordering::AcqRel) == 0;
         if first {
             self.waker.wake();
         }
         first
     }
 
-    /// To be called before looking, so that what comes while looking rings again.
-    fn reset(&self, waker: &Waker) {
+    /// Who has rung. To be called before looking, so that what comes while looking rings again.
+    fn reset(&self, waker: &Waker) -> HomeSet {
         self.waker.register(waker);
-        self.rung.swap(false, Ordering::AcqRel);
+        HomeSet::from_bits(self.rung.swap(0, Ordering::AcqRel))
     }
 }
 
@@ -140,13 +145,13 @@ impl<M, H> Mesh<M, H> {
     pub(super) fn hand_off(&self, to: ShardId, handoff: H) {
         // It fails only at shutdown, when the home is gone: dropping it closes the connection.
         let _ = self.handoffs_out[to.index()].send(handoff);
-        self.bells[to.index()].ring();
+        self.bells[to.index()].ring(self.id);
     }
 
     /// Rings everybody who was sent something; how many of them slept.
     pub(super) fn ring(&mut self) -> u64 {
         let touched = std::mem::take(&mut self.touched);
-        touched.iter().filter(|to| self.bells[to.index()].ring()).count() as u64
+        touched.iter().filter(|to| self.bells[to.index()].ring(self.id)).count() as u64
     }
 
     /// Takes about `limit` findings and hands each to `take`; true if there may be more.
@@ -159,34 +164,50 @@ impl<M, H> Mesh<M, H> {
         mut take: impl FnMut(Found<M, H>),
     ) -> bool {
         let bell = &self.bells[self.id.index()];
-        bell.reset(waker);
+        let rung = bell.reset(waker);
+        let mut more = self.look_for_handoffs(limit, &mut take);
         // Each lane has its share, so that one that is never empty starves no other.
-        let share = (limit / self.incoming.len()).max(1);
-        let mut more = false;
-        for count in 1..=share {
-            let Ok(handoff) = self.handoffs_in.try_recv() else { break };
-            take(Found::Handoff(handoff));
-            more |= count == share;
-        }
-        for (index, lane) in self.incoming.iter().enumerate() {
-            let Some(lane) = lane else { continue };
-            let from = ShardId::from_index(index);
-            for count in 1..=share {
-                let Ok(message) = lane.end.try_recv() else { break };
-                take(Found::Message(from, message));
-                more |= count == share;
-            }
-            if lane.starved.load(Ordering::SeqCst) && lane.starved.swap(false, Ordering::SeqCst) {
-                self.bells[index].room.fetch_or(1 << self.id.index(), Ordering::AcqRel);
-                self.bells[index].ring();
+        let share = (limit / rung.len().max(1)).max(1);
+        for from in rung.iter() {
+            if self.look_into(from, share, &mut take) {
+                // As if it had rung again: nobody else has to wake a shard that is awake.
+                bell.rung.fetch_or(1 << from.index(), Ordering::AcqRel);
+                more = true;
             }
         }
-        let mut room = bell.room.swap(0, Ordering::AcqRel);
-        while room != 0 {
-            take(Found::Room(ShardId::from_index(room.trailing_zeros() as usize)));
-            room &= room - 1;
+        for to in HomeSet::from_bits(bell.room.swap(0, Ordering::AcqRel)).iter() {
+            take(Found::Room(to));
         }
         more
+    }
+
+    /// True if there may be more.
+    fn look_for_handoffs(&self, limit: usize, take: &mut impl FnMut(Found<M, H>)) -> bool {
+        let share = (limit / self.incoming.len()).max(1);
+        for _ in 0..share {
+            let Ok(handoff) = self.handoffs_in.try_recv() else { return false };
+            take(Found::Handoff(handoff));
+        }
+        true
+    }
+
+    /// Takes up to `share` messages of one shard; true if there may be more.
+    fn look_into(&self, from: ShardId, share: usize, take: &mut impl FnMut(Found<M, H>)) -> bool {
+        // Its own name is left by whoever has nothing in a channel.
+        let Some(lane) = &self.incoming[from.index()] else { return false };
+        let mut count = 0;
+        while count < share
+            && let Ok(message) = lane.end.try_recv()
+        {
+            take(Found::Message(from, message));
+            count += 1;
+        }
+        if lane.starved.load(Ordering::SeqCst) && lane.starved.swap(false, Ordering::SeqCst) {
+            let bell = &self.bells[from.index()];
+            bell.room.fetch_or(1 << self.id.index(), Ordering::AcqRel);
+            bell.ring(self.id);
+        }
+        count == share
     }
 }
 

@@ -76,7 +76,7 @@ pub fn run(config: &Config, listening: impl FnMut(SocketAddr)) -> Result<(), Ser
     let cores = config.cores.unwrap_or(cpus.len());
     let (addresses, sockets) = bind(&config.listen, cores)?;
     let stop = Arc::new(AtomicBool::new(false));
-    let (meshes, bells) = Mesh::new(cores, config.limits.mesh_channel_count_max);
+    let (meshes, bells) = Mesh::new(cores, config.limits.mesh_channel_count(cores));
     watch_signals(Arc::clone(&stop), bells)?;
     let (ready, started) = crossbeam_channel::bounded(cores);
     let plans = plans(config, meshes, sockets, &stop, &ready);
@@ -193,8 +193,8 @@ fn watch_signals(stop: Arc<AtomicBool>, bells: Arc<[Bell]>) -> Result<(), Server
                 std::process::exit(128 + signal);
             }
             info!("stopping: no new connections, open ones are flushed and closed");
-            for bell in bells.iter() {
-                bell.ring();
+            for (index, bell) in bells.iter().enumerate() {
+                bell.ring(ShardId::from_index(index));
             }
         }
     };

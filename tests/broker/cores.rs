@@ -52,12 +52,24 @@ fn everybody_hears_everybody_on_16_cores() {
     everybody_hears_everybody("16");
 }
 
-/// One publisher, one subscriber by wildcard, topics on every shard: the order of each topic holds.
 #[test]
 fn the_order_of_every_topic_holds_on_16_cores() {
+    the_order_of_every_topic_holds(&["--cores", "16"]);
+}
+
+/// Every message but the first of a burst finds its channel full.
+#[test]
+fn the_order_of_every_topic_holds_where_channels_are_full() {
+    the_order_of_every_topic_holds(&["--cores", "16", "--mesh-channel-count-max", "1"]);
+    the_order_of_every_topic_holds(&["--cores", "2", "--mesh-channel-count-max", "1"]);
+}
+
+/// One publisher, one subscriber by wildcard, topics on every shard: nothing is lost, and the
+/// order of each topic holds.
+fn the_order_of_every_topic_holds(options: &[&str]) {
     const TOPICS: usize = 32;
     const ROUNDS: usize = 100;
-    let broker = Broker::start(&["--cores", "16"]);
+    let broker = Broker::start(options);
     let mut subscriber = Client::connect(broker.address, "CONNECT s");
     subscriber.subscribe("order/#:0");
     let mut publisher = Client::connect(broker.address, "CONNECT p");

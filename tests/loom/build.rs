@@ -15,22 +15,41 @@ const FAULTS: &[(&str, &[(&str, &str)])] = &[
         ],
     ),
     ("no_mark", &[("lane.starved.store(true, Ordering::SeqCst);", "")]),
-    ("no_room_ring", &[("self.bells[index].ring();\n            }", "}")]),
-    ("no_reset", &[("self.rung.swap(false, Ordering::AcqRel);", "")]),
+    ("no_room_ring", &[("            bell.ring(self.id);\n", "")]),
+    ("no_reset", &[("self.rung.swap(0, Ordering::AcqRel)", "self.rung.load(Ordering::Acquire)")]),
+    (
+        "reset_in_two_steps",
+        &[(
+            "        HomeSet::from_bits(self.rung.swap(0, Ordering::AcqRel))\n",
+            "        let rung = HomeSet::from_bits(self.rung.load(Ordering::Acquire));
+        self.rung.store(0, Ordering::Release);
+        rung\n",
+        )],
+    ),
     (
         "reset_after_the_look",
         &[
-            ("        bell.reset(waker);\n", ""),
+            (
+                "        let rung = bell.reset(waker);\n",
+                "        let rung = HomeSet::from_bits(bell.rung.load(Ordering::Acquire));\n",
+            ),
             ("        more\n    }\n", "        bell.reset(waker);\n        more\n    }\n"),
         ],
     ),
-    ("relaxed_ring", &[("swap(true, Ordering::AcqRel)", "swap(true, Ordering::Relaxed)")]),
-    ("relaxed_reset", &[("swap(false, Ordering::AcqRel)", "swap(false, Ordering::Relaxed)")]),
+    ("relaxed_ring", &[(NAME, "fetch_or(1 << ringer.index(), Ordering::Relaxed)")]),
     (
-        "reset_without_a_look",
-        &[("swap(false, Ordering::AcqRel)", "store(false, Ordering::Release)")],
+        "relaxed_reset",
+        &[("self.rung.swap(0, Ordering::AcqRel)", "self.rung.swap(0, Ordering::Relaxed)")],
+    ),
+    ("one_name_for_all", &[(NAME, "fetch_or(1, Ordering::AcqRel)")]),
+    (
+        "no_ring_for_the_rest",
+        &[("bell.rung.fetch_or(1 << from.index(), Ordering::AcqRel);", "")],
     ),
 ];
+
+/// How a ringer leaves its name.
+const NAME: &str = "fetch_or(1 << ringer.index(), Ordering::AcqRel)";
 
 /// What `Mesh::send` does after it has marked a channel that it found full.
 const SECOND_TRY: &str = "        match lane.end.try_send(message) {
