@@ -9,6 +9,7 @@
 //!
 //! Topics and filters are taken to be valid: the wire format has checked them.
 
+mod bucket;
 mod filters;
 mod index;
 mod interest;
@@ -19,6 +20,7 @@ mod partition;
 mod retained;
 mod routes;
 mod shared;
+mod signature;
 mod subscribers;
 mod subscriptions;
 mod trie;
@@ -29,3 +31,4 @@ pub use retained::Retained;
 pub use routes::Routes;
 pub use shared::{Chosen, Groups, Load, shared_filter};
 pub use subscriptions::{FilterKey, Inserted, Removed, Subscriptions};
+pub use trie::Effort;
