@@ -221,12 +221,13 @@ fn allocated_by<T>(make: impl FnOnce() -> T) -> usize {
 type Lookup = (&'static str, fn(usize) -> String);
 
 /// What to look up below a site, or below all of them.
-const LOOKUPS: [Lookup; 6] = [
+const LOOKUPS: [Lookup; 7] = [
     ("a topic", |site| format!("{site}/7/temperature")),
     ("site/#, page of 100", |site| format!("{site}/#")),
     ("site/+/state", |site| format!("{site}/+/state")),
     ("+/7/state, page of 100", |_| "+/7/state".to_owned()),
     ("+/none, page of 100", |_| "+/none".to_owned()),
+    ("+/rare, page of 100", |_| "+/rare".to_owned()),
     ("#, page of 100", |_| "#".to_owned()),
 ];
 
@@ -269,6 +270,8 @@ fn retained(count: usize) -> Retained<u64> {
         let (site, device, kind) = (number / 100, number / 5 % 20, kinds[number % 5]);
         table.insert(&format!("{site}/{device}/{kind}"), number as u64);
     }
+    // A name that every lookup has to search each site for.
+    table.insert("~/rare", 0);
     table
 }
 

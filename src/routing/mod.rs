@@ -16,6 +16,7 @@ mod interest;
 mod level;
 #[cfg(test)]
 mod naive;
+mod names;
 mod partition;
 mod retained;
 mod routes;
