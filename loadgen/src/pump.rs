@@ -1,8 +1,9 @@
 //! The sockets of one executor, and their connections: the only code that reads and writes.
 //!
-//! A turn goes back and forth between a few sockets that have something to read and a few
-//! connections that have something to write. So what was received is handled, and stamped with
-//! the time, within microseconds, and what is stamped as sent is written as soon.
+//! A turn goes back and forth between sockets that have something to read and connections that
+//! have something to write, some hundreds of each: with fewer, answers leave one by one. But only
+//! a few are read or written at a time. So what was received is handled, and stamped with the time,
+//! within microseconds, and what is stamped as sent is written as soon.
 
 use std::io;
 use std::net::Shutdown;
@@ -23,7 +24,11 @@ use crate::transport::{Event, Key, Sockets, Written};
 /// Connections written in one system call. All of them have the time before it as the time at
 /// which they sent.
 const WRITES_PER_CALL: usize = 32;
-/// How long a turn may last while others wait for theirs.
+/// System calls that read, some twenty sockets each, before what came of it is written.
+const READS_PER_ROUND: usize = 16;
+/// System calls that write before others are read.
+const WRITES_PER_ROUND: usize = 8;
+/// A turn that lasts this long is the others' after the round.
 const TURN_NS_MAX: i64 = 200_000;
 
 pub(crate) struct Pump {
@@ -140,28 +145,30 @@ impl Pump {
         let begin_ns = stage.clock.now_ns();
         self.sockets.wake();
         loop {
-            let now_ns = self.take_events(stage);
+            (0..READS_PER_ROUND).any(|_| !self.read_some(stage));
             stage.pass_on();
-            self.write_some(stage);
+            (0..WRITES_PER_ROUND).any(|_| !self.write_some(stage));
             if self.agenda.is_empty() && self.sockets.sleep() {
                 return false;
             }
-            if now_ns - begin_ns > TURN_NS_MAX {
+            if stage.clock.now_ns() - begin_ns > TURN_NS_MAX {
                 return true;
             }
         }
     }
 
-    /// Handles what some sockets have received; returns when that was.
-    fn take_events(&mut self, stage: &Stage) -> i64 {
-        self.sockets.look(1);
+    /// Handles what some sockets have received. False if there was nothing.
+    fn read_some(&mut self, stage: &Stage) -> bool {
+        if !self.sockets.look(1) {
+            return false;
+        }
         // All of it has been received just now.
         let now_ns = stage.clock.now_ns();
         let bench = &mut *stage.bench.borrow_mut();
         while let Some((key, event)) = self.sockets.next_event() {
             self.handle(now_ns, key, event, bench);
         }
-        now_ns
+        true
     }
 
     fn handle(&mut self, now_ns: i64, key: Key, event: Event, bench: &mut Bench) {
@@ -184,17 +191,17 @@ impl Pump {
         }
     }
 
-    /// Writes what the next connections have to say.
-    fn write_some(&mut self, stage: &Stage) {
+    /// Writes what the next connections have to say. False if there are none.
+    fn write_some(&mut self, stage: &Stage) -> bool {
+        if self.agenda.is_empty() {
+            return false;
+        }
         let now_ns = stage.clock.now_ns();
         let bench = &mut *stage.bench.borrow_mut();
         while self.writes.len() < WRITES_PER_CALL
             && let Some(key) = self.agenda.next()
         {
             self.take_turn(now_ns, key, bench);
-        }
-        if self.writes.is_empty() {
-            return;
         }
         let writes = self.writes.iter().map(|key| {
             let place = &self.places[key.index as usize];
@@ -207,6 +214,7 @@ impl Pump {
                 self.sockets.await_room(key, place.socket.as_fd());
             }
         }
+        true
     }
 
     /// A connection on the agenda: it is read or not, and says what it has to say.
