@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Error, Result};
 use glommio::timer::Timer;
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, spawn_local};
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, Task, spawn_local};
 
 use crate::bench::{Bench, Strays};
 use crate::control::{Clock, Control, Station};
@@ -157,12 +157,11 @@ async fn work(orders: Orders) -> Result<Harvest> {
     let sockets = Sockets::new()?;
     let wakeup = Wakeup::new(sockets.wakeup()?);
     let worker = Rc::new(Worker::new(orders, sockets));
-    let turns = spawn_local(Rc::clone(&worker).take_turns());
-    let wakes = spawn_local(Rc::clone(&worker).be_woken(wakeup));
-    let harvest = worker.run().await;
-    // They hold on to the sockets.
-    turns.cancel().await;
-    wakes.cancel().await;
+    worker.take_up(Rc::clone(&worker).take_turns());
+    worker.take_up(Rc::clone(&worker).be_woken(wakeup));
+    worker.take_up(Rc::clone(&worker).keep_alive());
+    let harvest = Rc::clone(&worker).run().await;
+    worker.drop_chores().await;
     Ok(harvest)
 }
 
@@ -189,6 +188,8 @@ struct Worker {
     crew: RefCell<Vec<Rc<Handle>>>,
     /// Connections that have not ended.
     open_count: Cell<usize>,
+    /// What is done beside the steps.
+    chores: RefCell<Vec<Task<()>>>,
 }
 
 impl Worker {
@@ -213,6 +214,20 @@ impl Worker {
             handles: RefCell::default(),
             crew: RefCell::default(),
             open_count: Cell::new(0),
+            chores: RefCell::default(),
+        }
+    }
+
+    /// Does something beside the steps, until the last of them is over.
+    fn take_up(&self, chore: impl Future<Output = ()> + 'static) {
+        let chore = spawn_local(chore);
+        self.chores.borrow_mut().push(chore);
+    }
+
+    /// An executor forgets tasks that have not ended, and never gives back what they hold.
+    async fn drop_chores(&self) {
+        for chore in self.chores.take() {
+            chore.cancel().await;
         }
     }
 
@@ -233,7 +248,6 @@ impl Worker {
     }
 
     async fn run(self: Rc<Self>) -> Harvest {
-        spawn_local(Rc::clone(&self).keep_alive()).detach();
         let (mut usage, mut steps) = (Usage::default(), Vec::new());
         for (number, step) in self.orders.plan.steps.iter().enumerate() {
             if !self.await_step(number).await {
@@ -377,11 +391,11 @@ impl Worker {
         let schedule = self.stage.bench.borrow().schedule();
         match schedule {
             Some(schedule) => {
-                spawn_local(Rc::clone(self).keep_schedule(schedule)).detach();
+                self.take_up(Rc::clone(self).keep_schedule(schedule));
             }
             None => {
-                spawn_local(Rc::clone(self).open_windows(timeline)).detach();
-                spawn_local(Rc::clone(self).read_mailbox()).detach();
+                self.take_up(Rc::clone(self).open_windows(timeline));
+                self.take_up(Rc::clone(self).read_mailbox());
             }
         }
         self.start_crew(timeline);
@@ -499,6 +513,8 @@ impl Worker {
             }
             Timer::new(ROUND).await;
         }
+        self.everybody(Handle::cut);
+        Timer::new(ROUND).await;
     }
 
     fn everybody(&self, act: impl Fn(&Handle)) {
