@@ -82,7 +82,6 @@ const UNSAFE_ALLOWED: &[&str] = &[
     "src/transport/tcp.rs",
     "src/transport/wakeup.rs",
     "benches/trie.rs",
-    "loadgen/src/socket.rs",
     "tests/memory.rs",
     "tests/allocations.rs",
 ];
