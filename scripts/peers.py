@@ -61,12 +61,16 @@ createServer({{ noDelay: true }}, broker.handle).listen({port}, '127.0.0.1', 100
 """,
 }
 
+# Without a limit in flight, as mosquitto has none: one subscriber takes what 500 publish.
+RINGMQ = ("{binaries}/ringmq --listen 127.0.0.1:{port} --log-level error"
+          " --inflight-count-max 65535")
+
 # How each broker is started on {port}; {config} is its file from CONFIGS.
 COMMANDS = {
     "mosquitto": "mosquitto -c {config}",
-    "ringmq": "{binaries}/ringmq --listen 127.0.0.1:{port} --cores 1 --log-level error",
-    "ringmq-2-cores": "{binaries}/ringmq --listen 127.0.0.1:{port} --cores 2 --log-level error",
-    "ringmq-2-shards": "{binaries}/ringmq --listen 127.0.0.1:{port} --cores 2 --log-level error",
+    "ringmq": f"{RINGMQ} --cores 1",
+    "ringmq-2-cores": f"{RINGMQ} --cores 2",
+    "ringmq-2-shards": f"{RINGMQ} --cores 2",
     "ceiling": "{binaries}/examples/ceiling 127.0.0.1:{port}",
     "rumqttd": "{root}/target/peers/bin/rumqttd -q -c {config}",
     "nats": "nats-server -c {config}",

@@ -236,7 +236,7 @@ limits! {
     queue_qos0_offline: bool = false, Switch;
     /// QoS 1 and 2 deliveries of one session sent and not yet acknowledged.
     /// A lower Receive Maximum of the client goes first.
-    inflight_count_max: u16 = 256, Count(1, U16_MAX);
+    inflight_count_max: u16 = 1024, Count(1, U16_MAX);
     /// QoS 1 and 2 publishes of one client that the broker has not yet acknowledged.
     receive_count_max: u16 = 1024, Count(1, U16_MAX);
     /// Topic aliases that a 5.0 client may use on a connection; 0 for none.
