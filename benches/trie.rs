@@ -6,7 +6,7 @@
 //! that leaves out most of what else the machine was doing. Words given as arguments select the
 //! tables whose names contain one of them.
 
-use ringmq::routing::{Interest, Retained, ShardId, Subscriptions};
+use ringmq::routing::{Effort, Interest, Retained, ShardId, Subscriptions};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -110,16 +110,18 @@ fn mixed(random: &mut Random, wildcard_every: usize) -> String {
 fn match_cost() {
     println!("match: one topic against so many filters, in nanoseconds (matches per topic)");
     print_head();
+    let mut efforts = Vec::new();
     for shape in &SHAPES {
         let cell = |count| {
             let (table, topics) = (filled(shape, count), topics(shape, count));
-            let (mut found, mut asked) = (0_u64, 0_u64);
+            let (mut found, mut asked, mut effort) = (0_u64, 0_u64, Effort::default());
             let nanoseconds = each(&topics, |topic| {
                 asked += 1;
-                table.for_each_match(black_box(topic), &mut |_, options| {
+                effort += table.for_each_match(black_box(topic), &mut |_, options| {
                     found += black_box(options) & 1;
                 });
             });
+            efforts.push((effort, asked, nanoseconds));
             format!("{nanoseconds:.0} ({:.2})", found as f64 / asked as f64)
         };
         print_row(shape.name, SIZES.map(cell));
@@ -132,6 +134,18 @@ fn match_cost() {
         format!("{nanoseconds:.0}")
     };
     print_row("device, interest", SIZES.map(cell));
+    println!();
+    println!("match: what was looked at for a topic: nodes + buckets (signatures, texts)");
+    print_head();
+    for (shape, efforts) in SHAPES.iter().zip(efforts.chunks(SIZES.len())) {
+        let cell = |(effort, asked, _): &(Effort, u64, f64)| {
+            let each = |number: usize| number as f64 / *asked as f64;
+            let (nodes, buckets) = (each(effort.nodes), each(effort.buckets));
+            let (signatures, texts) = (each(effort.signatures), each(effort.texts));
+            format!("{nodes:.0}+{buckets:.0} ({signatures:.0}, {texts:.1})")
+        };
+        print_row(shape.name, std::array::from_fn(|size| cell(&efforts[size])));
+    }
 }
 
 fn churn_cost() {
@@ -207,12 +221,13 @@ fn allocated_by<T>(make: impl FnOnce() -> T) -> usize {
 type Lookup = (&'static str, fn(usize) -> String);
 
 /// What to look up below a site, or below all of them.
-const LOOKUPS: [Lookup; 6] = [
+const LOOKUPS: [Lookup; 7] = [
     ("a topic", |site| format!("{site}/7/temperature")),
     ("site/#, page of 100", |site| format!("{site}/#")),
     ("site/+/state", |site| format!("{site}/+/state")),
     ("+/7/state, page of 100", |_| "+/7/state".to_owned()),
     ("+/none, page of 100", |_| "+/none".to_owned()),
+    ("+/rare, page of 100", |_| "+/rare".to_owned()),
     ("#, page of 100", |_| "#".to_owned()),
 ];
 
@@ -255,6 +270,8 @@ fn retained(count: usize) -> Retained<u64> {
         let (site, device, kind) = (number / 100, number / 5 % 20, kinds[number % 5]);
         table.insert(&format!("{site}/{device}/{kind}"), number as u64);
     }
+    // A name that every lookup has to search each site for.
+    table.insert("~/rare", 0);
     table
 }
 

@@ -8,8 +8,8 @@ use std::num::NonZeroU32;
 pub(crate) struct Key(NonZeroU32);
 
 impl Key {
-    /// One bit less than a `u32`, so that a holder may add a mark of its own.
-    const MAX: u32 = u32::MAX >> 1;
+    /// Two bits less than a `u32`, so that a holder may add a mark of its own.
+    const MAX: u32 = u32::MAX >> 2;
 
     pub(crate) fn from_bits(bits: u32) -> Option<Self> {
         NonZeroU32::new(bits).map(Self)

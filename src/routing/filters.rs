@@ -5,7 +5,7 @@
 
 use super::index::Index;
 use super::level::has_wildcard;
-use super::trie::{Texts, Trie};
+use super::trie::{Effort, Texts, Trie};
 use crate::arena::{Arena, Key};
 use ahash::RandomState;
 
@@ -87,14 +87,13 @@ impl<V> FilterMap<V> {
     }
 
     /// Calls `found` with the value of every filter that matches `topic`, once per filter.
-    pub(super) fn for_each_match(&self, topic: &str, found: &mut impl FnMut(&V)) {
+    /// Returns what that took among the filters with wildcards.
+    pub(super) fn for_each_match(&self, topic: &str, found: &mut impl FnMut(&V)) -> Effort {
         if let Some(key) = self.find_exact(topic) {
             found(&self.entries.get(key).value);
         }
-        if self.len() > self.exact.len() {
-            let found_wild = &mut |key| found(&self.entries.get(key).value);
-            self.wild.for_each_match(topic, &self.entries, found_wild);
-        }
+        let found_wild = &mut |key| found(&self.entries.get(key).value);
+        self.wild.for_each_match(topic, &self.entries, found_wild)
     }
 
     fn find_exact(&self, topic: &str) -> Option<Key> {
@@ -130,26 +129,74 @@ mod tests {
         assert_eq!(size_of::<Option<Entry<u64>>>(), 24);
     }
 
+    /// An empty map with buckets of another size.
+    fn with_buckets<V>(bucket_len_max: usize) -> FilterMap<V> {
+        let wild = Trie::with_buckets(RandomState::with_seeds(1, 2, 3, 4), bucket_len_max);
+        FilterMap { wild, ..empty() }
+    }
+
     #[test]
-    fn nodes_go_with_the_filters_that_need_them() {
-        let mut map = empty();
-        for (value, filter) in ["a/b/c/+", "a/b/c/#", "a/b/+", "+/b", "x/+/y"].iter().enumerate() {
+    fn few_filters_need_no_nodes_and_leave_none_behind() {
+        let mut map = with_buckets(4);
+        let filters = ["a/b/c/+", "a/b/c/#", "a/b/+", "a/+", "a/#", "x/+/y"];
+        let counts = [(1, 0), (1, 1), (1, 1), (1, 1), (2, 1), (2, 1)];
+        for (value, (filter, count)) in filters.iter().zip(counts).enumerate() {
             map.insert(filter, value);
+            assert_eq!(map.wild.counts(), count, "with {filter}");
         }
-        assert_eq!(map.wild.node_count(), 4, "the root, a, a/b and a/b/c");
-        for (filter, node_count) in
-            [("a/b/c/+", 3), ("a/b/+", 1), ("x/+/y", 1), ("a/b/c/#", 1), ("+/b", 1)]
-        {
+        let counts = [(2, 1), (2, 0), (2, 0), (1, 0), (1, 0), (1, 0)];
+        for (filter, count) in filters.iter().zip(counts) {
             assert!(map.remove(filter).is_some());
-            assert_eq!(map.wild.node_count(), node_count, "without {filter}");
+            assert_eq!(map.wild.counts(), count, "without {filter}");
+            map.wild.audit(map.len());
         }
-        assert_eq!(map.len(), 0);
+    }
+
+    #[test]
+    fn levels_that_all_share_are_passed_at_once() {
+        let mut map = with_buckets(4);
+        for value in 0..5 {
+            map.insert(&format!("a/+/b/c/{value}/#"), value);
+        }
+        assert_eq!(map.wild.counts(), (5, 0), "the root and four levels");
+        assert_eq!(matches(&map, "a/x/b/c/3"), [3]);
+        for value in 0..4 {
+            map.remove(&format!("a/+/b/c/{value}/#"));
+        }
+        assert_eq!(map.wild.counts(), (1, 0));
+    }
+
+    #[test]
+    fn what_a_match_looks_at_does_not_follow_the_number_of_filters() {
+        let effort = |count: usize| {
+            let mut map = empty();
+            for value in 0..count {
+                map.insert(&format!("site/{}/+/{value}/#", value % 10), value);
+            }
+            let effort = map.for_each_match("site/7/x/77/y", &mut |_| {});
+            assert_eq!(matches(&map, "site/7/x/77/y"), [77]);
+            effort
+        };
+        let (few, many) = (effort(1_000), effort(50_000));
+        assert_eq!((few.nodes, few.texts), (4, 1));
+        assert_eq!(many, few);
+    }
+
+    #[test]
+    fn signatures_tell_filters_without_reading_them() {
+        let mut map = empty();
+        for value in 0..32 {
+            map.insert(&format!("+/+/+/{value}/+/x"), value);
+        }
+        let effort = map.for_each_match("a/b/c/no/e/x", &mut |_| {});
+        assert_eq!((effort.nodes, effort.buckets, effort.signatures), (1, 1, 32));
+        assert!(effort.texts < 4, "one of a hundred by chance, not {}", effort.texts);
     }
 
     #[test]
     fn the_deepest_filters_overflow_no_stack() {
         let deep = "/".repeat(65_534);
-        let mut map = empty();
+        let mut map = with_buckets(2);
         for (value, end) in ["+", "#", "a"].iter().enumerate() {
             map.insert(&format!("+{deep}{end}"), value);
         }
@@ -175,7 +222,7 @@ mod tests {
 
     #[test]
     fn names_that_the_index_cannot_tell_apart_are_compared() {
-        let (mut map, mut seen) = (empty(), BTreeMap::new());
+        let (mut map, mut seen) = (with_buckets(2), BTreeMap::new());
         let tag = |name: &str| RandomState::with_seeds(1, 2, 3, 4).hash_one(name) >> 32;
         let mut names = (0..).map(|number: u32| format!("{number:08}"));
         let twins = names.find_map(|name| Some((seen.insert(tag(&name), name.clone())?, name)));
@@ -195,10 +242,11 @@ mod tests {
     proptest! {
         #[test]
         fn it_matches_what_the_specification_says(
-            steps in prop::collection::vec(naive::filter(), 0..60),
+            steps in prop::collection::vec(naive::filter(), 0..200),
             topics in prop::collection::vec(naive::topic(), 1..20),
+            bucket_len_max in prop::sample::select(vec![2_usize, 3, 8, 32]),
         ) {
-            let mut map = empty();
+            let mut map = with_buckets(bucket_len_max);
             let mut model = BTreeMap::new();
             for (value, filter) in steps.iter().enumerate() {
                 prop_assert_eq!(map.get(filter), model.get(filter));
@@ -209,7 +257,8 @@ mod tests {
                     model.insert(filter.clone(), value);
                 }
                 prop_assert_eq!(map.len(), model.len());
-                prop_assert!(map.wild.node_count() <= model.len() * 8 + 1);
+                let wild = model.keys().filter(|filter| has_wildcard(filter)).count();
+                map.wild.audit(wild);
             }
             for topic in &topics {
                 let wanted = model.iter().filter(|(filter, _)| naive::matches(filter, topic));
@@ -220,7 +269,7 @@ mod tests {
             for (filter, value) in model {
                 prop_assert_eq!(map.remove(&filter), Some(value));
             }
-            prop_assert_eq!((map.len(), map.wild.node_count()), (0, 1));
+            prop_assert_eq!((map.len(), map.wild.counts()), (0, (1, 0)));
         }
     }
 }

@@ -40,6 +40,21 @@ impl Index {
         Some(self.slots[position].number)
     }
 
+    /// Reads what a search for this hash begins with, so that it lies in a cache then.
+    pub(super) fn fetch(&self, hash: u64) -> usize {
+        let mask = self.slots.len().wrapping_sub(1);
+        self.slots.get(tag(hash) as usize & mask).map_or(0, |slot| slot.number as usize)
+    }
+
+    /// The numbers that this hash may stand for; half of it is the same.
+    pub(super) fn candidates(&self, hash: u64) -> impl Iterator<Item = u32> {
+        let (tag, mask) = (tag(hash), self.slots.len().wrapping_sub(1));
+        let from_own = (0..self.slots.len()).map(move |step| (tag as usize + step) & mask);
+        let used = from_own.map(|position| self.slots[position]);
+        let used = used.take_while(|slot| slot.number != FREE);
+        used.filter(move |slot| slot.tag == tag).map(|slot| slot.number)
+    }
+
     /// Adds a number that is not there.
     pub(super) fn insert(&mut self, hash: u64, number: u32) {
         debug_assert!(number != FREE);
@@ -160,6 +175,9 @@ mod tests {
                 prop_assert_eq!(index.len(), model.len());
                 prop_assert_eq!(index.iter().collect::<HashSet<_>>(), model.clone());
                 for number in 0..40 {
+                    let mut candidates = index.candidates(hash(number));
+                    let is_candidate = candidates.any(|found| found == number);
+                    prop_assert_eq!(is_candidate, model.contains(&number));
                     prop_assert_eq!(holds(&index, number), model.contains(&number));
                 }
             }

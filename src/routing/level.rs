@@ -37,8 +37,8 @@ pub(super) fn matches(filter: &str, topic: &str) -> bool {
     !(starts_with_wildcard && is_hidden(topic)) && rest_matches(filter, topic)
 }
 
-/// Whether `filter` matches `topic` as far as they are given: what follows a level of each, empty
-/// or beginning with its separator. The rule about `$` is the caller's.
+/// Whether `filter` matches `topic` as far as they are given: from the same level of each on, or
+/// what follows that, empty or beginning with its separator. The rule about `$` is the caller's.
 pub(super) fn rest_matches(filter: &str, topic: &str) -> bool {
     let (filter, topic) = (filter.as_bytes(), topic.as_bytes());
     let (mut at, mut topic_at) = (0, 0);

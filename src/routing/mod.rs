@@ -9,16 +9,19 @@
 //!
 //! Topics and filters are taken to be valid: the wire format has checked them.
 
+mod bucket;
 mod filters;
 mod index;
 mod interest;
 mod level;
 #[cfg(test)]
 mod naive;
+mod names;
 mod partition;
 mod retained;
 mod routes;
 mod shared;
+mod signature;
 mod subscribers;
 mod subscriptions;
 mod trie;
@@ -29,3 +32,4 @@ pub use retained::Retained;
 pub use routes::Routes;
 pub use shared::{Chosen, Groups, Load, shared_filter};
 pub use subscriptions::{FilterKey, Inserted, Removed, Subscriptions};
+pub use trie::Effort;

@@ -4,8 +4,14 @@
 //! Keys are topics with NUL, which no topic holds [MQTT-1.5.3-2], in the place of `/`. In plain
 //! string order a topic is then followed by everything below it and by nothing else before that
 //! ends, so that one seek passes a whole subtree.
+//!
+//! A lookup looks at each level that a `+` may stand for, once, and at what matches. If the filter
+//! has a name that no topic has at that depth it looks at nothing ([`Names`]). What is left is a
+//! name that few topics have behind a `+` that many levels fit: `+/rare` takes a search for each
+//! first level that there is. It is cut into small pieces, and other work goes on between them.
 
 use super::level::{after, is_hidden, level_before};
+use super::names::Names;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Range;
@@ -17,11 +23,12 @@ use std::ops::Bound;
 #[derive(Debug)]
 pub struct Retained<V> {
     messages: BTreeMap<Box<str>, V>,
+    names: Names,
 }
 
 /// Keys that one call of [`Retained::matching`] may look at for each match it may visit. Each
 /// costs up to two microseconds if the tree is large and nothing of it is in a cache.
-const LOOKS_PER_MATCH: usize = 8;
+const LOOKS_PER_MATCH: usize = 2;
 
 /// Keys that a call may look at in any case.
 const LOOKS_MIN: usize = 64;
@@ -39,17 +46,25 @@ const AFTER_HIDDEN: &str = "%";
 impl<V> Retained<V> {
     /// Nothing retained.
     pub fn new() -> Self {
-        Self { messages: BTreeMap::new() }
+        Self { messages: BTreeMap::new(), names: Names::default() }
     }
 
     /// Retains a message; the one that it replaces [MQTT-3.3.1-5].
     pub fn insert(&mut self, topic: &str, message: V) -> Option<V> {
-        self.messages.insert(key_of(topic).into(), message)
+        let replaced = self.messages.insert(key_of(topic).into(), message);
+        if replaced.is_none() {
+            self.names.add(topic.split('/'));
+        }
+        replaced
     }
 
     /// Takes the message of a topic out [MQTT-3.3.1-10].
     pub fn remove(&mut self, topic: &str) -> Option<V> {
-        self.messages.remove(key_of(topic).as_str())
+        let removed = self.messages.remove(key_of(topic).as_str());
+        if removed.is_some() {
+            self.names.remove(topic.split('/'));
+        }
+        removed
     }
 
     /// The message of a topic.
@@ -144,6 +159,9 @@ impl<'a, V> Scan<'a, V> {
     fn start(retained: &'a Retained<V>, filter: &'a str, after: Option<&str>) -> Option<Self> {
         let messages = &retained.messages;
         let pattern = Pattern { levels: filter.split('/').collect() };
+        if !pattern.may_match_any(&retained.names) {
+            return None;
+        }
         let mut target = String::new();
         let (rest, next) = match after.map(key_of) {
             None => {
@@ -191,6 +209,12 @@ struct Pattern<'a> {
 }
 
 impl Pattern<'_> {
+    /// Whether there is a topic for each name. If not, none matches.
+    fn may_match_any(&self, names: &Names) -> bool {
+        let mut levels = self.levels.iter().enumerate();
+        levels.all(|(depth, level)| is_wildcard(level) || names.may_have(depth, level))
+    }
+
     /// Whether `key` matches, and which greater key is the first that may match; if that is
     /// [`Next::AtLeast`], `target` is its lower bound.
     fn judge(&self, key: &str, target: &mut String) -> (bool, Next) {
@@ -354,11 +378,42 @@ mod tests {
 
     #[test]
     fn one_call_looks_at_few_keys_even_if_none_matches() {
-        let topics: Vec<_> = (0..1000).map(|number| format!("{number}/a")).collect();
+        let mut topics: Vec<_> = (0..1000).map(|number| format!("{number}/a")).collect();
+        topics.push("$x/b".to_owned()); // the name is known, and nothing matches
         let topics: Vec<_> = topics.iter().map(String::as_str).collect();
         let (all, calls) = pages(&retained(&topics), "+/b", 1);
         assert_eq!(all, [""; 0]);
         assert!((1000 / LOOKS_MIN..=2000 / LOOKS_MIN + 1).contains(&calls), "{calls}");
+    }
+
+    #[test]
+    fn a_name_that_no_topic_has_takes_no_look() {
+        let topics: Vec<_> = (0..1000).map(|number| format!("{number}/a")).collect();
+        let topics: Vec<_> = topics.iter().map(String::as_str).collect();
+        let mut retained = retained(&topics);
+        for filter in ["+/b", "+/+/a", "a/+", "+/+/+/a/#", "none", "none/#"] {
+            assert_eq!(pages(&retained, filter, 1), (vec![], 1), "{filter}");
+        }
+        retained.insert("0/a/b", "0/a/b".to_owned());
+        assert_eq!(pages(&retained, "+/+/b", 1).0, ["0/a/b"]);
+        assert_eq!(pages(&retained, "+/b/b", 1), (vec![], 1));
+        retained.remove("0/a/b");
+        assert_eq!(pages(&retained, "+/+/b", 1), (vec![], 1));
+    }
+
+    #[test]
+    fn names_go_with_their_topics_and_deep_ones_are_not_counted() {
+        let mut retained = Retained::new();
+        let deep = "a/".repeat(65_000 / 2);
+        retained.insert(&deep, deep.clone());
+        retained.insert("a/b", "a/b".to_owned());
+        assert_eq!(retained.names.len(), 17, "sixteen, and b");
+        assert_eq!(pages(&retained, &deep, 1).0, [deep.as_str()]);
+        retained.insert("a/b", "a/b".to_owned());
+        assert!(retained.remove("a/b").is_some() && retained.remove("a/b").is_none());
+        assert_eq!(retained.names.len(), 16);
+        assert!(retained.remove(&deep).is_some());
+        assert_eq!(retained.names.len(), 0);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::filters::FilterMap;
 use super::subscribers::{Removal, Subscribers};
+use super::trie::Effort;
 use crate::arena::Key;
 use ahash::RandomState;
 use std::hash::Hash;
@@ -104,13 +105,13 @@ impl<S: Copy + Eq + Hash, O: Copy> Subscriptions<S, O> {
     }
 
     /// Calls `found` for every subscription that matches `topic`. A subscriber with several
-    /// matching filters is found once for each.
-    pub fn for_each_match(&self, topic: &str, found: &mut impl FnMut(S, &O)) {
+    /// matching filters is found once for each. Returns what that took.
+    pub fn for_each_match(&self, topic: &str, found: &mut impl FnMut(S, &O)) -> Effort {
         self.filters.for_each_match(topic, &mut |subscribers| {
             for (subscriber, options) in subscribers.as_slice() {
                 found(*subscriber, options);
             }
-        });
+        })
     }
 
     /// How many subscriptions there are: pairs of filter and subscriber.

@@ -1,34 +1,73 @@
 //! The filters with wildcards, level by level.
 //!
-//! A node stands for the first levels that two or more filters share; a filter that shares no
-//! more hangs there as a leaf, and the rest of it is compared as text. Hence the levels that a
-//! filter has for itself cost no nodes, and removing a filter leaves none behind that only one
-//! filter needs. Nothing here recurses: a topic may have 65,535 levels.
+//! A node stands for the first levels that many filters share. Few that share no more hang there
+//! in one [`Bucket`], and a single one as a leaf: the levels that they have for themselves cost
+//! no nodes, a match tells most of them by their signatures, and the rest is compared as text.
+//! So a million filters have some ten thousand nodes, which lie in a cache, and a subscription
+//! walks over a handful of them. Nothing here recurses: a topic may have 65,535 levels.
 //!
 //! The trie holds keys; the text of a filter stays with its owner ([`Texts`]).
 
+use super::bucket::{Bucket, Entry};
 use super::index::Index;
 use super::level::{after, is_hidden, level_at, rest_matches};
+use super::signature::{Signature, Step, Steps};
 use crate::arena::{Arena, Key};
 use ahash::RandomState;
+use std::cell::RefCell;
 
 /// Where the text of a filter is found by its key.
 pub(super) trait Texts {
     fn text(&self, key: Key) -> &str;
 }
 
+/// What one match has looked at: what it costs, whatever the machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Effort {
+    /// Places that the topic leads to, each with the filters that hang there.
+    pub nodes: usize,
+    /// Pieces of filters that were looked through, and the filters in them.
+    pub buckets: usize,
+    /// The filters in those pieces, told by their signatures alone.
+    pub signatures: usize,
+    /// Filters whose text was compared.
+    pub texts: usize,
+}
+
+impl std::ops::AddAssign for Effort {
+    fn add_assign(&mut self, more: Self) {
+        self.nodes += more.nodes;
+        self.buckets += more.buckets;
+        self.signatures += more.signatures;
+        self.texts += more.texts;
+    }
+}
+
 /// A set of filters by key, found by the topics they match.
 #[derive(Debug)]
 pub(super) struct Trie {
     nodes: Arena<Node>,
+    buckets: Arena<Bucket>,
     root: Key,
     hasher: RandomState,
+    /// A bucket with more filters becomes a node.
+    bucket_len_max: usize,
+    /// Empty lists whose memory the next match uses.
+    spare: RefCell<Frontier>,
 }
 
+/// Fewer make more nodes, more take longer to look through.
+const BUCKET_LEN_MAX: usize = 32;
+
+/// Levels that a bucket is split by at once, if all of its filters share them.
+const SPLITS_MAX: usize = 16;
+
+/// Lists that have room for more places are given back to the allocator.
+const SPARE_MAX: usize = 4096;
+
 /// What follows the levels that the filters below share.
-///
-/// Invariant: at least two filters lie at or below every node but the root.
 #[derive(Debug, Default)]
+#[repr(align(64))]
 struct Node {
     /// The level that leads here; empty under `+` and at the root.
     label: Label,
@@ -39,143 +78,210 @@ struct Node {
     hash: Option<Key>,
     /// The filter that ends here.
     here: Option<Key>,
+    /// How many filters lie at or below this node. A node with a quarter of what makes a bucket
+    /// full becomes one again, unless it is the root.
+    len: u32,
 }
 
-/// A node or a leaf, packed into 32 bits with the lowest for a leaf.
+/// A [`Target`] packed into 32 bits, the kind in the two lowest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Child(Key);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Target {
     Node(Key),
+    /// Two or more filters.
+    Bucket(Key),
+    /// One filter.
     Leaf(Key),
 }
 
-/// A node to look at, and where the level that leads on from it starts in every filter below,
-/// which are all as long up to there.
-#[derive(Clone, Copy)]
+/// A node or a bucket to look at, or a filter to compare, and where in every filter there a level
+/// starts: the one that leads on from the node, or the one that led to the others. The filters
+/// are all as long up to there.
+#[derive(Clone, Copy, Debug)]
 struct Place {
-    node: Key,
+    key: Key,
     filter: usize,
 }
 
-/// What a topic says at one depth.
-struct Step<'a> {
-    topic: &'a str,
-    /// The level with its hash; `None` if the topic has ended.
-    level: Option<(&'a str, u64)>,
-    /// Where the level ends in the topic.
-    end: usize,
-    /// Whether wildcards match here.
-    wild: bool,
+/// What a match has still to look at.
+#[derive(Debug, Default)]
+struct Frontier {
+    /// At the next level.
+    nodes: Vec<Place>,
+    /// Those of this level, while it is left.
+    now: Vec<Place>,
+    /// At this level.
+    buckets: Vec<Place>,
+    texts: Vec<Place>,
 }
 
 impl Trie {
     pub(super) fn new(hasher: RandomState) -> Self {
+        Self::with_buckets(hasher, BUCKET_LEN_MAX)
+    }
+
+    /// `bucket_len_max` is at least 2.
+    pub(super) fn with_buckets(hasher: RandomState, bucket_len_max: usize) -> Self {
         let mut nodes = Arena::new();
         let root = nodes.insert(Node::default());
-        Self { nodes, root, hasher }
+        let (buckets, spare) = (Arena::new(), RefCell::default());
+        Self { nodes, buckets, root, hasher, bucket_len_max, spare }
     }
 
     /// Calls `found` with every filter that matches `topic`.
     ///
-    /// The cost follows the nodes whose levels match the topic so far. Filters that put `+` and
-    /// names in every combination on one path can make that as many as there are filters; how
-    /// many one client may hold is what limits them.
+    /// The cost follows the nodes and buckets whose levels match the topic so far. Filters that
+    /// put `+` and names in every combination on one path can make them a tenth of all filters;
+    /// how many one client may hold is what limits them.
     pub(super) fn for_each_match(
         &self,
         topic: &str,
         texts: &impl Texts,
         found: &mut impl FnMut(Key),
-    ) {
-        // All nodes of one depth are looked at together: the level is hashed once for them, and
-        // the processor may fetch the next ones while it waits for one.
-        let (mut places, mut below) = (Vec::new(), Vec::new());
-        let mut step = self.step(topic, 0);
-        self.visit(Place { node: self.root, filter: 0 }, &step, texts, &mut below, found);
-        while !below.is_empty() {
-            std::mem::swap(&mut places, &mut below);
-            step = self.step(topic, step.end + 1);
-            for place in places.drain(..) {
-                self.visit(place, &step, texts, &mut below, found);
-            }
+    ) -> Effort {
+        let mut effort = Effort::default();
+        if self.nodes.get(self.root).len == 0 {
+            return effort;
         }
+        // All that lies at one depth is looked at together, one kind after the other: a level is
+        // hashed once, and the processor fetches the next one while it waits for one.
+        let mut frontier = self.spare.take();
+        let mut steps = Steps::new(topic, &self.hasher);
+        let mut wild = !is_hidden(topic); // [MQTT-4.7.2-1]
+        frontier.nodes.push(Place { key: self.root, filter: 0 });
+        while !frontier.nodes.is_empty() {
+            let step = steps.next();
+            let mut nodes = frontier.leave();
+            effort.nodes += nodes.len();
+            self.fetch_nodes(&nodes, &step);
+            for place in nodes.drain(..) {
+                self.visit(place, &step, wild, &mut frontier, found);
+            }
+            frontier.now = nodes;
+            self.look_through(&step, &mut frontier, texts, found, &mut effort);
+            wild = true;
+        }
+        if frontier.capacity() <= SPARE_MAX {
+            self.spare.replace(frontier);
+        }
+        effort
     }
 
     /// The key of `filter` if it is in the set.
     pub(super) fn find(&self, filter: &str, texts: &impl Texts) -> Option<Key> {
         let (mut node, mut start) = (self.root, 0);
         loop {
-            match self.follow(node, filter, start, texts)? {
+            let target = self.follow(node, filter, start, texts)?;
+            let level = level_at(filter, start);
+            let below = level.map_or(start, |level| after(start, level));
+            match target {
                 Target::Leaf(key) => return (texts.text(key) == filter).then_some(key),
-                Target::Node(below) => node = below,
+                Target::Bucket(bucket) => {
+                    let signature = Signature::of_filter(filter, below, &self.hasher);
+                    let mut twins = self.buckets.get(bucket).twins(signature);
+                    return twins.find(|key| texts.text(*key) == filter);
+                }
+                Target::Node(next) => (node, start) = (next, below),
             }
-            start = after(start, level_at(filter, start).expect("it led to a node"));
         }
     }
 
     /// Adds `filter`, which is not in the set, under `key`.
     pub(super) fn insert(&mut self, filter: &str, key: Key, texts: &impl Texts) {
         let (mut node, mut start) = (self.root, 0);
-        loop {
-            let child = match self.follow(node, filter, start, texts) {
-                None => return self.hang(node, filter, start, key),
-                Some(Target::Node(below)) => below,
-                Some(Target::Leaf(other)) => self.split(node, start, other, texts),
-            };
-            node = child;
-            start = after(start, level_at(filter, start).expect("it led to a child"));
+        while let Some(Target::Node(below)) = self.put(node, filter, start, key, texts) {
+            start = after(start, level_at(filter, start).expect("it led to a node"));
+            node = below;
         }
+        self.split(node, filter, start, texts);
     }
 
     /// Takes out `filter`, which is in the set under `key`.
     pub(super) fn remove(&mut self, filter: &str, key: Key, texts: &impl Texts) {
         let path = self.path(filter, texts);
-        let (last, start) = *path.last().expect("a path begins at the root");
-        self.unhang(last, filter, start, key);
-        for pair in path.windows(2).rev() {
-            let ((parent, start), (node, _)) = (pair[0], pair[1]);
-            let Some(only) = self.nodes.get(node).only_filter() else { return };
-            self.relink(parent, filter, start, Child::node(node), Child::leaf(only));
-            self.nodes.remove(node);
+        for (node, _) in &path {
+            self.nodes.get_mut(*node).len -= 1;
         }
-    }
-
-    fn step<'a>(&self, topic: &'a str, start: usize) -> Step<'a> {
-        let level = level_at(topic, start).map(|level| (level, self.hasher.hash_one(level)));
-        let end = start + level.map_or(0, |(level, _)| level.len());
-        let wild = start > 0 || !is_hidden(topic); // [MQTT-4.7.2-1]
-        Step { topic, level, end, wild }
+        let (last, start) = *path.last().expect("a path begins at the root");
+        self.take(last, filter, start, key, texts);
+        let is_small = |(node, _): &(Key, usize)| self.is_small(*node);
+        if let Some(place) = path[1..].iter().position(is_small) {
+            let ((parent, parent_start), (node, start)) = (path[place], path[place + 1]);
+            let bucket = self.merge(node, start, texts);
+            self.relink(parent, filter, parent_start, Child::node(node), bucket);
+        }
     }
 
     fn visit(
         &self,
         place: Place,
         step: &Step<'_>,
-        texts: &impl Texts,
-        below: &mut Vec<Place>,
+        wild: bool,
+        frontier: &mut Frontier,
         found: &mut impl FnMut(Key),
     ) {
-        let node = self.nodes.get(place.node);
-        if let Some(key) = node.hash.filter(|_| step.wild) {
+        let node = self.nodes.get(place.key);
+        if let Some(key) = node.hash.filter(|_| wild) {
             found(key); // also if the topic ends here: the parent level, section 4.7.1.2
         }
-        let Some((level, hash)) = step.level else {
+        let Some(level) = step.level else {
             return node.here.into_iter().for_each(found);
         };
-        let mut enter = |child: Child, filter_end: usize| match child.target() {
-            Target::Node(node) => below.push(Place { node, filter: filter_end + 1 }),
-            Target::Leaf(key) => {
-                if rest_matches(&texts.text(key)[filter_end..], &step.topic[step.end..]) {
-                    found(key);
-                }
-            }
-        };
-        if let Some(child) = node.plus.filter(|_| step.wild) {
-            enter(child, place.filter + 1);
+        let filter = place.filter;
+        if let Some(child) = node.plus.filter(|_| wild) {
+            frontier.enter(child, filter, "+");
         }
-        if let Some(child) = self.literal(node, level, hash, place.filter, texts) {
-            enter(child, place.filter + level.len());
+        for number in node.literals.candidates(step.hash) {
+            let child = Child::from_number(number);
+            // What else hangs under a name that only looks like this one is told by its text.
+            if !matches!(child.target(), Target::Node(below) if !self.is_labelled(below, level)) {
+                frontier.enter(child, filter, level);
+            }
+        }
+    }
+
+    /// Has the processor fetch what [`Self::visit`] will read.
+    fn fetch_nodes(&self, nodes: &[Place], step: &Step<'_>) {
+        fetch(nodes.iter().map(|place| self.nodes.get(place.key).len as usize));
+        fetch(nodes.iter().map(|place| self.nodes.get(place.key).literals.fetch(step.hash)));
+    }
+
+    /// Has the processor fetch what [`Self::look_through`] will read.
+    fn fetch_buckets(&self, buckets: &[Place]) {
+        let bucket = |place: &Place| self.buckets.get(place.key);
+        fetch(buckets.iter().map(|place| bucket(place).len()));
+        fetch(buckets.iter().map(|place| bucket(place).fetch()));
+    }
+
+    fn is_labelled(&self, node: Key, level: &str) -> bool {
+        self.nodes.get(node).label.is(level)
+    }
+
+    /// Looks at the filters that hang at the nodes of one level.
+    fn look_through(
+        &self,
+        step: &Step<'_>,
+        frontier: &mut Frontier,
+        texts: &impl Texts,
+        found: &mut impl FnMut(Key),
+        effort: &mut Effort,
+    ) {
+        self.fetch_buckets(&frontier.buckets);
+        effort.buckets += frontier.buckets.len();
+        for Place { key, filter } in frontier.buckets.drain(..) {
+            let bucket = self.buckets.get(key);
+            effort.signatures += bucket.len();
+            let candidates = bucket.candidates(step.signature);
+            frontier.texts.extend(candidates.map(|key| Place { key, filter }));
+        }
+        fetch(frontier.texts.iter().map(|place| texts.text(place.key).len()));
+        effort.texts += frontier.texts.len();
+        for Place { key, filter } in frontier.texts.drain(..) {
+            if rest_matches(&texts.text(key)[filter..], step.rest) {
+                found(key);
+            }
         }
     }
 
@@ -188,64 +294,150 @@ impl Trie {
             Some("#") => node.hash.map(Target::Leaf),
             Some("+") => node.plus.map(Child::target),
             Some(level) => {
-                let hash = self.hasher.hash_one(level);
-                self.literal(node, level, hash, start, texts).map(Child::target)
+                let is_it = |number| match Child::from_number(number).target() {
+                    Target::Node(below) => self.is_labelled(below, level),
+                    Target::Bucket(bucket) => {
+                        let first = self.buckets.get(bucket).entries()[0].key;
+                        level_at(texts.text(first), start) == Some(level)
+                    }
+                    Target::Leaf(key) => level_at(texts.text(key), start) == Some(level),
+                };
+                let number = node.literals.find(self.hasher.hash_one(level), is_it);
+                number.map(|number| Child::from_number(number).target())
             }
         }
     }
 
-    /// The child of `node` under `level`, which lies at `start` in every filter below.
-    fn literal(
-        &self,
-        node: &Node,
-        level: &str,
-        hash: u64,
+    /// Counts a filter at a node and hangs it there, unless it belongs to a node below. Returns
+    /// what was met.
+    fn put(
+        &mut self,
+        node: Key,
+        filter: &str,
         start: usize,
+        key: Key,
         texts: &impl Texts,
-    ) -> Option<Child> {
-        let is_it = |number| match Child::from_number(number).target() {
-            Target::Node(below) => self.nodes.get(below).label.is(level),
-            Target::Leaf(key) => level_at(texts.text(key), start) == Some(level),
-        };
-        node.literals.find(hash, is_it).map(Child::from_number)
+    ) -> Option<Target> {
+        self.nodes.get_mut(node).len += 1;
+        let met = self.follow(node, filter, start, texts);
+        let below = || after(start, level_at(filter, start).expect("they share a level"));
+        match met {
+            None => self.hang(node, filter, start, Child::leaf(key)),
+            Some(Target::Node(_)) => {}
+            Some(Target::Leaf(other)) => {
+                let bucket = self.bucket_of([other, key], below(), texts);
+                self.relink(node, filter, start, Child::leaf(other), bucket);
+            }
+            Some(Target::Bucket(bucket)) => {
+                let entry = self.entry(key, below(), texts);
+                self.buckets.get_mut(bucket).push(entry);
+            }
+        }
+        met
     }
 
-    /// Hangs a filter on `node`, where nothing is in its way.
-    fn hang(&mut self, node: Key, filter: &str, start: usize, key: Key) {
+    /// Filters below one level, the next of which starts at `below` in each.
+    fn bucket_of(
+        &mut self,
+        keys: impl IntoIterator<Item = Key>,
+        below: usize,
+        texts: &impl Texts,
+    ) -> Child {
+        let mut bucket = Bucket::default();
+        for key in keys {
+            bucket.push(self.entry(key, below, texts));
+        }
+        Child::bucket(self.buckets.insert(bucket))
+    }
+
+    fn entry(&self, key: Key, below: usize, texts: &impl Texts) -> Entry {
+        Entry { signature: Signature::of_filter(texts.text(key), below, &self.hasher), key }
+    }
+
+    /// Puts a node in the place of the bucket to which the level of `filter` at `start` leads
+    /// from `parent`, if it is too full; and so on below if its filters share more levels.
+    fn split(&mut self, mut parent: Key, filter: &str, mut start: usize, texts: &impl Texts) {
+        for _ in 0..SPLITS_MAX {
+            let Some(Target::Bucket(full)) = self.follow(parent, filter, start, texts) else {
+                return;
+            };
+            if self.buckets.get(full).len() <= self.bucket_len_max {
+                return;
+            }
+            let level = level_at(filter, start).expect("a level leads to every bucket");
+            let label = Label::new(if level == "+" { "" } else { level });
+            let node = self.nodes.insert(Node { label, ..Node::default() });
+            self.relink(parent, filter, start, Child::bucket(full), Child::node(node));
+            (parent, start) = (node, after(start, level));
+            for entry in self.buckets.remove(full).entries() {
+                self.put(node, texts.text(entry.key), start, entry.key, texts);
+            }
+        }
+    }
+
+    /// Takes a filter from a node where it hangs as a leaf or in a bucket.
+    fn take(&mut self, node: Key, filter: &str, start: usize, key: Key, texts: &impl Texts) {
+        let Some(Target::Bucket(place)) = self.follow(node, filter, start, texts) else {
+            return self.unhang(node, filter, start, Child::leaf(key));
+        };
+        let bucket = self.buckets.get_mut(place);
+        bucket.remove(key);
+        if let [last] = bucket.entries() {
+            let last = Child::leaf(last.key);
+            self.buckets.remove(place);
+            self.relink(node, filter, start, Child::bucket(place), last);
+        }
+    }
+
+    fn is_small(&self, node: Key) -> bool {
+        self.nodes.get(node).len as usize <= (self.bucket_len_max / 4).max(1)
+    }
+
+    /// Takes a node out with all that is below it; what holds its filters in its place. `start`
+    /// is where the level that leads on from it starts.
+    fn merge(&mut self, node: Key, start: usize, texts: &impl Texts) -> Child {
+        let (mut keys, mut nodes) = (Vec::new(), vec![node]);
+        while let Some(node) = nodes.pop() {
+            let node = self.nodes.remove(node);
+            keys.extend(node.hash.into_iter().chain(node.here));
+            let literals = node.literals.iter().map(Child::from_number);
+            for child in node.plus.into_iter().chain(literals) {
+                match child.target() {
+                    Target::Node(below) => nodes.push(below),
+                    Target::Leaf(key) => keys.push(key),
+                    Target::Bucket(bucket) => {
+                        let bucket = self.buckets.remove(bucket);
+                        keys.extend(bucket.entries().iter().map(|entry| entry.key));
+                    }
+                }
+            }
+        }
+        match keys[..] {
+            [key] => Child::leaf(key),
+            _ => self.bucket_of(keys, start, texts),
+        }
+    }
+
+    /// Hangs a leaf on `node`, where nothing is in its way.
+    fn hang(&mut self, node: Key, filter: &str, start: usize, leaf: Child) {
         let node = self.nodes.get_mut(node);
         match level_at(filter, start) {
-            None => node.here = Some(key),
-            Some("#") => node.hash = Some(key),
-            Some("+") => node.plus = Some(Child::leaf(key)),
-            Some(level) => {
-                node.literals.insert(self.hasher.hash_one(level), Child::leaf(key).number());
-            }
+            None => node.here = Some(leaf.key()),
+            Some("#") => node.hash = Some(leaf.key()),
+            Some("+") => node.plus = Some(leaf),
+            Some(level) => node.literals.insert(self.hasher.hash_one(level), leaf.number()),
         }
     }
 
     /// Undoes [`Self::hang`].
-    fn unhang(&mut self, node: Key, filter: &str, start: usize, key: Key) {
+    fn unhang(&mut self, node: Key, filter: &str, start: usize, leaf: Child) {
         let node = self.nodes.get_mut(node);
         match level_at(filter, start) {
             None => node.here = None,
             Some("#") => node.hash = None,
             Some("+") => node.plus = None,
-            Some(level) => {
-                node.literals.remove(self.hasher.hash_one(level), Child::leaf(key).number());
-            }
+            Some(level) => node.literals.remove(self.hasher.hash_one(level), leaf.number()),
         }
-    }
-
-    /// Puts a new node in the place of the leaf `other`, which hangs on `parent` by its level
-    /// at `start`, and hangs the leaf on that node.
-    fn split(&mut self, parent: Key, start: usize, other: Key, texts: &impl Texts) -> Key {
-        let filter = texts.text(other);
-        let level = level_at(filter, start).expect("two filters that differ share this level");
-        let label = Label::new(if level == "+" { "" } else { level });
-        let node = self.nodes.insert(Node { label, ..Node::default() });
-        self.relink(parent, filter, start, Child::leaf(other), Child::node(node));
-        self.hang(node, filter, after(start, level), other);
-        node
     }
 
     /// Replaces a child of `parent` under the level of `filter` at `start`.
@@ -273,19 +465,30 @@ impl Trie {
     }
 }
 
-impl Node {
-    /// The one filter at or below this node, if it needs the node no longer.
-    fn only_filter(&self) -> Option<Key> {
-        let child = |child: Child| match child.target() {
-            Target::Leaf(key) => Some(key),
-            Target::Node(_) => None,
-        };
-        let ends = usize::from(self.here.is_some()) + usize::from(self.hash.is_some());
-        if ends + usize::from(self.plus.is_some()) + self.literals.len() != 1 {
-            return None;
+/// Reads one word of each of many places. Whether that comes from memory or from a cache, none
+/// of them waits for another, as they would if what is done next depended on each.
+fn fetch(words: impl Iterator<Item = usize>) {
+    std::hint::black_box(words.fold(0, |sum, word| sum ^ word));
+}
+
+impl Frontier {
+    /// The nodes of the next level, which is this one from now on.
+    fn leave(&mut self) -> Vec<Place> {
+        std::mem::swap(&mut self.nodes, &mut self.now);
+        std::mem::take(&mut self.now)
+    }
+
+    fn capacity(&self) -> usize {
+        [&self.nodes, &self.now, &self.buckets, &self.texts].map(Vec::capacity).iter().sum()
+    }
+
+    /// Goes on below a level of the filters, which starts at `filter`.
+    fn enter(&mut self, child: Child, filter: usize, level: &str) {
+        match child.target() {
+            Target::Node(key) => self.nodes.push(Place { key, filter: after(filter, level) }),
+            Target::Bucket(key) => self.buckets.push(Place { key, filter }),
+            Target::Leaf(key) => self.texts.push(Place { key, filter }),
         }
-        let literal = || self.literals.iter().next().map(Child::from_number).and_then(child);
-        self.here.or(self.hash).or_else(|| self.plus.and_then(child)).or_else(literal)
     }
 }
 
@@ -328,18 +531,28 @@ impl Child {
         Self::pack(key, 0)
     }
 
-    fn leaf(key: Key) -> Self {
+    fn bucket(key: Key) -> Self {
         Self::pack(key, 1)
     }
 
-    fn pack(key: Key, mark: u32) -> Self {
-        Self(Key::from_bits(key.bits() << 1 | mark).expect("no key is zero"))
+    fn leaf(key: Key) -> Self {
+        Self::pack(key, 2)
+    }
+
+    fn pack(key: Key, kind: u32) -> Self {
+        Self(Key::from_bits(key.bits() << 2 | kind).expect("no key is zero"))
+    }
+
+    fn key(self) -> Key {
+        Key::from_bits(self.0.bits() >> 2).expect("no key is zero")
     }
 
     fn target(self) -> Target {
-        let bits = self.0.bits();
-        let key = Key::from_bits(bits >> 1).expect("no key is zero");
-        if bits & 1 == 0 { Target::Node(key) } else { Target::Leaf(key) }
+        match self.0.bits() & 3 {
+            0 => Target::Node(self.key()),
+            1 => Target::Bucket(self.key()),
+            _ => Target::Leaf(self.key()),
+        }
     }
 
     fn number(self) -> u32 {
@@ -353,9 +566,37 @@ impl Child {
 
 #[cfg(test)]
 impl Trie {
-    /// How many nodes there are, the root included.
-    pub(super) fn node_count(&self) -> usize {
-        self.nodes.len()
+    /// How many nodes there are, the root included, and how many buckets.
+    pub(super) fn counts(&self) -> (usize, usize) {
+        (self.nodes.len(), self.buckets.len())
+    }
+
+    /// Panics unless all is counted, nothing is left over and every piece has its size.
+    pub(super) fn audit(&self, len: usize) {
+        let (mut nodes, mut buckets, mut open) = (0, 0, vec![self.root]);
+        while let Some(key) = open.pop() {
+            nodes += 1;
+            assert!(key == self.root || !self.is_small(key), "a small node is a bucket");
+            let node = self.nodes.get(key);
+            let mut below = usize::from(node.hash.is_some()) + usize::from(node.here.is_some());
+            for child in node.plus.into_iter().chain(node.literals.iter().map(Child::from_number)) {
+                below += match child.target() {
+                    Target::Leaf(_) => 1,
+                    Target::Bucket(bucket) => {
+                        buckets += 1;
+                        self.buckets.get(bucket).len()
+                    }
+                    Target::Node(key) => {
+                        open.push(key);
+                        self.nodes.get(key).len as usize
+                    }
+                };
+            }
+            assert_eq!(node.len as usize, below, "what lies below is counted");
+        }
+        assert_eq!(self.counts(), (nodes, buckets), "nothing is left over");
+        assert_eq!(self.nodes.get(self.root).len as usize, len);
+        assert!(self.buckets.iter().all(|(_, bucket)| bucket.len() > 1), "one is a leaf");
     }
 }
 
