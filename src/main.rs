@@ -1,5 +1,6 @@
 //! The broker's process: words in, exit status out.
 
+mod pages;
 #[cfg(not(test))]
 mod ring;
 
@@ -15,6 +16,7 @@ use tracing::level_filters::LevelFilter;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    pages::keep_small();
     match cli::parse(std::env::args_os()) {
         Ok(cli::Action::Run(config)) => run(&config),
         Ok(cli::Action::Print(text)) => {

@@ -278,7 +278,7 @@ fn an_offline_session_is_small() {
 
 #[test]
 fn an_offline_session_that_expires_is_small() {
-    assert_about("offline, 5.0, expires", bytes_per_offline_session(1, Version::V5), 312);
+    assert_about("offline, 5.0, expires", bytes_per_offline_session(1, Version::V5), 275);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! A client that is connected and does nothing: it acknowledges what it gets and forgets it.
+//! A client that does nothing: it acknowledges what it gets and forgets it.
 
 use ringmq::mqtt::Packet;
 
@@ -9,6 +9,14 @@ use crate::client::{Receiver, Violation};
 #[derive(Default)]
 pub(crate) struct Bystander {
     receiver: Receiver,
+    leaves: bool,
+}
+
+impl Bystander {
+    /// One that only looks in.
+    pub(crate) fn leaving() -> Self {
+        Self { leaves: true, ..Self::default() }
+    }
 }
 
 impl Actor for Bystander {
@@ -20,5 +28,9 @@ impl Actor for Bystander {
         out: &mut Vec<u8>,
     ) -> Result<(), Violation> {
         self.receiver.handle(packet, bench.plan.version, out).map(drop)
+    }
+
+    fn is_done(&self) -> bool {
+        self.leaves
     }
 }

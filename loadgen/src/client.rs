@@ -30,6 +30,10 @@ pub(crate) enum Violation {
         kind: PacketType,
         packet_id: u16,
     },
+    /// More deliveries before SUBACK than are kept.
+    Flood {
+        byte_count_max: usize,
+    },
     /// No PINGRESP came in time.
     Silent,
     /// The session that was left behind is not there any more.
@@ -65,6 +69,9 @@ impl fmt::Display for Violation {
             }
             Self::UnknownPacketId { kind, packet_id } => {
                 write!(f, "the broker sent {kind:?} for packet id {packet_id}, which was not due")
+            }
+            Self::Flood { byte_count_max } => {
+                write!(f, "the broker sent more than {byte_count_max} bytes before SUBACK")
             }
             Self::SessionLost => f.write_str("the broker has lost the session"),
             Self::SessionLeft => {

@@ -3,8 +3,9 @@
 //! From the pure to the impure: `payload`, `tally`, `share`, `pacer`, `closed_loop`, `recorder`,
 //! `operations`, `impact` and `report` are arithmetic; `client`, `handshake` and the actors
 //! (`publisher`, `subscriber`, `bystander`, `churner`, `replay`) speak MQTT to byte buffers;
-//! `bench` holds what the connections of one executor share. `connection` and `socket` alone touch
-//! sockets, `worker` runs one executor, `run` is the main thread, `rounds` and `search` repeat it.
+//! `bench` holds what the connections of one executor share. A `connection` stands between bytes
+//! and its actor; `pump` and `socket` alone touch sockets. `worker` runs one executor, `run` is the
+//! main thread, `rounds` and `search` repeat it.
 //! A `scenario` turns options into a `plan` of `step`s, which all of these carry out.
 
 mod actor;
@@ -18,8 +19,10 @@ mod compare;
 mod connection;
 mod control;
 mod document;
+mod door;
 mod figures;
 mod findings;
+mod handle;
 mod handshake;
 mod hlog;
 mod html;
@@ -34,6 +37,7 @@ mod plan;
 mod process;
 mod progress;
 mod publisher;
+mod pump;
 mod recorder;
 mod replay;
 mod report;
@@ -49,11 +53,13 @@ mod search;
 mod series;
 mod share;
 mod socket;
+mod stage;
 mod stall;
 mod step;
 mod subscriber;
 mod table;
 mod tally;
+mod transport;
 mod units;
 mod worker;
 

@@ -23,6 +23,8 @@ const TOPIC_COUNT_MAX: u64 = 4_000_000;
 
 /// A closed loop with a number of messages ends with them, and in any case after so long.
 const CLOSED_LOOP_S_MAX: f64 = 86_400.0;
+/// Topic and headers around a payload of ours take far less.
+const PACKET_OVERHEAD_BYTES: usize = 64 * 1024;
 
 #[derive(Clone)]
 pub(crate) struct Plan {
@@ -166,6 +168,11 @@ impl Plan {
 
     pub(crate) fn topic_count(&self) -> u32 {
         self.publisher_count * self.topics_per_publisher
+    }
+
+    /// The largest packet that the broker has reason to send.
+    pub(crate) fn packet_bytes_max(&self) -> usize {
+        self.payload_bytes + PACKET_OVERHEAD_BYTES
     }
 
     /// Publishers and subscribers.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use ringmq::mqtt::{Packet, Properties, Publish, TopicName};
 
-use crate::actor::Actor;
+use crate::actor::{Actor, BATCH_BYTES};
 use crate::bench::{Bench, Turn};
 use crate::client::{InFlight, Sender, Violation};
 use crate::payload::Stamp;
@@ -13,8 +13,6 @@ use crate::recorder::Times;
 
 /// Topic names that a publisher keeps; beyond that it makes each when it is needed.
 const NAME_COUNT_MAX: usize = 4096;
-/// Bytes written in one batch before the socket is tried.
-const BATCH_BYTES: usize = 64 * 1024;
 
 pub(crate) struct Publisher {
     number: u32,

@@ -5,13 +5,10 @@ use ringmq::mqtt::{
     Subscriptions, TopicFilter, TopicName,
 };
 
-use crate::actor::Actor;
+use crate::actor::{Actor, BATCH_BYTES};
 use crate::bench::Bench;
 use crate::client::{Received, Receiver, Violation};
 use crate::tally::{Counts, Settlement};
-
-/// Bytes written in one batch before the socket is tried.
-const BATCH_BYTES: usize = 64 * 1024;
 
 /// What all replays of one executor came to.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]

@@ -104,7 +104,7 @@ pub(crate) fn run(plan: &Arc<Plan>, watch: &mut Watch) -> Result<Outcome> {
     control.stop();
     let harvests = executors
         .into_iter()
-        .map(|executor| executor.join().map_err(|error| anyhow!("an executor failed: {error}")));
+        .map(|executor| executor.join().map_err(|error| anyhow!("an executor failed: {error}"))?);
     let harvests = harvests.collect::<Result<Vec<Harvest>>>()?;
     Ok(run.outcome(&harvests))
 }
@@ -135,7 +135,7 @@ fn spawn_all(
     address: SocketAddr,
     clock: Clock,
     control: &Arc<Control>,
-) -> Result<Vec<ExecutorJoinHandle<Harvest>>> {
+) -> Result<Vec<ExecutorJoinHandle<Result<Harvest>>>> {
     let mailboxes: Arc<[Mailbox]> = (0..plan.executor_count).map(|_| Mailbox::default()).collect();
     let orders = |executor| Orders {
         executor,

@@ -1,17 +1,15 @@
 //! Opening sockets: from which address, and with how large a buffer.
-#![allow(unsafe_code, reason = "glommio takes descriptors only as numbers")]
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{FromRawFd, IntoRawFd};
+use std::os::fd::OwnedFd;
 
-use glommio::net::TcpStream;
 use nix::sys::socket::{setsockopt, sockopt::IpBindAddressNoPort};
 use rustix::io::Errno;
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// Begins to connect. The first write waits until the connection stands, and fails when it does
-/// not come about.
+/// Begins to connect. The socket becomes writable when the connection stands; if it does not come
+/// about, the socket has an error then.
 ///
 /// # Errors
 /// A limit of the system, or a refusal that is known at once.
@@ -19,7 +17,7 @@ pub(crate) fn connect(
     address: SocketAddr,
     source: Option<IpAddr>,
     receive_buffer_bytes: Option<usize>,
-) -> io::Result<TcpStream> {
+) -> io::Result<OwnedFd> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
@@ -33,10 +31,9 @@ pub(crate) fn connect(
         Err(error) if Errno::from_io_error(&error) != Some(Errno::INPROGRESS) => return Err(error),
         _ => (),
     }
-    // The ring polls for readiness itself.
+    // The ring waits for readiness itself.
     socket.set_nonblocking(false)?;
-    // SAFETY: the descriptor is open and from here on the stream is its only owner.
-    Ok(unsafe { TcpStream::from_raw_fd(socket.into_raw_fd()) })
+    Ok(socket.into())
 }
 
 /// The port is chosen when connecting, so that every address has all ports for every broker.

@@ -5,21 +5,21 @@ mod incident;
 mod visits;
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 use glommio::timer::Timer;
-use glommio::{ExecutorJoinHandle, Latency, LocalExecutorBuilder, Placement, Shares};
-use glommio::{TaskQueueHandle, executor, spawn_local, spawn_local_into};
+use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, Task, spawn_local};
 
-use crate::actor::Actor;
 use crate::bench::{Bench, Strays};
-use crate::connection::{Connection, Door, Handle, Opened, Stage};
 use crate::control::{Clock, Control, Station};
+use crate::door::{Door, Opened};
+use crate::handle::Handle;
 use crate::impact::Impact;
 use crate::machine;
 use crate::mailbox::Mailbox;
@@ -30,12 +30,19 @@ use crate::publisher::Publisher;
 use crate::recorder::Recorder;
 use crate::replay::ReplayBook;
 use crate::share::Groups;
+use crate::stage::{Seat, Stage};
 use crate::step::{HANDSHAKE_COUNT_MAX, Step};
 use crate::subscriber::Subscriber;
 use crate::tally::{Counts, Settlement, Tally};
+use crate::transport::{Sockets, Wakeup};
 
 /// Memory that an executor registers with its ring; the default of 10 MiB buys nothing here.
 const RING_BYTES: usize = 1 << 20;
+/// No task runs for long. When its timer fires just before the first of the tasks that are ready
+/// runs, glommio goes to sleep, so it is not to fire.
+const PREEMPT: Duration = Duration::from_secs(1);
+/// Between two turns that follow each other.
+const BREATH: Duration = Duration::from_micros(1);
 /// How often an executor looks after itself.
 const ROUND: Duration = Duration::from_millis(10);
 const KEEP_ALIVE_INTERVAL_MAX: Duration = Duration::from_secs(1);
@@ -120,24 +127,42 @@ impl Usage {
     }
 }
 
-/// Starts an executor on a thread of its own.
+/// Starts an executor on a thread of its own. It hands in an error when its sockets have no ring.
 ///
 /// # Errors
-/// The ring cannot be set up.
-pub(crate) fn spawn(orders: Orders) -> Result<ExecutorJoinHandle<Harvest>> {
+/// There is no executor.
+pub(crate) fn spawn(orders: Orders) -> Result<ExecutorJoinHandle<Result<Harvest>>> {
     LocalExecutorBuilder::new(Placement::Unbound)
         .name(&format!("loadgen-{}", orders.executor))
         .io_memory(RING_BYTES)
+        .preempt_timer(PREEMPT)
         .spawn(move || async move {
-            let _alarm = Alarm(Arc::clone(&orders.control));
-            Rc::new(Worker::new(orders)).run().await
+            let control = Arc::clone(&orders.control);
+            let _alarm = Alarm(Arc::clone(&control));
+            let harvest = work(orders).await;
+            if let Err(error) = &harvest {
+                control.fail(format!("{error:#}"));
+            }
+            harvest
         })
         .map_err(std::io::Error::from)
         .map_err(|error| match machine::explain_limit(&error, 0) {
-            Some(advice) => anyhow::Error::msg(advice),
+            Some(advice) => Error::msg(advice),
             None => error.into(),
         })
         .context("cannot start an io_uring executor")
+}
+
+async fn work(orders: Orders) -> Result<Harvest> {
+    let sockets = Sockets::new()?;
+    let wakeup = Wakeup::new(sockets.wakeup()?);
+    let worker = Rc::new(Worker::new(orders, sockets));
+    worker.take_up(Rc::clone(&worker).take_turns());
+    worker.take_up(Rc::clone(&worker).be_woken(wakeup));
+    worker.take_up(Rc::clone(&worker).keep_alive());
+    let harvest = Rc::clone(&worker).run().await;
+    worker.drop_chores().await;
+    Ok(harvest)
 }
 
 /// Others must not wait for an executor that has panicked.
@@ -155,8 +180,6 @@ struct Worker {
     orders: Orders,
     door: Door,
     stage: Rc<Stage>,
-    /// Publishers and their clock go first: the schedule must not wait for deliveries.
-    publishing: TaskQueueHandle,
     /// The clients of this executor, and which of them is next to connect.
     clients: Vec<Client>,
     next_client: Cell<usize>,
@@ -165,10 +188,12 @@ struct Worker {
     crew: RefCell<Vec<Rc<Handle>>>,
     /// Connections that have not ended.
     open_count: Cell<usize>,
+    /// What is done beside the steps.
+    chores: RefCell<Vec<Task<()>>>,
 }
 
 impl Worker {
-    fn new(orders: Orders) -> Self {
+    fn new(orders: Orders, sockets: Sockets) -> Self {
         let plan = &orders.plan;
         let subscribers = plan.subscribers_on(orders.executor).map(Client::Subscriber);
         let publishers = plan.publishers_on(orders.executor).map(Client::Publisher);
@@ -176,25 +201,53 @@ impl Worker {
         let bench = Bench::new(Arc::clone(plan), orders.executor);
         // Placeholders: publishers are ready in any order.
         let places = plan.publishers_on(orders.executor).map(|_| Rc::default()).collect();
-        let stage = Stage::new(orders.clock, bench, Arc::clone(&orders.mailboxes));
+        let stage =
+            Rc::new(Stage::new(orders.clock, bench, Arc::clone(&orders.mailboxes), sockets));
         *stage.publishers.borrow_mut() = places;
-        let latency = Latency::Matters(Duration::from_millis(1));
-        let Orders { plan, address, clock, .. } = &orders;
+        let door = Door::new(Arc::clone(plan), orders.address, Rc::clone(&stage), orders.executor);
         Self {
-            publishing: executor().create_task_queue(Shares::Static(1000), latency, "publish"),
-            door: Door::new(Arc::clone(plan), *address, *clock, orders.executor),
+            door,
             orders,
-            stage: Rc::new(stage),
+            stage,
             clients,
             next_client: Cell::new(0),
             handles: RefCell::default(),
             crew: RefCell::default(),
             open_count: Cell::new(0),
+            chores: RefCell::default(),
+        }
+    }
+
+    /// Does something beside the steps, until the last of them is over.
+    fn take_up(&self, chore: impl Future<Output = ()> + 'static) {
+        let chore = spawn_local(chore);
+        self.chores.borrow_mut().push(chore);
+    }
+
+    /// An executor forgets tasks that have not ended, and never gives back what they hold.
+    async fn drop_chores(&self) {
+        for chore in self.chores.take() {
+            chore.cancel().await;
+        }
+    }
+
+    /// Reads and writes. Between turns others have theirs, and the executor looks at its timers:
+    /// a task that only woke itself up would keep it from that.
+    async fn take_turns(self: Rc<Self>) {
+        loop {
+            poll_fn(|cx| self.stage.poll_turn(cx)).await;
+            Timer::new(BREATH).await;
+        }
+    }
+
+    /// Has a turn follow whenever something happens to a socket while the executor sleeps.
+    async fn be_woken(self: Rc<Self>, wakeup: Wakeup) {
+        while wakeup.wait().await.is_ok() {
+            self.stage.wake_turn();
         }
     }
 
     async fn run(self: Rc<Self>) -> Harvest {
-        spawn_local(Rc::clone(&self).keep_alive()).detach();
         let (mut usage, mut steps) = (Usage::default(), Vec::new());
         for (number, step) in self.orders.plan.steps.iter().enumerate() {
             if !self.await_step(number).await {
@@ -284,40 +337,42 @@ impl Worker {
     }
 
     fn employ(self: &Rc<Self>, client: Client, opened: Opened) {
-        let handle = Rc::new(Handle::new(self.orders.clock.now_ns()));
+        let handle = Rc::clone(opened.handle());
         self.handles.borrow_mut().push(Rc::clone(&handle));
-        self.open_count.set(self.open_count.get() + 1);
         match client {
             Client::Publisher(number) => {
                 let publisher = Publisher::new(&self.orders.plan, number);
-                self.stage.publishers.borrow_mut()[publisher.place()] = Rc::clone(&handle);
-                self.put_to_work(client, Connection::new(opened, publisher, handle));
+                handle.go_first();
+                self.stage.publishers.borrow_mut()[publisher.place()] = handle;
+                self.see_off(client, opened.employ(publisher), Self::handle_broken);
             }
             Client::Subscriber(number) => {
                 let subscriber = Subscriber::new(&mut self.stage.bench.borrow_mut(), number);
-                self.put_to_work(client, Connection::new(opened, subscriber, handle));
+                self.see_off(client, opened.employ(subscriber), Self::handle_broken);
             }
             Client::Member(_) => unreachable!("members of the crew come by visits"),
         }
         self.station().connected.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn put_to_work<A: Actor + 'static>(self: &Rc<Self>, client: Client, connection: Connection<A>) {
+    /// Waits for the end of a connection, and tells if it was not a good one.
+    fn see_off(self: &Rc<Self>, client: Client, seat: Seat, handle_bad: fn(&Self, Client, &Error)) {
+        self.open_count.set(self.open_count.get() + 1);
         let worker = Rc::clone(self);
         let task = async move {
-            let end = connection.run(Rc::clone(&worker.stage)).await;
+            let end = seat.left().await;
             worker.open_count.set(worker.open_count.get() - 1);
             if let Err(error) = end {
-                let name = worker.orders.plan.name_of(client);
-                worker.orders.control.fail(format!("{name}: {error:#}"));
+                handle_bad(&worker, client, &error);
             }
         };
-        match client {
-            Client::Subscriber(_) | Client::Member(_) => spawn_local(task).detach(),
-            Client::Publisher(_) => spawn_local_into(task, self.publishing)
-                .expect("the queue lives as long as the executor")
-                .detach(),
-        };
+        spawn_local(task).detach();
+    }
+
+    /// Without all of its publishers and subscribers a run means nothing.
+    fn handle_broken(&self, client: Client, error: &Error) {
+        let name = self.orders.plan.name_of(client);
+        self.orders.control.fail(format!("{name}: {error:#}"));
     }
 
     async fn await_start(&self) -> Option<Timeline> {
@@ -335,19 +390,15 @@ impl Worker {
         self.stage.bench.borrow_mut().start(timeline);
         let schedule = self.stage.bench.borrow().schedule();
         match schedule {
-            Some(schedule) => self.spawn_publishing(Rc::clone(self).keep_schedule(schedule)),
+            Some(schedule) => {
+                self.take_up(Rc::clone(self).keep_schedule(schedule));
+            }
             None => {
-                self.spawn_publishing(Rc::clone(self).open_windows(timeline));
-                self.spawn_publishing(Rc::clone(self).read_mailbox());
+                self.take_up(Rc::clone(self).open_windows(timeline));
+                self.take_up(Rc::clone(self).read_mailbox());
             }
         }
         self.start_crew(timeline);
-    }
-
-    fn spawn_publishing(&self, task: impl Future<Output = ()> + 'static) {
-        spawn_local_into(task, self.publishing)
-            .expect("the queue lives as long as the executor")
-            .detach();
     }
 
     /// Open loop: wakes publishers when they have messages due.
@@ -374,7 +425,7 @@ impl Worker {
         let mailbox = &self.orders.mailboxes[self.orders.executor as usize];
         let mut batch = Vec::new();
         loop {
-            std::future::poll_fn(|cx| mailbox.poll_take(cx, &mut batch)).await;
+            poll_fn(|cx| mailbox.poll_take(cx, &mut batch)).await;
             if let Some(closed) = self.stage.bench.borrow_mut().closed_loop() {
                 batch.drain(..).for_each(|completion| closed.handle_completion(completion));
             }
@@ -462,6 +513,8 @@ impl Worker {
             }
             Timer::new(ROUND).await;
         }
+        self.everybody(Handle::cut);
+        Timer::new(ROUND).await;
     }
 
     fn everybody(&self, act: impl Fn(&Handle)) {

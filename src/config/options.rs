@@ -210,7 +210,8 @@ impl Limits {
     #[must_use]
     pub fn mesh_channel_count(&self, shard_count: usize) -> usize {
         let share = MESH_SLOT_COUNT / shard_count.saturating_sub(1).max(1);
-        self.mesh_channel_count_max.unwrap_or_else(|| share.min(MESH_CHANNEL_COUNT_MAX))
+        let share = share.min(MESH_CHANNEL_COUNT_MAX);
+        self.mesh_channel_count_max.unwrap_or(share)
     }
 }
 

@@ -24,6 +24,8 @@ use super::effects::Effects;
 const WRITES_PER_CALL: usize = 256;
 /// Connections written before other tasks get their turn.
 const WRITES_PER_TURN: usize = 512;
+/// System calls of a turn that read.
+const READS_PER_TURN: usize = 64;
 
 /// A shard and everything around it that belongs to the same executor.
 pub(super) struct Core {
@@ -141,7 +143,7 @@ impl Core {
     }
 
     fn take_events(&mut self) {
-        self.sockets.look();
+        self.sockets.look(READS_PER_TURN);
         // All of it has arrived by now.
         let now = self.now();
         while let Some((key, event)) = self.sockets.next_event() {
@@ -149,7 +151,7 @@ impl Core {
             match event {
                 Event::Received(chunk) => self.handle_received(now, id, chunk),
                 // What came before the end is handled before it, and that may have to wait.
-                Event::Finished | Event::Broken => self.set_reading(id, Reading::Ended),
+                Event::Finished | Event::Broken(_) => self.set_reading(id, Reading::Ended),
                 Event::Disarmed => self.set_reading(id, Reading::Off),
                 Event::Writable => self.handle_writable(id),
             }

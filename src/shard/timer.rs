@@ -60,12 +60,13 @@ impl<T> Timers<T> {
         self.len
     }
 
-    /// Gives up the timers that `keep` is false for. Looks at all of them.
+    /// Gives up the timers that `keep` is false for, and their memory. Looks at all of them.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
         self.len = 0;
         for level in &mut self.levels {
             for (index, slot) in level.slots.iter_mut().enumerate() {
                 slot.retain(|(_, value)| keep(value));
+                slot.shrink_to(2 * slot.len());
                 self.len += slot.len();
                 if slot.is_empty() {
                     level.occupied &= !(1 << index);
@@ -168,6 +169,8 @@ mod tests {
             timers.retain(|deadline| deadline.is_multiple_of(2));
             let kept = deadlines.iter().filter(|deadline| deadline.is_multiple_of(2)).count();
             prop_assert_eq!(timers.len(), kept);
+            let slots = timers.levels.iter().flat_map(|level| &level.slots);
+            prop_assert!(slots.map(Vec::capacity).sum::<usize>() <= 2 * kept);
             let mut fired = Vec::new();
             timers.advance(Time::from_ms(6_000_000), &mut fired);
             prop_assert_eq!(fired.len(), kept);

@@ -32,8 +32,6 @@ const BUFFER_BYTES: usize = 2048;
 const PAGE_BYTES: usize = 4096;
 /// The only pool.
 const POOL: u16 = 0;
-/// The kernel works on some twenty sockets at a time.
-const LOOK_COUNT_MAX: usize = 64;
 
 /// What a socket is called; chosen by the caller, who tells sockets that share an index one after
 /// the other apart by the generation.
@@ -53,7 +51,7 @@ pub enum Event {
     /// The peer sends no more.
     Finished,
     /// The connection broke.
-    Broken,
+    Broken(io::Error),
     /// It is read no more, because that was asked for or for want of buffers: to read on,
     /// [`Sockets::read`] is called again.
     Disarmed,
@@ -204,10 +202,11 @@ impl Sockets {
         results.extend(self.written.iter().map(|&(result, length)| outcome(result, length)));
     }
 
-    /// Hands over what was asked for and has the kernel work on what has come; true if there is
-    /// something for [`Sockets::next_event`].
-    pub fn look(&mut self) -> bool {
-        for _ in 0..LOOK_COUNT_MAX {
+    /// Hands over what was asked for and has the kernel work on what has come, some twenty sockets
+    /// in each of `call_count_max` system calls; true if there is something for
+    /// [`Sockets::next_event`].
+    pub fn look(&mut self, call_count_max: usize) -> bool {
+        for _ in 0..call_count_max {
             let waiting = {
                 let requests = self.ring.submission();
                 requests.taskrun() || requests.cq_overflow() || !requests.is_empty()
@@ -339,7 +338,7 @@ impl Sockets {
             0 => Some(Event::Finished),
             _ if more => None,
             result if disarms(-result) => Some(Event::Disarmed),
-            _ => Some(Event::Broken),
+            result => Some(Event::Broken(io::Error::from_raw_os_error(-result))),
         }
     }
 }
@@ -485,7 +484,7 @@ mod tests {
     /// Waits for what happens next.
     fn event(sockets: &mut Sockets) -> (Key, Event) {
         loop {
-            sockets.look();
+            sockets.look(1);
             if let Some(event) = sockets.next_event() {
                 return event;
             }
@@ -543,7 +542,7 @@ mod tests {
         sockets.stop(KEY);
         assert!(matches!(event(&mut sockets), (KEY, Event::Disarmed)));
         peer.write_all(b"two").expect("it is open");
-        assert!(!sockets.look());
+        assert!(!sockets.look(1));
         sockets.read(KEY, ours.as_fd());
         assert_eq!(received(&mut sockets, 3), b"two");
     }
@@ -563,7 +562,7 @@ mod tests {
         assert!(results[1].is_err());
         assert_eq!(results[2].as_ref().ok(), Some(&Written { count: 0, is_full: true }));
         sockets.await_room(KEY, ours.as_fd());
-        assert!(!sockets.look());
+        assert!(!sockets.look(1));
         let reader = std::thread::spawn(move || peer.read_exact(&mut vec![0; count]));
         assert!(matches!(event(&mut sockets), (KEY, Event::Writable)));
         reader.join().expect("no panic").expect("all bytes come");
@@ -574,7 +573,7 @@ mod tests {
         let mut sockets = Sockets::new().expect("the kernel can");
         let (ours, mut peer) = pair();
         sockets.read(KEY, ours.as_fd());
-        sockets.look();
+        sockets.look(1);
         assert!(sockets.sleep());
         let mut wakeup = std::fs::File::from(sockets.wakeup().expect("a descriptor is free"));
         peer.write_all(b"x").expect("it is open");

@@ -126,3 +126,12 @@ fn a_payload_of_a_megabyte_passes_at_every_qos() {
         subscriber.expect("PUBLISH big q2 id=$q \"z\"*1000000");
     }
 }
+
+/// A huge page is taken whole for the first byte of it.
+#[test]
+fn memory_is_taken_in_small_pages() {
+    let broker = Broker::start(&["--cores", "1"]);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", broker.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("THP_enabled:"));
+    assert_eq!(line, Some("THP_enabled:\t0"));
+}

@@ -2,8 +2,6 @@
 
 use std::rc::Rc;
 
-use glommio::spawn_local;
-
 use super::Worker;
 use crate::pacer::{Pacer, Schedule, Timeline};
 use crate::plan::Plan;
@@ -13,10 +11,10 @@ impl Worker {
     pub(super) fn start_crew(self: &Rc<Self>, timeline: Timeline) {
         let schedule = self.stage.bench.borrow().churn_schedule();
         if let Some(schedule) = schedule {
-            spawn_local(Rc::clone(self).keep_churning(schedule)).detach();
+            self.take_up(Rc::clone(self).keep_churning(schedule));
         }
         if let Some(incident) = self.orders.plan.incident {
-            spawn_local(Rc::clone(self).undergo(incident, timeline)).detach();
+            self.take_up(Rc::clone(self).undergo(incident, timeline));
         }
     }
 

@@ -15,7 +15,8 @@ use super::Worker;
 use crate::actor::Actor;
 use crate::bystander::Bystander;
 use crate::churner::Churner;
-use crate::connection::{Connection, Handle, LimitHit, Opened, leave, wait_for_end};
+use crate::door::{LimitHit, Opened};
+use crate::handle::Handle;
 use crate::operations::RECONNECT;
 use crate::plan::{Client, Greeting};
 use crate::replay::{Clearer, Replayer};
@@ -29,6 +30,8 @@ const VAIN_COUNT_MAX: u32 = 50;
 const STAY: &str = "stay connected";
 
 const PATIENCE_STEP_NS: i64 = 1_000_000_000;
+/// How long a broker may take to close a connection after DISCONNECT.
+const END_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// A member was connected, but could not do its duty.
 #[derive(Debug)]
@@ -132,7 +135,9 @@ impl Worker {
         let opened = self.door.open(Greeting { client, session, subscribes }).await?;
         self.record_opened(round, call, &opened);
         match duty {
-            Duty::Leave => leave(opened.stream, self.orders.plan.version).await,
+            Duty::Leave => {
+                self.see_through(opened, Bystander::leaving()).await?;
+            }
             Duty::Idle => self.keep(round, call, opened, Bystander::default()),
             Duty::Churn => self.keep(round, call, opened, Churner::new(member)),
             Duty::Aside => {
@@ -158,33 +163,22 @@ impl Worker {
     }
 
     /// The member stays connected.
-    fn keep<A: Actor + 'static>(
+    fn keep(
         self: &Rc<Self>,
         round: &Round,
         Call { client, place, .. }: Call,
         opened: Opened,
-        actor: A,
+        actor: impl Actor + 'static,
     ) {
-        let handle = Rc::new(Handle::new(self.orders.clock.now_ns()));
         let at = (place / self.orders.plan.executor_count) as usize;
         let mut crew = self.crew.borrow_mut();
         let room = crew.len().max(at + 1);
         crew.resize_with(room, Rc::default);
-        crew[at] = Rc::clone(&handle);
-        self.open_count.set(self.open_count.get() + 1);
+        crew[at] = Rc::clone(opened.handle());
         if round.since_ns.is_none() {
             self.station().connected.fetch_add(1, Ordering::Relaxed);
         }
-        let worker = Rc::clone(self);
-        let connection = Connection::new(opened, actor, handle);
-        let task = async move {
-            let end = connection.run(Rc::clone(&worker.stage)).await;
-            worker.open_count.set(worker.open_count.get() - 1);
-            if let Err(error) = end {
-                worker.handle_lost(client, &error);
-            }
-        };
-        spawn_local(task).detach();
+        self.see_off(client, opened.employ(actor), Self::handle_lost);
     }
 
     /// Losing a member tells about the broker and does not end the run.
@@ -195,17 +189,20 @@ impl Worker {
 
     /// The member does its duty and leaves. When the broker has nothing to say any more, it has to
     /// leave as well. Returns when it was last heard of.
-    async fn see_through<A: Actor>(&self, opened: Opened, actor: A) -> Result<i64, Error> {
-        let handle = Rc::new(Handle::new(self.orders.clock.now_ns()));
-        let connection = Connection::new(opened, actor, Rc::clone(&handle));
+    async fn see_through(&self, opened: Opened, actor: impl Actor + 'static) -> Result<i64, Error> {
+        let seat = opened.employ(actor);
         let patience = async {
-            self.lose_patience(&handle).await;
+            self.lose_patience(seat.handle()).await;
             Err(Error::msg("the broker does not even take DISCONNECT"))
         };
-        let end = connection.run(Rc::clone(&self.stage)).or(patience).await;
-        let stream = end.map_err(|error| Error::new(Unfinished(format!("{error:#}"))))?;
-        let read_ns = handle.read_ns();
-        wait_for_end(stream).await;
+        let left = seat.left().or(patience).await;
+        left.map_err(|error| Error::new(Unfinished(format!("{error:#}"))))?;
+        let read_ns = seat.handle().read_ns();
+        let timeout = async {
+            Timer::new(END_TIME_MAX).await;
+        };
+        // Whoever closes first keeps the port for a minute, and that had better be the broker.
+        seat.gone().or(timeout).await;
         Ok(read_ns)
     }
 
@@ -236,9 +233,9 @@ impl Worker {
     }
 
     fn record_opened(&self, round: &Round, call: Call, opened: &Opened) {
-        self.record(round.operation(), call.intended_ns, opened.connected_ns);
+        self.record(round.operation(), call.intended_ns, opened.connected_ns());
         if round.visit.subscribes {
-            self.record("subscribe", opened.connected_ns, opened.ready_ns);
+            self.record("subscribe", opened.connected_ns(), opened.ready_ns());
         }
     }
 
