@@ -255,6 +255,7 @@ impl Effects {
         for id in self.touched.drain(..) {
             let index = id.index as usize;
             let (outbox, client) = (&mut self.outboxes[index], &mut clients[index]);
+            outbox.give_back(&mut self.spares);
             while !outbox.is_empty() {
                 let front = outbox.front();
                 client.received.extend_from_slice(front);

@@ -173,8 +173,10 @@ impl Connections {
     pub(super) fn next_dirty(&mut self) -> Option<ConnectionId> {
         loop {
             let id = self.dirty.pop_front()?;
-            if let Some(io) = self.get_mut(id) {
+            let io = self.table.get_mut(id.index as usize);
+            if let Some(io) = io.filter(|io| io.generation == id.generation) {
                 io.dirty = false;
+                io.outbox.give_back(&mut self.spares);
                 return Some(id);
             }
         }
@@ -214,4 +216,32 @@ pub(super) fn key(id: ConnectionId) -> Key {
 /// The connection that the ring calls so.
 pub(super) fn id(key: Key) -> ConnectionId {
     ConnectionId { index: key.index, generation: key.generation }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(connections: &mut Connections) -> ConnectionId {
+        let (socket, _) = std::os::unix::net::UnixStream::pair().unwrap();
+        let permit = Permit::take(&Arc::default(), 1).unwrap();
+        connections.insert(socket.into(), permit)
+    }
+
+    /// Most of those that are touched are sent something, but the shard also touches one to see
+    /// whether its client reads.
+    #[test]
+    fn one_that_is_touched_for_nothing_owns_no_memory() {
+        let mut connections = Connections::default();
+        let (one, other) = (open(&mut connections), open(&mut connections));
+        connections.touch(one).outbox.push(b"abc");
+        assert_eq!(connections.next_dirty(), Some(one));
+        let memory = connections.get(one).unwrap().outbox.front().as_ptr();
+        assert!(connections.consume(one, 3));
+        connections.touch(other);
+        assert_eq!(connections.next_dirty(), Some(other));
+        let outbox = &mut connections.touch(one).outbox;
+        outbox.push(b"de");
+        assert_eq!(outbox.front().as_ptr(), memory, "nobody else has it");
+    }
 }

@@ -1,7 +1,7 @@
 //! The receiving side of QoS 1 and 2: publishes of this client that wait to be acknowledged.
 //!
 //! ```text
-//! QoS 1   PUBLISH -> pending -(accepted by every matched home)-> PUBACK
+//! QoS 1   PUBLISH -> pending -(accepted by every home that was counted)-> PUBACK
 //! QoS 2   PUBLISH -> pending + received -(accepted)-> PUBREC -> received -(PUBREL)-> PUBCOMP
 //!                                       -(refused)--> PUBREC with an error -> gone
 //! ```
@@ -23,7 +23,7 @@ pub struct Sequence(u32);
 /// What to do with a publish that came in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
-    /// Route it; when all who matched have accepted it, say so with this number.
+    /// Route it; who counts the homes that have to accept it, and these, name it by this number.
     Route(Sequence),
     /// A duplicate of a QoS 2 publish that was routed before: not routed again [MQTT-4.3.3-2].
     Duplicate,
@@ -50,12 +50,12 @@ pub(super) struct Inbound {
 struct Pending {
     packet_id: PacketId,
     qos: QoS,
-    /// Homes that matched and have not accepted; below zero while an acceptance has overtaken
+    /// Homes that were counted and have not accepted; below zero while an acceptance has overtaken
     /// the count.
     outstanding: i32,
     /// What it is acknowledged with.
     reason: ReasonCode,
-    /// The owner has said how many homes matched.
+    /// The owner has said how many homes are to accept it.
     counted: bool,
     /// The connection that it came on, or came again on, is still there to be answered.
     owed: bool,
@@ -135,7 +135,7 @@ impl Inbound {
         Sequence(sequence)
     }
 
-    /// The owner counted how many homes were matched, or refused the publish for `reason`.
+    /// The owner counted how many homes are still to accept it, or refused it for `reason`.
     pub(super) fn handle_counted(
         &mut self,
         sequence: Sequence,
@@ -147,12 +147,12 @@ impl Inbound {
             debug_assert!(!pending.counted, "an owner counts once");
             pending.counted = true;
             pending.reason = reason;
-            pending.outstanding += i32::try_from(homes).expect("at most 64 homes");
+            pending.outstanding += i32::try_from(homes).expect("below 2^31 homes and groups");
             self.acknowledge(out);
         }
     }
 
-    /// One matched home holds the publish for all of its sessions.
+    /// One home that was counted holds the publish for all of its sessions.
     pub(super) fn handle_accepted(&mut self, sequence: Sequence, out: &mut impl Output) {
         if let Some(pending) = self.find(sequence) {
             pending.outstanding -= 1;

@@ -324,7 +324,7 @@ impl Session {
         }
     }
 
-    /// The owner of a publish's topic counted the homes that matched it, or refused it.
+    /// The owner of a publish's topic counted the homes that are still to accept it, or refused it.
     pub fn handle_counted(
         &mut self,
         sequence: Sequence,
@@ -337,7 +337,7 @@ impl Session {
         }
     }
 
-    /// One matched home has accepted a publish of this client.
+    /// One of the homes that were counted has accepted a publish of this client.
     pub fn handle_accepted(&mut self, sequence: Sequence, out: &mut impl Output) {
         if let Some(inbound) = &mut self.inbound {
             inbound.handle_accepted(sequence, out);

@@ -81,6 +81,13 @@ impl Outbox {
         }
     }
 
+    /// Gives back what was lent if nothing was written to it.
+    pub fn give_back(&mut self, spares: &mut Spares) {
+        if self.is_empty() {
+            spares.put(std::mem::take(&mut self.tail));
+        }
+    }
+
     /// Bytes to write next; empty when nothing waits.
     #[must_use]
     pub fn front(&self) -> &[u8] {
@@ -179,7 +186,8 @@ impl Spares {
 
     fn put(&mut self, mut buffer: Vec<u8>) {
         let bytes = self.bytes + buffer.capacity();
-        if buffer.capacity() <= Self::BUFFER_BYTES_MAX && bytes <= Self::BYTES_MAX {
+        let is_kept = (1..=Self::BUFFER_BYTES_MAX).contains(&buffer.capacity());
+        if is_kept && bytes <= Self::BYTES_MAX {
             self.bytes = bytes;
             buffer.clear();
             self.buffers.push(buffer);
@@ -254,6 +262,23 @@ mod tests {
         other.push(b"de");
         assert_eq!((other.front(), other.front().as_ptr()), (b"de" as &[u8], memory));
         assert_eq!(spares.bytes, 0);
+    }
+
+    #[test]
+    fn what_is_not_written_to_goes_back() {
+        let mut spares = Spares::default();
+        let (mut one, mut other) = (Outbox::default(), Outbox::default());
+        one.push(b"abc");
+        one.consume_into(3, &mut spares);
+        let spared = spares.bytes;
+        other.lend(&mut spares);
+        other.give_back(&mut spares);
+        assert_eq!((other.tail.capacity(), spares.bytes), (0, spared));
+        other.give_back(&mut spares);
+        assert_eq!(spares.buffers.len(), 1, "what is no memory is not kept");
+        one.push(b"de");
+        one.give_back(&mut spares);
+        assert_eq!(one.front(), b"de");
     }
 
     #[test]

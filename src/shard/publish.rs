@@ -226,7 +226,7 @@ impl Shard {
         }
     }
 
-    /// Tells the publisher's home how many homes were matched.
+    /// Tells the publisher's home how many homes are still to accept a publish.
     pub(super) fn count(
         &mut self,
         receipt: Receipt,
@@ -346,7 +346,7 @@ impl Shard {
 /// Where a publish went.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Routed {
-    /// Homes that hold it already or will say so.
+    /// Homes that hold it already or will say so; one counts again for each shared subscription.
     matched: u32,
     /// Homes that will say so.
     pub(super) awaited: u32,

@@ -235,9 +235,8 @@ impl Shard {
     fn has_room(&self, slot: u32, out: &mut impl Output) -> bool {
         let resident = self.registry.get(slot);
         let Some(connection) = resident.connection else { return false };
-        let outbox = out.outbox(connection);
-        if outbox.len() > OUTBOX_BYTES_MAX {
-            outbox.want_drained(OUTBOX_BYTES_MAX / 2);
+        if out.outbox_len(connection) > OUTBOX_BYTES_MAX {
+            out.outbox(connection).want_drained(OUTBOX_BYTES_MAX / 2);
             return false;
         }
         resident.session.queued_count() == 0

@@ -2,7 +2,8 @@
 
 use crate::metrics::{Counters, Ledger};
 use crate::mqtt::{
-    Layout, Packet, PacketId, Properties, Property, Publish, QoS, TopicName, Version,
+    Layout, PACKET_BYTES_MAX, Packet, PacketId, Properties, Property, Publish, QoS, TopicName,
+    Version,
 };
 use crate::session::{Naming, OutboundAliases, Outgoing, Output, Reach, Terms, Time};
 
@@ -10,8 +11,11 @@ use super::{ConnectionId, Outbox};
 
 /// A payload from this size on is shared between outboxes instead of copied into each.
 const SHARED_PAYLOAD_BYTES_MIN: usize = 16 * 1024;
-/// Maximum packet size of a client that named none.
-pub(super) const UNLIMITED: u32 = u32::MAX;
+/// A publish with less than this in payload and properties is no larger than a packet may be,
+/// whatever a delivery of it adds.
+const SURELY_FITS_BYTES: usize = PACKET_BYTES_MAX / 2;
+/// Maximum packet size of a client that named none: what the format allows.
+pub(super) const UNLIMITED: u32 = PACKET_BYTES_MAX as u32;
 
 /// What a connection's client speaks and takes.
 #[derive(Debug)]
@@ -25,6 +29,7 @@ pub(super) struct Peer {
 
 impl Peer {
     pub(super) fn new(version: Version, packet_bytes_max: u32, alias_count_max: u16) -> Self {
+        let packet_bytes_max = packet_bytes_max.min(UNLIMITED);
         Self { version, packet_bytes_max, aliases: OutboundAliases::new(alias_count_max) }
     }
 }
@@ -58,7 +63,10 @@ impl<O: super::Output> Output for Wire<'_, O> {
     }
 
     fn fits(&mut self, outgoing: &mut Outgoing<'_>, terms: &Terms) -> bool {
-        if self.peer.packet_bytes_max == UNLIMITED || self.connection.is_none() {
+        let Publish { payload, properties, .. } = outgoing.view();
+        let is_small = payload.len() + properties.raw().len() < SURELY_FITS_BYTES;
+        let is_unlimited = self.peer.packet_bytes_max == UNLIMITED && is_small;
+        if is_unlimited || self.connection.is_none() {
             return true;
         }
         let packet_id = PacketId::new((terms.qos != QoS::AtMostOnce).into());
@@ -234,5 +242,74 @@ impl Layouts {
         let (qos, retain) = (terms.qos, terms.retain);
         let properties = Properties::from_validated(properties);
         Publish { dup, qos, retain, topic, packet_id, properties, payload: publish.payload }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{AuthRequest, Verdict};
+    use crate::mqtt::ReasonCode;
+    use crate::routing::ShardId;
+    use crate::shard::{Full, Message};
+    use crate::storage::{Record, Token};
+
+    /// Nothing may leave.
+    struct Nowhere;
+
+    impl crate::shard::Output for Nowhere {
+        fn send(&mut self, _: ShardId, message: Message) -> Result<(), Full> {
+            Err(Full(message))
+        }
+
+        fn outbox(&mut self, _: ConnectionId) -> &mut Outbox {
+            unreachable!("nothing is sent")
+        }
+
+        fn pause(&mut self, _: ConnectionId, _: bool) {}
+
+        fn persist(&mut self, _: &Record<'_>, _: Token) {}
+
+        fn authenticate(&mut self, _: ConnectionId, _: &AuthRequest<'_>) -> Verdict {
+            unreachable!("nobody connects")
+        }
+
+        fn close(&mut self, _: ConnectionId, _: ReasonCode) {}
+    }
+
+    /// Whether a client of 5.0 that takes packets of so many bytes is sent this payload.
+    fn fits(payload: &[u8], packet_bytes_max: u32) -> bool {
+        let publish = Publish {
+            dup: false,
+            qos: QoS::AtMostOnce,
+            retain: false,
+            topic: TopicName::parse("t").unwrap(),
+            packet_id: None,
+            properties: Properties::EMPTY,
+            payload,
+        };
+        let mut wire = Wire {
+            out: &mut Nowhere,
+            connection: Some(ConnectionId { index: 0, generation: 1 }),
+            outbox_bytes_max: 1024,
+            peer: &mut Peer::new(Version::V5, packet_bytes_max, 0),
+            counters: &mut Counters::default(),
+            layouts: &mut Layouts::default(),
+            is_fan_out: false,
+            now: Time::START,
+        };
+        wire.fits(&mut Outgoing::borrowed(publish), &Terms::plain(QoS::AtMostOnce, false))
+    }
+
+    /// What came as the largest packet of 3.1.1 is one byte too long for 5.0, where every publish
+    /// has a length of its properties.
+    #[test]
+    fn what_no_packet_can_hold_fits_nobody() {
+        let payload = vec![0; PACKET_BYTES_MAX - 5 - 3]; // Never read, hence no memory.
+        for packet_bytes_max in [UNLIMITED, u32::MAX] {
+            assert!(!fits(&payload, packet_bytes_max), "{packet_bytes_max}");
+            assert!(fits(&payload[1..], packet_bytes_max), "{packet_bytes_max}");
+        }
+        assert!(!fits(&payload[1..], UNLIMITED - 1));
     }
 }

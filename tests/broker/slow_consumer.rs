@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -113,10 +114,16 @@ fn a_stalled_subscriber_at_qos_1_is_contained() {
     a_stalled_subscriber_is_contained("2", 1);
 }
 
-/// Publishes its numbers as fast as it can and returns once the broker has read them all.
-fn publish_numbers(address: SocketAddr, publisher: usize, count: usize) {
+/// Publishes its numbers as fast as it can and returns once the broker has read them all; the
+/// second half when the broker has read the first half of everybody's.
+fn publish_numbers(address: SocketAddr, publisher: usize, count: usize, half: &Barrier) {
     let mut client = Client::connect(address, &format!("CONNECT p{publisher}"));
     for number in 0..count {
+        if number == count / 2 {
+            client.send("PINGREQ");
+            client.expect("PINGRESP");
+            half.wait();
+        }
         client.send(&format!("PUBLISH flood/{publisher} \"{number:0500}\""));
     }
     client.send("PINGREQ");
@@ -142,16 +149,20 @@ fn read_numbers(subscriber: &mut Client, into: &mut BTreeMap<String, Vec<usize>>
 fn many_publishers_at_qos_0_starve_nobody_and_every_drop_is_counted() {
     const PUBLISHERS: usize = 20;
     const EACH: usize = 2_500;
-    let broker = Broker::start(&["--cores", "2"]);
+    let broker = Broker::start(&["--cores", "2", "--slow-consumer-timeout-s", "600"]);
     let address = broker.address;
     let mut subscriber = Client::connect(address, "CONNECT s");
     subscriber.subscribe("flood/+:0");
     let mut received = BTreeMap::new();
+    // Twelve megabytes that nobody reads: more than the outbox and the sockets hold, however slow
+    // this machine is.
+    let half = &Barrier::new(PUBLISHERS + 1);
     thread::scope(|scope| {
         let floods: Vec<_> = (0..PUBLISHERS)
-            .map(|publisher| scope.spawn(move || publish_numbers(address, publisher, EACH)))
+            .map(|publisher| scope.spawn(move || publish_numbers(address, publisher, EACH, half)))
             .collect();
         slowest_exchange(address, Instant::now() + Duration::from_millis(500));
+        half.wait();
         while floods.iter().any(|flood| !flood.is_finished()) {
             read_numbers(&mut subscriber, &mut received);
             thread::sleep(Duration::from_millis(50));
