@@ -13,7 +13,7 @@ use super::{Delivery, Time};
 
 /// Room for so many is kept when the queue is empty: one that fills again and again costs the
 /// allocator nothing.
-const KEPT_COUNT: usize = 64;
+const KEPT_COUNT: usize = 8;
 
 /// First in, first out.
 #[derive(Debug, Default)]
