@@ -42,10 +42,7 @@ const FAULTS: &[(&str, &[(&str, &str)])] = &[
         &[("self.rung.swap(0, Ordering::AcqRel)", "self.rung.swap(0, Ordering::Relaxed)")],
     ),
     ("one_name_for_all", &[(NAME, "fetch_or(1, Ordering::AcqRel)")]),
-    (
-        "no_ring_for_the_rest",
-        &[("bell.rung.fetch_or(1 << from.index(), Ordering::AcqRel);", "")],
-    ),
+    ("no_ring_for_the_rest", &[("bell.rung.fetch_or(1 << from.index(), Ordering::AcqRel);", "")]),
 ];
 
 /// How a ringer leaves its name.
