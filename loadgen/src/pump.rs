@@ -19,7 +19,7 @@ use crate::bench::Bench;
 use crate::connection::Connection;
 use crate::handle::{Agenda, Handle};
 use crate::stage::Stage;
-use crate::transport::{Event, Key, Sockets, Written};
+use crate::transport::{Event, Key, Reading, Sockets, Written};
 
 /// Connections written in one system call. All of them have the time before it as the time at
 /// which they sent.
@@ -50,17 +50,6 @@ struct Place {
     writing: Writing,
     /// It does no more work; it is only read to its end.
     over: bool,
-}
-
-/// What the ring does with a socket.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Reading {
-    Off,
-    On,
-    /// It was told to stop and has not said yet that it has.
-    Stopping,
-    /// The peer sends no more.
-    Ended,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -224,17 +213,8 @@ impl Pump {
         if place.writing == Writing::Connecting {
             return;
         }
-        match (place.reading, place.over || place.connection.takes_bytes()) {
-            (Reading::Off, true) => {
-                place.reading = Reading::On;
-                self.sockets.read(key, place.socket.as_fd());
-            }
-            (Reading::On, false) => {
-                place.reading = Reading::Stopping;
-                self.sockets.stop(key);
-            }
-            _ => {}
-        }
+        let is_read = place.over || place.connection.takes_bytes();
+        place.reading = self.sockets.steer(place.reading, is_read, key, place.socket.as_fd());
         if place.has_something_to_say(now_ns, bench) {
             place.connection.handle.record_written(now_ns);
             debug_assert!(!self.writes.contains(&key), "nobody wakes itself in its turn");

@@ -6,5 +6,5 @@ mod sockets;
 #[path = "../../src/transport/wakeup.rs"]
 mod wakeup;
 
-pub(crate) use sockets::{Event, Key, Sockets, Written};
+pub(crate) use sockets::{Event, Key, Reading, Sockets, Written};
 pub(crate) use wakeup::Wakeup;

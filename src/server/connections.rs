@@ -11,7 +11,7 @@ use slab::Slab;
 use socket2::SockRef;
 
 use crate::shard::{ConnectionId, Outbox, Spares};
-use crate::transport::Key;
+use crate::transport::{Key, Reading};
 
 /// How much of what a closed connection still sends is read, so that the system does not answer
 /// it with a reset that overtakes our last packet.
@@ -51,23 +51,11 @@ pub(super) struct Io {
     /// The shard has closed it; it goes when its outbox is empty.
     pub(super) closing: bool,
     pub(super) paused: bool,
+    /// If it has ended, the shard does not know yet: it is told once it takes bytes.
     pub(super) reading: Reading,
     /// What came while it was paused.
     pub(super) held: Vec<u8>,
     _permit: Permit,
-}
-
-/// What the ring does with a socket.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Reading {
-    /// Nothing.
-    Off,
-    /// It reads.
-    On,
-    /// It was told to stop and has not said yet that it has.
-    Stopping,
-    /// The peer sends no more, and this is not known to the shard because it is paused.
-    Ended,
 }
 
 impl Io {

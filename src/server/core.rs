@@ -15,9 +15,9 @@ use std::time::Instant;
 use crate::metrics::Counters;
 use crate::session::Time;
 use crate::shard::{ConnectionId, Input, Shard};
-use crate::transport::{Chunk, Event, Sockets, Written};
+use crate::transport::{Chunk, Event, Reading, Sockets, Written};
 
-use super::connections::{self, Reading, key};
+use super::connections::{self, key};
 use super::effects::Effects;
 
 /// Connections written in one system call.
@@ -190,18 +190,11 @@ impl Core {
         while let Some(id) = self.effects.connections.next_turned() {
             self.release_held(id);
             let Some(io) = self.effects.connections.get_mut(id) else { continue };
-            match (io.reading, io.takes_bytes()) {
-                (Reading::Off, true) => {
-                    io.reading = Reading::On;
-                    self.sockets.read(key(id), io.socket());
-                }
-                (Reading::On, false) => {
-                    io.reading = Reading::Stopping;
-                    self.sockets.stop(key(id));
-                }
+            if io.reading == Reading::Ended && io.takes_bytes() {
                 // One that is closed leaves once it is written out.
-                (Reading::Ended, true) => self.lost(id),
-                _ => {}
+                self.lost(id);
+            } else {
+                io.reading = self.sockets.steer(io.reading, io.takes_bytes(), key(id), io.socket());
             }
         }
     }

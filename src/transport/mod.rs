@@ -4,6 +4,6 @@ mod sockets;
 mod tcp;
 mod wakeup;
 
-pub use sockets::{Chunk, Event, Key, Sockets, Written};
+pub use sockets::{Chunk, Event, Key, Reading, Sockets, Written};
 pub use tcp::{Tcp, TcpListener, bind};
 pub use wakeup::Wakeup;

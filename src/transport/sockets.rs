@@ -53,10 +53,23 @@ pub enum Event {
     /// The connection broke.
     Broken(io::Error),
     /// It is read no more, because that was asked for or for want of buffers: to read on,
-    /// [`Sockets::read`] is called again.
+    /// [`Sockets::steer`] is called again.
     Disarmed,
     /// There is room to write again.
     Writable,
+}
+
+/// What the ring does with a socket, for whoever has the socket to keep.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reading {
+    /// Nothing.
+    Off,
+    /// It reads.
+    On,
+    /// It was told to stop and has not said yet that it has.
+    Stopping,
+    /// The peer sends no more.
+    Ended,
 }
 
 /// A buffer with received bytes in it.
@@ -152,15 +165,38 @@ impl Sockets {
         self.wakeup.try_clone()
     }
 
+    /// Has `socket` read from now on, or no more, and says what the ring does with it then. Bytes
+    /// may still come until [`Event::Disarmed`].
+    #[must_use]
+    pub fn steer(
+        &mut self,
+        reading: Reading,
+        is_wanted: bool,
+        key: Key,
+        socket: BorrowedFd<'_>,
+    ) -> Reading {
+        match (reading, is_wanted) {
+            (Reading::Off, true) => {
+                self.read(key, socket);
+                Reading::On
+            }
+            (Reading::On, false) => {
+                self.stop(key);
+                Reading::Stopping
+            }
+            _ => reading,
+        }
+    }
+
     /// Reads `socket` from now on, until it ends or is disarmed.
-    pub fn read(&mut self, key: Key, socket: BorrowedFd<'_>) {
+    fn read(&mut self, key: Key, socket: BorrowedFd<'_>) {
         let request = opcode::RecvMulti::new(Fd(socket.as_raw_fd()), POOL).build();
         // SAFETY: the request names no memory but the pool's. The kernel keeps the socket.
         unsafe { self.ask(key, Kind::Read, &request) }
     }
 
     /// Reads a socket no more; bytes may still come until [`Event::Disarmed`].
-    pub fn stop(&mut self, key: Key) {
+    fn stop(&mut self, key: Key) {
         let request = opcode::AsyncCancel::new(name(key, Kind::Read)).build();
         // SAFETY: the request names no memory.
         unsafe { self.ask(key, Kind::Stop, &request) }
