@@ -18,7 +18,7 @@ use ringmq::shard::Message as BrokerMessage;
 
 /// What `src/server/mesh.rs` finds at this place in the broker.
 mod routing {
-    pub(crate) use ringmq::routing::{HomeSet, ShardId};
+    pub(crate) use ringmq::routing::{ShardId, ShardSet};
 }
 
 #[allow(dead_code)]

@@ -26,7 +26,7 @@ use ringmq::storage::{Record, Token};
 /// What `src/server/mesh.rs` finds at this place in the broker.
 #[cfg(feature = "server")]
 mod routing {
-    pub(crate) use ringmq::routing::{HomeSet, ShardId};
+    pub(crate) use ringmq::routing::{ShardId, ShardSet};
 }
 
 #[cfg(feature = "server")]

@@ -1,14 +1,14 @@
 //! Which homes want which topics: what an owner knows about subscriptions.
 
 use super::filters::FilterMap;
-use super::partition::{HomeSet, ShardId};
+use super::partition::{ShardId, ShardSet};
 use ahash::RandomState;
 
 /// The filters that homes have told this owner about. A home counts once per filter, however
 /// many of its sessions subscribe; it tells of the first and of the last.
 #[derive(Debug)]
 pub struct Interest {
-    filters: FilterMap<HomeSet>,
+    filters: FilterMap<ShardSet>,
 }
 
 impl Interest {
@@ -43,8 +43,8 @@ impl Interest {
     }
 
     /// The homes that want a publish to `topic`.
-    pub fn homes(&self, topic: &str) -> HomeSet {
-        let mut homes = HomeSet::EMPTY;
+    pub fn homes(&self, topic: &str) -> ShardSet {
+        let mut homes = ShardSet::EMPTY;
         self.filters.for_each_match(topic, &mut |more| homes = homes.union(*more));
         homes
     }
@@ -99,7 +99,7 @@ mod tests {
             }
             for topic in &topics {
                 let wanted = model.iter().filter(|(filter, _)| naive::matches(filter, topic));
-                let wanted: HomeSet = wanted.map(|(_, home)| ShardId(*home)).collect();
+                let wanted: ShardSet = wanted.map(|(_, home)| ShardId(*home)).collect();
                 prop_assert_eq!(interest.homes(topic), wanted, "{}", topic);
             }
         }

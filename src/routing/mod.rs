@@ -27,7 +27,7 @@ mod subscriptions;
 mod trie;
 
 pub use interest::Interest;
-pub use partition::{HomeSet, Partition, Placement, ShardId};
+pub use partition::{Partition, Placement, ShardId, ShardSet};
 pub use retained::Retained;
 pub use routes::Routes;
 pub use shared::{Chosen, Groups, Load, shared_filter};

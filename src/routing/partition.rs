@@ -12,7 +12,7 @@ use std::fmt;
 pub struct ShardId(pub u8);
 
 impl ShardId {
-    /// Most shards of a process: as many as a [`HomeSet`] has bits.
+    /// Most shards of a process: as many as a [`ShardSet`] has bits.
     pub const COUNT_MAX: usize = 64;
 
     /// The shard at a place in an array with one item per shard.
@@ -98,9 +98,9 @@ impl Partition {
 
 /// A set of home shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct HomeSet(u64);
+pub struct ShardSet(u64);
 
-impl HomeSet {
+impl ShardSet {
     /// The set without a shard.
     pub const EMPTY: Self = Self(0);
 
@@ -160,7 +160,7 @@ impl HomeSet {
     }
 }
 
-impl FromIterator<ShardId> for HomeSet {
+impl FromIterator<ShardId> for ShardSet {
     fn from_iter<I: IntoIterator<Item = ShardId>>(shards: I) -> Self {
         let mut set = Self::EMPTY;
         for shard in shards {
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn a_set_holds_what_was_put_in() {
-        let mut set = HomeSet::EMPTY;
+        let mut set = ShardSet::EMPTY;
         assert!(set.is_empty());
         for shard in [63, 0, 17].map(ShardId) {
             assert!(set.insert(shard) && !set.insert(shard) && set.contains(shard));
@@ -223,6 +223,6 @@ mod tests {
         assert!(set.remove(ShardId(17)) && !set.remove(ShardId(17)));
         assert_eq!(set, [0, 63].map(ShardId).into_iter().collect());
         assert_eq!((set.len(), set.contains(ShardId(17))), (2, false));
-        assert_eq!(Partition::new(64, SEED).shards().collect::<HomeSet>().len(), 64);
+        assert_eq!(Partition::new(64, SEED).shards().collect::<ShardSet>().len(), 64);
     }
 }

@@ -26,7 +26,7 @@ use crate::stand_ins::{
     unbounded,
 };
 
-use crate::routing::{HomeSet, ShardId};
+use crate::routing::{ShardId, ShardSet};
 
 /// Wakes one shard, from any thread. Bells are rung from every core: none shares a cache line.
 #[derive(Debug, Default)]
@@ -51,9 +51,9 @@ impl Bell {
     }
 
     /// Who has rung. To be called before looking, so that what comes while looking rings again.
-    fn reset(&self, waker: &Waker) -> HomeSet {
+    fn reset(&self, waker: &Waker) -> ShardSet {
         self.waker.register(waker);
-        HomeSet::from_bits(self.rung.swap(0, Ordering::AcqRel))
+        ShardSet::from_bits(self.rung.swap(0, Ordering::AcqRel))
     }
 }
 
@@ -74,7 +74,7 @@ pub(super) struct Mesh<M, H> {
     handoffs_out: Vec<Sender<H>>,
     handoffs_in: Receiver<H>,
     /// Who has been sent something since the last ring.
-    touched: HomeSet,
+    touched: ShardSet,
 }
 
 /// What a shard found when it looked.
@@ -103,7 +103,7 @@ impl<M, H> Mesh<M, H> {
                 incoming: Vec::new(),
                 handoffs_out: handoffs_out.clone(),
                 handoffs_in,
-                touched: HomeSet::default(),
+                touched: ShardSet::default(),
             })
             .collect();
         for from in 0..shard_count {
@@ -175,7 +175,7 @@ impl<M, H> Mesh<M, H> {
                 more = true;
             }
         }
-        for to in HomeSet::from_bits(bell.room.swap(0, Ordering::AcqRel)).iter() {
+        for to in ShardSet::from_bits(bell.room.swap(0, Ordering::AcqRel)).iter() {
             take(Found::Room(to));
         }
         more

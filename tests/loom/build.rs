@@ -20,8 +20,8 @@ const FAULTS: &[(&str, &[(&str, &str)])] = &[
     (
         "reset_in_two_steps",
         &[(
-            "        HomeSet::from_bits(self.rung.swap(0, Ordering::AcqRel))\n",
-            "        let rung = HomeSet::from_bits(self.rung.load(Ordering::Acquire));
+            "        ShardSet::from_bits(self.rung.swap(0, Ordering::AcqRel))\n",
+            "        let rung = ShardSet::from_bits(self.rung.load(Ordering::Acquire));
         self.rung.store(0, Ordering::Release);
         rung\n",
         )],
@@ -31,7 +31,7 @@ const FAULTS: &[(&str, &[(&str, &str)])] = &[
         &[
             (
                 "        let rung = bell.reset(waker);\n",
-                "        let rung = HomeSet::from_bits(bell.rung.load(Ordering::Acquire));\n",
+                "        let rung = ShardSet::from_bits(bell.rung.load(Ordering::Acquire));\n",
             ),
             ("        more\n    }\n", "        bell.reset(waker);\n        more\n    }\n"),
         ],
