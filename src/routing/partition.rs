@@ -96,7 +96,7 @@ impl Partition {
     }
 }
 
-/// A set of home shards.
+/// A set of shards.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ShardSet(u64);
 

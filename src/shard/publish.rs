@@ -246,6 +246,15 @@ impl Shard {
         self.links.send(to, message, out);
     }
 
+    /// Sends to every shard but this one.
+    pub(super) fn send_to_peers(&mut self, message: impl Fn() -> Message, out: &mut impl Output) {
+        for peer in self.partition.shards() {
+            if peer != self.id {
+                self.send(peer, message(), out);
+            }
+        }
+    }
+
     /// A retained message may have expired.
     pub(super) fn handle_retained_expiry(&mut self, topic: &str) {
         if self.retained_timers.get(topic).is_none_or(|due| *due > self.now) {

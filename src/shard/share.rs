@@ -105,11 +105,7 @@ impl Shard {
     pub(super) fn tell_load(&mut self, slot: u32, load: Option<Load>, out: &mut impl Output) {
         let session = self.registry.name(slot);
         self.handle_loaded(self.id, session, load);
-        for peer in (0..self.partition.shard_count()).map(ShardId::from_index) {
-            if peer != self.id {
-                self.send(peer, Message::Loaded { session, load }, out);
-            }
-        }
+        self.send_to_peers(|| Message::Loaded { session, load }, out);
     }
 
     fn present_load(&self, slot: u32) -> Load {

@@ -5,7 +5,6 @@
 //! off; beyond that nobody is who publishes to this shard, here or through the mesh (`links.rs`).
 
 use crate::metrics::DropCause;
-use crate::routing::ShardId;
 use crate::session::{Outgoing, Publication};
 
 use super::connection::Pause;
@@ -169,10 +168,6 @@ impl Shard {
         }
         self.is_busy = is_busy;
         self.links.handle_busy(self.id, is_busy, out);
-        for peer in (0..self.partition.shard_count()).map(ShardId::from_index) {
-            if peer != self.id {
-                self.send(peer, Message::Busy { is_busy }, out);
-            }
-        }
+        self.send_to_peers(|| Message::Busy { is_busy }, out);
     }
 }

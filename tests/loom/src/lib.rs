@@ -12,7 +12,7 @@ mod stand_ins;
 
 /// What `src/server/mesh.rs` finds at this place in the broker.
 mod routing {
-    pub(crate) use ringmq::routing::{ShardSet, ShardId};
+    pub(crate) use ringmq::routing::{ShardId, ShardSet};
 }
 
 #[allow(dead_code)]
