@@ -71,6 +71,8 @@ COMMANDS = {
     "ringmq": f"{RINGMQ} --cores 1",
     "ringmq-2-cores": f"{RINGMQ} --cores 2",
     "ringmq-2-shards": f"{RINGMQ} --cores 2",
+    "ringmq-slow-core": f"{RINGMQ} --cores 1",
+    "ringmq-2-slow-cores": f"{RINGMQ} --cores 2",
     "ceiling": "{binaries}/examples/ceiling 127.0.0.1:{port}",
     "rumqttd": "{root}/target/peers/bin/rumqttd -q -c {config}",
     "nats": "nats-server -c {config}",
@@ -78,7 +80,12 @@ COMMANDS = {
 }
 # Shares core 1 with the load, since two cores are all there are. Two shards on the one core of the
 # broker show what dividing the work costs, everything else being the same.
-ON_BOTH_CORES = ("ringmq-2-cores",)
+ON_BOTH_CORES = ("ringmq-2-cores", "ringmq-2-slow-cores")
+# Each executor has a part of its core, as if that were slow, and the load all that it needs: so
+# two shards have twice what one has, and the load is the limit of neither.
+ON_SLOW_CORES = ("ringmq-slow-core", "ringmq-2-slow-cores")
+SLOW_SHARE, SLOW_PERIOD_US = 0.3, 5000
+CPU_CONTROLLER = pathlib.Path("/sys/fs/cgroup/cpu")
 
 
 class Failed(Exception):
@@ -95,8 +102,11 @@ class Broker:
         self.command = self.command_line(options)
         self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL,
                                         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self.groups = set()
         try:
             self.wait_until_it_listens()
+            if name in ON_SLOW_CORES:
+                self.slow_down()
         except Failed:
             self.stop()
             raise
@@ -126,6 +136,22 @@ class Broker:
                 time.sleep(0.05)
         raise Failed("it does not listen")
 
+    def slow_down(self):
+        """Allows each executor, that is each thread with a core of its own, a part of it."""
+        try:
+            for thread in pathlib.Path(f"/proc/{self.process.pid}/task").iterdir():
+                cores = os.sched_getaffinity(int(thread.name))
+                if len(cores) == 1:
+                    group = CPU_CONTROLLER / f"ringmq-bench-{min(cores)}"
+                    self.groups.add(group)
+                    group.mkdir(exist_ok=True)
+                    quota_us = int(SLOW_PERIOD_US * SLOW_SHARE)
+                    group.joinpath("cpu.cfs_period_us").write_text(str(SLOW_PERIOD_US))
+                    group.joinpath("cpu.cfs_quota_us").write_text(str(quota_us))
+                    group.joinpath("tasks").write_text(thread.name)
+        except OSError as error:
+            raise Failed(f"slow cores need the cpu controller of cgroup v1, as root: {error}")
+
     def cpu_s(self):
         """CPU seconds of all threads so far; user and system time are fields 14 and 15."""
         try:
@@ -142,6 +168,9 @@ class Broker:
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
+        for group in self.groups:
+            if group.is_dir():
+                group.rmdir()
         self.scratch.cleanup()
 
 
