@@ -102,7 +102,7 @@ impl<V> Retained<V> {
         let key = self.find(topic)?;
         let is_before = |one, other| self.order.is_before(one, other, &self.entries);
         self.names.remove(topic.split('/'), key, &is_before);
-        self.order.remove(key);
+        self.order.remove(key, &self.entries);
         self.exact.remove(self.hasher.hash_one(topic), key.bits());
         Some(self.entries.remove(key).message)
     }

@@ -62,9 +62,9 @@ impl Sorted {
         }
     }
 
-    /// The keys of a chunk.
-    pub(super) fn chunk(&self, chunk: usize) -> &[Key] {
-        &self.chunks[chunk]
+    /// All keys.
+    pub(super) fn chunks(&self) -> &[Vec<Key>] {
+        &self.chunks
     }
 
     /// The first place from `start` on whose key is not before what is looked for. What is
@@ -205,7 +205,7 @@ mod tests {
         fn insert(&mut self, place: Place, number: u32) {
             let chunk_count = self.sorted.chunks.len();
             let added = self.sorted.insert(place, key(number));
-            assert!(self.sorted.chunk(added.chunk).contains(&key(number)));
+            assert!(self.sorted.chunks[added.chunk].contains(&key(number)));
             let grown = self.sorted.chunks.len() - chunk_count;
             assert_eq!(added.new_chunk.iter().count(), grown);
             self.model.insert(number);
