@@ -88,8 +88,8 @@ impl Order {
         }
     }
 
-    /// Where a text stands or would stand.
-    fn place(&self, text: &str, texts: &impl Texts) -> Place {
+    /// The first place whose text is not before this one.
+    pub(super) fn place(&self, text: &str, texts: &impl Texts) -> Place {
         let ends_before = |topics: &Vec<Key>| topics.last().is_some_and(|t| texts.text(*t) < text);
         let chunk = self.topics.chunks().partition_point(ends_before);
         let topics = self.topics.chunks().get(chunk).map_or(&[][..], Vec::as_slice);
