@@ -2,8 +2,8 @@
 //! it came, and does nothing else that a broker does.
 //!
 //! It speaks just enough MQTT for a load generator at QoS 0: CONNACK, SUBACK (whatever is asked for
-//! is granted, and everybody who has subscribed gets everything), PINGRESP. What comes in one read
-//! leaves in one write for each subscriber. `scripts/bench-peers` runs it beside real brokers:
+//! is granted, and everybody who has subscribed gets everything), PINGRESP. What has come when it
+//! looks leaves in one write for each subscriber. `scripts/bench-peers` runs it beside real brokers:
 //!
 //! ```sh
 //! cargo run --release --example ceiling -- 127.0.0.1:1884
@@ -33,7 +33,12 @@ fn main() -> io::Result<()> {
     let mut poll = Poll::new()?;
     poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
     let mut events = Events::with_capacity(1024);
-    let mut ceiling = Ceiling { clients: Vec::new(), subscribers: Vec::new() };
+    let mut ceiling = Ceiling {
+        clients: Vec::new(),
+        subscribers: Vec::new(),
+        published: Vec::new(),
+        scratch: vec![0; READ_BYTES],
+    };
     loop {
         poll.poll(&mut events, None)?;
         for event in &events {
@@ -43,6 +48,7 @@ fn main() -> io::Result<()> {
                 ceiling.serve(event.token().0);
             }
         }
+        ceiling.publish();
     }
 }
 
@@ -50,6 +56,9 @@ struct Ceiling {
     /// Numbers are never used again: a run is short.
     clients: Vec<Option<Client>>,
     subscribers: Vec<usize>,
+    /// What has come since the last look.
+    published: Vec<u8>,
+    scratch: Vec<u8>,
 }
 
 impl Ceiling {
@@ -70,12 +79,14 @@ impl Ceiling {
 
     fn serve(&mut self, number: usize) {
         self.write(number, &[]);
-        let mut scratch = [0; READ_BYTES];
         while let Some(client) = &mut self.clients[number] {
-            match client.stream.read(&mut scratch) {
+            match client.stream.read(&mut self.scratch) {
                 Ok(count @ 1..) => {
-                    client.unread.extend_from_slice(&scratch[..count]);
+                    client.unread.extend_from_slice(&self.scratch[..count]);
                     self.answer(number);
+                    if count < READ_BYTES {
+                        return; // The next event tells what comes after.
+                    }
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return,
                 Ok(0) | Err(_) => self.forget(number),
@@ -83,11 +94,11 @@ impl Ceiling {
         }
     }
 
-    /// Answers every whole packet; publishes are forwarded as they are.
+    /// Answers every whole packet, and keeps publishes as they are.
     fn answer(&mut self, number: usize) {
         let Some(client) = &mut self.clients[number] else { return };
         let unread = std::mem::take(&mut client.unread);
-        let (mut used, mut published, mut answers) = (0, Vec::new(), Vec::new());
+        let (mut used, mut answers) = (0, Vec::new());
         while let Ok(Some((frame, length))) = split(&unread[used..], PACKET_BYTES_MAX) {
             match frame.kind {
                 PacketType::Connect => answers.extend([0x20, 2, 0, 0]),
@@ -95,7 +106,7 @@ impl Ceiling {
                     answers.extend([0x90, 3, frame.body[0], frame.body[1], 0]);
                     self.subscribers.push(number);
                 }
-                PacketType::Publish => published.extend(&unread[used..used + length]),
+                PacketType::Publish => self.published.extend(&unread[used..used + length]),
                 PacketType::Pingreq => answers.extend([0xD0, 0]),
                 _ => {}
             }
@@ -107,11 +118,18 @@ impl Ceiling {
         if !answers.is_empty() {
             self.write(number, &answers);
         }
+    }
+
+    /// Writes what has come to every subscriber.
+    fn publish(&mut self) {
+        let mut published = std::mem::take(&mut self.published);
         if !published.is_empty() {
             for index in 0..self.subscribers.len() {
                 self.write(self.subscribers[index], &published);
             }
         }
+        published.clear();
+        self.published = published;
     }
 
     fn write(&mut self, number: usize, bytes: &[u8]) {

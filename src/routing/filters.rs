@@ -221,6 +221,25 @@ mod tests {
     }
 
     #[test]
+    fn what_hangs_at_many_levels_is_found_in_several_lots() {
+        let (mut map, mut value) = (with_buckets(2), 0);
+        for number in 0..512 {
+            let level = |at| if number >> at & 1 == 0 { "+/" } else { "x/" };
+            let head: String = (0..9).map(level).collect();
+            for between in 0..4 {
+                map.insert(&format!("{head}{}y", "+/".repeat(between)), value);
+                value += 1;
+            }
+        }
+        for behind in 0..4 {
+            let topic = format!("{}{}y", "x/".repeat(9), "y/".repeat(behind));
+            let effort = map.for_each_match(&topic, &mut |_| {});
+            assert!(effort.buckets + effort.texts >= 511, "more than one lot");
+            assert_eq!(matches(&map, &topic).len(), 512);
+        }
+    }
+
+    #[test]
     fn names_that_the_index_cannot_tell_apart_are_compared() {
         let (mut map, mut seen) = (with_buckets(2), BTreeMap::new());
         let tag = |name: &str| RandomState::with_seeds(1, 2, 3, 4).hash_one(name) >> 32;

@@ -1,16 +1,14 @@
-//! What the next levels of a filter or a topic are, in twelve bytes, so that most filters that do
+//! What the next levels of a filter or a topic are, in eight bytes, so that most filters that do
 //! not match are told without reading them.
 
 use super::level::{after, level_at};
 use ahash::RandomState;
 
-/// A byte for each of the next [`Self::LEVELS`] levels. Whatever a filter matches its signature
-/// admits; of a hundred topics that differ from it in a level, it admits one.
+/// A byte for each of the next [`Self::LEVELS`] levels, the nearest in the lowest. Whatever a
+/// filter matches its signature admits; of a hundred topics that differ from it in a level, it
+/// admits one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Signature {
-    /// In three words, lest it be aligned to eight bytes: the nearest level is the lowest byte.
-    words: [u32; 3],
-}
+pub(super) struct Signature(u64);
 
 /// Of a level that a wildcard stands for. Whatever else there is has the highest bit set.
 const ANY: u8 = 0;
@@ -22,7 +20,7 @@ const LOW: u64 = 0x7f7f_7f7f_7f7f_7f7f;
 
 impl Signature {
     /// How many levels it covers.
-    pub(super) const LEVELS: usize = 12;
+    pub(super) const LEVELS: usize = 8;
 
     /// Of a filter, from the level on that starts at `start`.
     pub(super) fn of_filter(filter: &str, mut start: usize, hasher: &RandomState) -> Self {
@@ -39,27 +37,28 @@ impl Signature {
             }
             start = after(start, level);
         }
-        codes.into_iter().fold(Self { words: [0; 3] }, Self::followed_by)
+        Self(u64::from_le_bytes(codes))
     }
 
     /// Whether a filter with this signature may match a topic with that one.
     pub(super) fn admits(self, topic: Self) -> bool {
         // A byte of the difference is below 128 if the filter has a name there, and zero if that
         // is the name of the topic.
-        let differs = |filter: u64, topic: u64| {
-            let difference = filter ^ topic;
-            !difference & ((difference & LOW) + LOW) & !LOW != 0
-        };
-        let near = |words: [u32; 3]| u64::from(words[1]) << 32 | u64::from(words[0]);
-        !differs(near(self.words), near(topic.words))
-            && !differs(u64::from(self.words[2]), u64::from(topic.words[2]))
+        let difference = self.0 ^ topic.0;
+        !difference & ((difference & LOW) + LOW) & !LOW == 0
     }
 
     /// Without its first level and with one more at its end.
     fn followed_by(self, code: u8) -> Self {
-        let [first, second, third] = self.words;
-        let shift = |low: u32, high: u32| low >> 8 | high << 24;
-        Self { words: [shift(first, second), shift(second, third), shift(third, code.into())] }
+        Self(self.0 >> 8 | u64::from(code) << 56)
+    }
+
+    pub(super) fn halves(self) -> [u32; 2] {
+        [self.0 as u32, (self.0 >> 32) as u32]
+    }
+
+    pub(super) fn from_halves([low, high]: [u32; 2]) -> Self {
+        Self(u64::from(high) << 32 | u64::from(low))
     }
 }
 
@@ -91,15 +90,15 @@ pub(super) struct Step<'a> {
     pub(super) level: Option<&'a str>,
     /// The hash of the level.
     pub(super) hash: u64,
-    /// The topic from this level on.
-    pub(super) rest: &'a str,
+    /// Where in the topic the level starts.
+    pub(super) start: usize,
     /// Of the levels that follow.
     pub(super) signature: Signature,
 }
 
 impl<'a> Steps<'a> {
     pub(super) fn new(topic: &'a str, hasher: &'a RandomState) -> Self {
-        let (window, signature) = ([(None, 0); WINDOW], Signature { words: [0; 3] });
+        let (window, signature) = ([(None, 0); WINDOW], Signature(0));
         let mut steps = Self { topic, hasher, window, depth: 0, start: 0, unread: 0, signature };
         for depth in 0..=Signature::LEVELS {
             steps.read(depth);
@@ -110,8 +109,7 @@ impl<'a> Steps<'a> {
     /// What the topic says at the next depth. It may be asked once after the last level.
     pub(super) fn next(&mut self) -> Step<'a> {
         let (level, hash) = self.window[self.depth % WINDOW];
-        let rest = self.topic.get(self.start..).unwrap_or_default();
-        let step = Step { level, hash, rest, signature: self.signature };
+        let step = Step { level, hash, start: self.start, signature: self.signature };
         self.start = after(self.start, level.unwrap_or_default());
         self.depth += 1;
         self.read(self.depth + Signature::LEVELS);
@@ -149,13 +147,13 @@ mod tests {
         let (mut steps, mut start) = (Steps::new(topic, &hasher), 0);
         for level in topic.split('/') {
             let step = steps.next();
-            assert_eq!((step.level, step.rest), (Some(level), &topic[start..]));
+            assert_eq!((step.level, step.start), (Some(level), start));
             assert_eq!(step.hash, hasher.hash_one(level));
             start = after(start, level);
             assert_eq!(step.signature, Signature::of_filter(topic, start, &hasher), "{level}");
         }
         let step = steps.next();
-        assert_eq!((step.level, step.rest), (None, ""));
+        assert_eq!((step.level, step.start), (None, topic.len() + 1));
     }
 
     #[test]

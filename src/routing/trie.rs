@@ -57,10 +57,13 @@ pub(super) struct Trie {
 }
 
 /// Fewer make more nodes, more take longer to look through.
-const BUCKET_LEN_MAX: usize = 32;
+const BUCKET_LEN_MAX: usize = 64;
 
 /// Levels that a bucket is split by at once, if all of its filters share them.
 const SPLITS_MAX: usize = 16;
+
+/// Buckets and filters that are looked at together: more would have to leave the cache again.
+const HANGING_MAX: usize = 256;
 
 /// Lists that have room for more places are given back to the allocator.
 const SPARE_MAX: usize = 4096;
@@ -96,13 +99,22 @@ enum Target {
     Leaf(Key),
 }
 
-/// A node or a bucket to look at, or a filter to compare, and where in every filter there a level
-/// starts: the one that leads on from the node, or the one that led to the others. The filters
-/// are all as long up to there.
+/// A node to look at, and where in every filter there the level starts that leads on from it.
+/// The filters are all as long up to there.
 #[derive(Clone, Copy, Debug)]
 struct Place {
+    node: Key,
+    filter: usize,
+}
+
+/// A bucket to look through or a filter to compare, where the level that led there starts in the
+/// filter and in the topic, and how the topic goes on behind that level.
+#[derive(Clone, Copy, Debug)]
+struct Hanging {
     key: Key,
     filter: usize,
+    topic: usize,
+    signature: Signature,
 }
 
 /// What a match has still to look at.
@@ -112,9 +124,9 @@ struct Frontier {
     nodes: Vec<Place>,
     /// Those of this level, while it is left.
     now: Vec<Place>,
-    /// At this level.
-    buckets: Vec<Place>,
-    texts: Vec<Place>,
+    /// At all levels that are left.
+    buckets: Vec<Hanging>,
+    texts: Vec<Hanging>,
 }
 
 impl Trie {
@@ -145,12 +157,12 @@ impl Trie {
         if self.nodes.get(self.root).len == 0 {
             return effort;
         }
-        // All that lies at one depth is looked at together, one kind after the other: a level is
-        // hashed once, and the processor fetches the next one while it waits for one.
+        // The nodes of one depth are looked at together, and what hangs at any depth at the end: a
+        // level is hashed once, and the processor fetches the next place while it waits for one.
         let mut frontier = self.spare.take();
         let mut steps = Steps::new(topic, &self.hasher);
         let mut wild = !is_hidden(topic); // [MQTT-4.7.2-1]
-        frontier.nodes.push(Place { key: self.root, filter: 0 });
+        frontier.nodes.push(Place { node: self.root, filter: 0 });
         while !frontier.nodes.is_empty() {
             let step = steps.next();
             let mut nodes = frontier.leave();
@@ -160,9 +172,12 @@ impl Trie {
                 self.visit(place, &step, wild, &mut frontier, found);
             }
             frontier.now = nodes;
-            self.look_through(&step, &mut frontier, texts, found, &mut effort);
+            if frontier.buckets.len() + frontier.texts.len() >= HANGING_MAX {
+                self.look_through(topic, &mut frontier, texts, found, &mut effort);
+            }
             wild = true;
         }
+        self.look_through(topic, &mut frontier, texts, found, &mut effort);
         if frontier.capacity() <= SPARE_MAX {
             self.spare.replace(frontier);
         }
@@ -222,7 +237,7 @@ impl Trie {
         frontier: &mut Frontier,
         found: &mut impl FnMut(Key),
     ) {
-        let node = self.nodes.get(place.key);
+        let node = self.nodes.get(place.node);
         if let Some(key) = node.hash.filter(|_| wild) {
             found(key); // also if the topic ends here: the parent level, section 4.7.1.2
         }
@@ -231,26 +246,26 @@ impl Trie {
         };
         let filter = place.filter;
         if let Some(child) = node.plus.filter(|_| wild) {
-            frontier.enter(child, filter, "+");
+            frontier.enter(child, filter, "+", step);
         }
         for number in node.literals.candidates(step.hash) {
             let child = Child::from_number(number);
             // What else hangs under a name that only looks like this one is told by its text.
             if !matches!(child.target(), Target::Node(below) if !self.is_labelled(below, level)) {
-                frontier.enter(child, filter, level);
+                frontier.enter(child, filter, level, step);
             }
         }
     }
 
     /// Has the processor fetch what [`Self::visit`] will read.
     fn fetch_nodes(&self, nodes: &[Place], step: &Step<'_>) {
-        fetch(nodes.iter().map(|place| self.nodes.get(place.key).len as usize));
-        fetch(nodes.iter().map(|place| self.nodes.get(place.key).literals.fetch(step.hash)));
+        fetch(nodes.iter().map(|place| self.nodes.get(place.node).len as usize));
+        fetch(nodes.iter().map(|place| self.nodes.get(place.node).literals.fetch(step.hash)));
     }
 
     /// Has the processor fetch what [`Self::look_through`] will read.
-    fn fetch_buckets(&self, buckets: &[Place]) {
-        let bucket = |place: &Place| self.buckets.get(place.key);
+    fn fetch_buckets(&self, buckets: &[Hanging]) {
+        let bucket = |place: &Hanging| self.buckets.get(place.key);
         fetch(buckets.iter().map(|place| bucket(place).len()));
         fetch(buckets.iter().map(|place| bucket(place).fetch()));
     }
@@ -259,10 +274,10 @@ impl Trie {
         self.nodes.get(node).label.is(level)
     }
 
-    /// Looks at the filters that hang at the nodes of one level.
+    /// Looks at the filters that hang at the nodes that were visited.
     fn look_through(
         &self,
-        step: &Step<'_>,
+        topic: &str,
         frontier: &mut Frontier,
         texts: &impl Texts,
         found: &mut impl FnMut(Key),
@@ -270,16 +285,16 @@ impl Trie {
     ) {
         self.fetch_buckets(&frontier.buckets);
         effort.buckets += frontier.buckets.len();
-        for Place { key, filter } in frontier.buckets.drain(..) {
-            let bucket = self.buckets.get(key);
+        for place in frontier.buckets.drain(..) {
+            let bucket = self.buckets.get(place.key);
             effort.signatures += bucket.len();
-            let candidates = bucket.candidates(step.signature);
-            frontier.texts.extend(candidates.map(|key| Place { key, filter }));
+            let candidates = bucket.candidates(place.signature);
+            frontier.texts.extend(candidates.map(|key| Hanging { key, ..place }));
         }
         fetch(frontier.texts.iter().map(|place| texts.text(place.key).len()));
         effort.texts += frontier.texts.len();
-        for Place { key, filter } in frontier.texts.drain(..) {
-            if rest_matches(&texts.text(key)[filter..], step.rest) {
+        for Hanging { key, filter, topic: start, .. } in frontier.texts.drain(..) {
+            if rest_matches(&texts.text(key)[filter..], &topic[start..]) {
                 found(key);
             }
         }
@@ -297,7 +312,8 @@ impl Trie {
                 let is_it = |number| match Child::from_number(number).target() {
                     Target::Node(below) => self.is_labelled(below, level),
                     Target::Bucket(bucket) => {
-                        let first = self.buckets.get(bucket).entries()[0].key;
+                        let first = self.buckets.get(bucket).keys().next();
+                        let first = first.expect("a bucket has two filters or more");
                         level_at(texts.text(first), start) == Some(level)
                     }
                     Target::Leaf(key) => level_at(texts.text(key), start) == Some(level),
@@ -369,8 +385,8 @@ impl Trie {
             let node = self.nodes.insert(Node { label, ..Node::default() });
             self.relink(parent, filter, start, Child::bucket(full), Child::node(node));
             (parent, start) = (node, after(start, level));
-            for entry in self.buckets.remove(full).entries() {
-                self.put(node, texts.text(entry.key), start, entry.key, texts);
+            for key in self.buckets.remove(full).keys() {
+                self.put(node, texts.text(key), start, key, texts);
             }
         }
     }
@@ -382,8 +398,8 @@ impl Trie {
         };
         let bucket = self.buckets.get_mut(place);
         bucket.remove(key);
-        if let [last] = bucket.entries() {
-            let last = Child::leaf(last.key);
+        if bucket.len() == 1 {
+            let last = bucket.keys().next().map(Child::leaf).expect("one is left");
             self.buckets.remove(place);
             self.relink(node, filter, start, Child::bucket(place), last);
         }
@@ -407,7 +423,7 @@ impl Trie {
                     Target::Leaf(key) => keys.push(key),
                     Target::Bucket(bucket) => {
                         let bucket = self.buckets.remove(bucket);
-                        keys.extend(bucket.entries().iter().map(|entry| entry.key));
+                        keys.extend(bucket.keys());
                     }
                 }
             }
@@ -479,15 +495,17 @@ impl Frontier {
     }
 
     fn capacity(&self) -> usize {
-        [&self.nodes, &self.now, &self.buckets, &self.texts].map(Vec::capacity).iter().sum()
+        let nodes = self.nodes.capacity() + self.now.capacity();
+        nodes + self.buckets.capacity() + self.texts.capacity()
     }
 
     /// Goes on below a level of the filters, which starts at `filter`.
-    fn enter(&mut self, child: Child, filter: usize, level: &str) {
+    fn enter(&mut self, child: Child, filter: usize, level: &str, step: &Step<'_>) {
+        let (topic, signature) = (step.start, step.signature);
         match child.target() {
-            Target::Node(key) => self.nodes.push(Place { key, filter: after(filter, level) }),
-            Target::Bucket(key) => self.buckets.push(Place { key, filter }),
-            Target::Leaf(key) => self.texts.push(Place { key, filter }),
+            Target::Node(node) => self.nodes.push(Place { node, filter: after(filter, level) }),
+            Target::Bucket(key) => self.buckets.push(Hanging { key, filter, topic, signature }),
+            Target::Leaf(key) => self.texts.push(Hanging { key, filter, topic, signature }),
         }
     }
 }
