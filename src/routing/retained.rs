@@ -248,7 +248,7 @@ impl<'a, V> Scan<'a, V> {
     fn next(&mut self) -> Option<(&'a str, &'a V)> {
         if self.next == Next::AtLeast {
             self.go_to_target()?;
-        } else if self.place.index % FETCH == 0 {
+        } else if self.place.index.is_multiple_of(FETCH) {
             self.fetch();
         }
         let entry = self.entries.get(self.candidates.get(self.place)?);
