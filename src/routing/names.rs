@@ -1,5 +1,5 @@
-//! Which topics have which names, so that a lookup looks at those alone that have the rarest name it
-//! asks for, and at nothing if there is none.
+//! Which topics have which names, so that a lookup looks at those alone that have the rarest name
+//! it asks for, and at nothing if there is none.
 
 use super::index::Index;
 use super::sorted::{Place, Sorted};
