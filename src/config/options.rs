@@ -259,7 +259,7 @@ limits! {
     connect_timeout_s: u16 = 10, Seconds(1, U16_MAX);
     /// Messages waiting in one channel between two cores.
     /// There is a channel for each ordered pair of cores, and its memory is taken at the start.
-    mesh_channel_count_max: Option<usize> = None, Count(1, 1 << 20),
+    mesh_channel_count_max: Option<usize> = None, Count(1, 16_384),
         unset "4096, with more than 5 cores 16384 divided by the number of other cores";
     /// Seconds after which a connection is closed whose outbox is full and has sent nothing.
     slow_consumer_timeout_s: u16 = 30, Seconds(1, U16_MAX);
