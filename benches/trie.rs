@@ -207,6 +207,15 @@ fn memory_cost() {
         format!("{:.1}", bytes as f64 / count as f64)
     };
     print_row("one filter for all", SIZES.map(cell));
+    println!();
+    println!("memory: bytes asked from the allocator per retained topic (of them the text)");
+    print_head();
+    let cell = |count| {
+        let bytes = allocated_by(|| retained(count)) as f64 / count as f64;
+        let text: usize = (0..count).map(|number| retained_topic(number).len()).sum();
+        format!("{bytes:.1} ({:.1})", text as f64 / count as f64)
+    };
+    print_row("retained", SIZES.map(cell));
 }
 
 fn allocated_by<T>(make: impl FnOnce() -> T) -> usize {
@@ -221,13 +230,16 @@ fn allocated_by<T>(make: impl FnOnce() -> T) -> usize {
 type Lookup = (&'static str, fn(usize) -> String);
 
 /// What to look up below a site, or below all of them.
-const LOOKUPS: [Lookup; 7] = [
+const LOOKUPS: [Lookup; 10] = [
     ("a topic", |site| format!("{site}/7/temperature")),
     ("site/#, page of 100", |site| format!("{site}/#")),
     ("site/+/state", |site| format!("{site}/+/state")),
     ("+/7/state, page of 100", |_| "+/7/state".to_owned()),
     ("+/none, page of 100", |_| "+/none".to_owned()),
     ("+/rare, page of 100", |_| "+/rare".to_owned()),
+    ("+/+/rare, page of 100", |_| "+/+/rare".to_owned()),
+    ("+/rare/#, page of 100", |_| "+/rare/#".to_owned()),
+    ("+/a/+/b, page of 100", |_| "+/a/+/b".to_owned()),
     ("#, page of 100", |_| "#".to_owned()),
 ];
 
@@ -239,7 +251,7 @@ fn retained_cost() {
         let cell = |table: &Retained<u64>| {
             let mut random = Random(3);
             // Behind a random site, since a broker does not look up one page all the time.
-            let mut site = || random.below(table.len() / 100);
+            let mut site = || random.below(table.len() / 101);
             let asked: Vec<_> = (0..WINDOW * 4).map(|_| (filter(site()), site())).collect();
             let mut found = 0_u64;
             let nanoseconds = each(&asked, |(filter, site)| {
@@ -250,29 +262,63 @@ fn retained_cost() {
         };
         print_row(name, tables.each_ref().map(cell));
     }
-    let cell = |table: &mut Retained<u64>| {
-        let mut random = Random(3);
-        let topic = |_| format!("{}/{}/state", random.below(table.len() / 100), random.below(20));
-        let topics: Vec<_> = (0..TOPICS).map(topic).collect();
-        let nanoseconds = each(&topics, |topic| {
-            black_box(table.insert(topic, 1));
-        });
-        format!("{nanoseconds:.0}")
-    };
-    print_row("replace", tables.each_mut().map(cell));
+    retained_changes(&mut tables);
 }
 
-/// A hundred topics for each site: twenty devices with five topics each.
+fn retained_changes(tables: &mut [Retained<u64>; 4]) {
+    print_change("replace", tables, |table, site, _| {
+        black_box(table.insert(&format!("{site}/{}/state", site % 20), 1));
+    });
+    print_change("remove and insert", tables, |table, site, _| {
+        let topic = format!("{site}/{}/state", site % 20);
+        table.remove(&topic).expect("each site has it");
+        table.insert(&topic, 1);
+    });
+    print_change("insert and remove", tables, |table, site, number| {
+        let topic = format!("{site}/new{number}/state");
+        table.insert(&topic, 1);
+        table.remove(&topic).expect("it was inserted");
+    });
+}
+
+/// A row for something that is done to a random site, given which time it is.
+fn print_change(
+    name: &str,
+    tables: &mut [Retained<u64>; 4],
+    change: fn(&mut Retained<u64>, usize, usize),
+) {
+    let cell = |table: &mut Retained<u64>| {
+        let mut random = Random(3);
+        let sites = table.len() / 101;
+        let picks: Vec<_> = (0..TOPICS).map(|number| (random.below(sites), number)).collect();
+        format!("{:.0}", each(&picks, |(site, number)| change(table, *site, *number)))
+    };
+    print_row(name, tables.each_mut().map(cell));
+}
+
+/// A hundred topics for each site, a name that one topic has at the first depth and one at the
+/// second, and two names that a tenth of the sites have, of which few have both.
 fn retained(count: usize) -> Retained<u64> {
     let mut table = Retained::new();
-    let kinds = ["temperature", "state", "voltage", "position", "version"];
     for number in 0..count {
-        let (site, device, kind) = (number / 100, number / 5 % 20, kinds[number % 5]);
-        table.insert(&format!("{site}/{device}/{kind}"), number as u64);
+        table.insert(&retained_topic(number), number as u64);
     }
-    // A name that every lookup has to search each site for.
     table.insert("~/rare", 0);
+    table.insert("~/~/rare", 0);
+    for site in (0..count / 100).step_by(5) {
+        let ending = if site % 10 == 0 { "a/~/c" } else { "c/~/b" };
+        table.insert(&format!("{site}/{ending}"), 0);
+        if site % 100 == 0 {
+            table.insert(&format!("{site}/a/~/b"), 0);
+        }
+    }
     table
+}
+
+/// Twenty devices with five topics each are a site.
+fn retained_topic(number: usize) -> String {
+    let kinds = ["temperature", "state", "voltage", "position", "version"];
+    format!("{}/{}/{}", number / 100, number / 5 % 20, kinds[number % 5])
 }
 
 /// A table with `count` filters, as many subscribers, and an odd number for options.

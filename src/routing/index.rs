@@ -55,7 +55,7 @@ impl Index {
         used.filter(move |slot| slot.tag == tag).map(|slot| slot.number)
     }
 
-    /// Adds a number that is not there.
+    /// Adds a number that is not there with this hash.
     pub(super) fn insert(&mut self, hash: u64, number: u32) {
         debug_assert!(number != FREE);
         if self.len() >= self.slots.len() / 4 * 3 {
@@ -67,8 +67,8 @@ impl Index {
 
     /// Takes out a number that is there.
     pub(super) fn remove(&mut self, hash: u64, number: u32) {
-        let position = self.probe(tag(hash), |slot| slot.number == number);
-        self.close_gap(position.expect("the number was inserted with this hash"));
+        let position = self.position(hash, number);
+        self.close_gap(position);
         self.len -= 1;
         if self.len() < self.slots.len() / 8 && self.slots.len() > SLOTS_MIN {
             self.resize(self.slots.len() / 2);
@@ -77,13 +77,20 @@ impl Index {
 
     /// Puts `new` in the place of `old`, which is there and stands for the same.
     pub(super) fn replace(&mut self, hash: u64, old: u32, new: u32) {
-        let position = self.probe(tag(hash), |slot| slot.number == old);
-        self.slots[position.expect("the number was inserted with this hash")].number = new;
+        let position = self.position(hash, old);
+        self.slots[position].number = new;
     }
 
     /// Every number, in no order that matters.
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
         self.slots.iter().map(|slot| slot.number).filter(|number| *number != FREE)
+    }
+
+    /// Where a number is. It may be there with other hashes, too.
+    fn position(&self, hash: u64, number: u32) -> usize {
+        let tag = tag(hash);
+        let position = self.probe(tag, |slot| slot.tag == tag && slot.number == number);
+        position.expect("the number was inserted with this hash")
     }
 
     /// The first slot for which `is_it` holds, looking from the slot of `tag` to a free one.
@@ -192,6 +199,19 @@ mod tests {
         index.replace(7 << 32, 1, 3);
         assert_eq!(index.find(7 << 32, |number| number != 2), Some(3));
         assert_eq!(index.len(), 2);
+    }
+
+    #[test]
+    fn a_number_may_have_several_hashes() {
+        let mut index = Index::default();
+        index.insert(3 << 32, 1);
+        index.insert(7 << 32, 1); // in the same slot at first
+        index.replace(7 << 32, 1, 2);
+        assert_eq!(index.find(3 << 32, |_| true), Some(1));
+        index.insert(7 << 32, 1);
+        index.remove(7 << 32, 1);
+        assert_eq!(index.find(3 << 32, |_| true), Some(1));
+        assert_eq!(index.find(7 << 32, |_| true), Some(2));
     }
 
     #[test]

@@ -17,11 +17,13 @@ mod level;
 #[cfg(test)]
 mod naive;
 mod names;
+mod order;
 mod partition;
 mod retained;
 mod routes;
 mod shared;
 mod signature;
+mod sorted;
 mod subscribers;
 mod subscriptions;
 mod trie;

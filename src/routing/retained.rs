@@ -5,37 +5,68 @@
 //! string order a topic is then followed by everything below it and by nothing else before that
 //! ends, so that one seek passes a whole subtree.
 //!
-//! A lookup looks at each level that a `+` may stand for, once, and at what matches. If the filter
-//! has a name that no topic has at that depth it looks at nothing ([`Names`]). What is left is a
-//! name that few topics have behind a `+` that many levels fit: `+/rare` takes a search for each
-//! first level that there is. It is cut into small pieces, and other work goes on between them.
+//! A lookup walks over topics in this order. Each that it looks at tells the least key that may
+//! match next ([`Pattern::judge`]), and the walk goes on at the first topic that is not less. So
+//! it looks, once, at each level that a `+` may stand for, and at what matches.
+//!
+//! It need not walk over all topics: those that have one of the filter's names are enough, and
+//! they are kept in the same order for each name ([`Names`]). A lookup takes the shortest of these
+//! lists. On a part of the topics, the same walk never looks at more of them: step by step it is
+//! as far as on all topics or farther. So the looks follow what is less, the levels that a `+`
+//! may stand for or the topics that have the rarest name of the filter, and there are none if
+//! nobody has one of the names.
 
-use super::level::{after, is_hidden, level_before};
+use super::index::Index;
+use super::level::{after, has_wildcard, is_hidden, level_before};
 use super::names::Names;
+use super::order::Order;
+use super::sorted::{Place, Sorted};
+use super::trie::Texts;
+use crate::arena::{Arena, Key};
+use ahash::RandomState;
+use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Range;
-use std::ops::Bound;
+use std::hint::black_box;
 
 /// The last retained message `V` of each topic.
 ///
 /// Filters and topics are taken to be valid; the wire format has checked them.
 #[derive(Debug)]
 pub struct Retained<V> {
-    messages: BTreeMap<Box<str>, V>,
+    entries: Arena<Entry<V>>,
+    /// All topics, by hash.
+    exact: Index,
+    /// All topics, in order.
+    order: Order,
     names: Names,
+    hasher: RandomState,
+}
+
+#[derive(Debug)]
+struct Entry<V> {
+    key: Box<str>,
+    message: V,
+}
+
+impl<V> Texts for Arena<Entry<V>> {
+    fn text(&self, key: Key) -> &str {
+        &self.get(key).key
+    }
 }
 
 /// Keys that one call of [`Retained::matching`] may look at for each match it may visit. Each
-/// costs up to two microseconds if the tree is large and nothing of it is in a cache.
+/// costs up to two microseconds if the list is long and nothing of it is in a cache.
 const LOOKS_PER_MATCH: usize = 2;
 
 /// Keys that a call may look at in any case.
 const LOOKS_MIN: usize = 64;
 
-/// Keys that are passed one by one before the tree is searched: a neighbour costs a tenth of a
+/// Keys that are passed one by one before a list is searched: a neighbour costs a tenth of a
 /// search, and the next match of `+/name` is often that close.
 const STEPS: usize = 4;
+
+/// Keys that are fetched together when all are looked at, one after the other.
+const FETCH: usize = 16;
 
 const SEPARATOR: char = '\0';
 /// Greater than the separator and not greater than anything else.
@@ -46,45 +77,59 @@ const AFTER_HIDDEN: &str = "%";
 impl<V> Retained<V> {
     /// Nothing retained.
     pub fn new() -> Self {
-        Self { messages: BTreeMap::new(), names: Names::default() }
+        let hasher = RandomState::new();
+        Self {
+            entries: Arena::new(),
+            exact: Index::default(),
+            order: Order::default(),
+            names: Names::new(hasher.clone()),
+            hasher,
+        }
     }
 
     /// Retains a message; the one that it replaces [MQTT-3.3.1-5].
     pub fn insert(&mut self, topic: &str, message: V) -> Option<V> {
-        let replaced = self.messages.insert(key_of(topic).into(), message);
-        if replaced.is_none() {
-            self.names.add(topic.split('/'));
+        if let Some(held) = self.get_mut(topic) {
+            return Some(std::mem::replace(held, message));
         }
-        replaced
+        let entry = Entry { key: key_of(topic).into(), message };
+        let key = self.entries.insert(entry);
+        self.exact.insert(self.hasher.hash_one(topic), key.bits());
+        self.order.insert(key, &self.entries);
+        let is_before = |one, other| self.order.is_before(one, other, &self.entries);
+        self.names.add(topic.split('/'), key, &is_before);
+        None
     }
 
     /// Takes the message of a topic out [MQTT-3.3.1-10].
     pub fn remove(&mut self, topic: &str) -> Option<V> {
-        let removed = self.messages.remove(key_of(topic).as_str());
-        if removed.is_some() {
-            self.names.remove(topic.split('/'));
-        }
-        removed
+        let key = self.find(topic)?;
+        let is_before = |one, other| self.order.is_before(one, other, &self.entries);
+        self.names.remove(topic.split('/'), key, &is_before);
+        self.order.remove(key, &self.entries);
+        self.exact.remove(self.hasher.hash_one(topic), key.bits());
+        Some(self.entries.remove(key).message)
     }
 
     /// The message of a topic.
     pub fn get(&self, topic: &str) -> Option<&V> {
-        self.messages.get(key_of(topic).as_str())
+        Some(&self.entries.get(self.find(topic)?).message)
     }
 
     /// The message of a topic, to be changed in place.
     pub fn get_mut(&mut self, topic: &str) -> Option<&mut V> {
-        self.messages.get_mut(key_of(topic).as_str())
+        let key = self.find(topic)?;
+        Some(&mut self.entries.get_mut(key).message)
     }
 
     /// How many topics have a message.
     pub fn len(&self) -> usize {
-        self.messages.len()
+        self.entries.len()
     }
 
     /// Whether no topic has a message.
     pub fn is_empty(&self) -> bool {
-        self.messages.is_empty()
+        self.len() == 0
     }
 
     /// Calls `found` with at most `limit` topics that match `filter`, in an order that never
@@ -102,6 +147,12 @@ impl<V> Retained<V> {
         found: &mut impl FnMut(&str, &V),
     ) -> Option<String> {
         assert!(limit > 0, "a lookup that may find nothing would never end");
+        if !has_wildcard(filter) {
+            let is_behind = after_topic.is_none_or(|after| key_of(after) < key_of(filter));
+            let message = self.get(filter).filter(|_| is_behind)?;
+            found(filter, message);
+            return None;
+        }
         let mut scan = Scan::start(self, filter, after_topic)?;
         let mut topic = String::new();
         let mut visited = 0;
@@ -126,6 +177,26 @@ impl<V> Retained<V> {
             topic
         })
     }
+
+    fn find(&self, topic: &str) -> Option<Key> {
+        let key = |bits| Key::from_bits(bits).expect("no key is zero");
+        let is_it = |bits| is_key_of(&self.entries.get(key(bits)).key, topic);
+        self.exact.find(self.hasher.hash_one(topic), is_it).map(key)
+    }
+
+    /// The fewest topics known that hold all that match, and where the first stands among them
+    /// that is not less than `target`.
+    fn candidates(&self, pattern: &Pattern<'_>, target: &str) -> (Cow<'_, Sorted>, Place) {
+        let names = pattern.names_behind_wildcard();
+        let lists = names.filter_map(|(depth, name)| self.names.holders(depth, name));
+        let Some(shortest) = lists.min_by_key(|list| list.len()) else {
+            let place = self.order.place(target, &self.entries);
+            return (Cow::Borrowed(self.order.topics()), place);
+        };
+        let is_before = |key| self.entries.text(key) < target;
+        let place = shortest.seek(Place::default(), is_before);
+        (shortest, place)
+    }
 }
 
 impl<V> Default for Retained<V> {
@@ -136,9 +207,11 @@ impl<V> Default for Retained<V> {
 
 /// A walk over the keys that may match a filter, in order.
 struct Scan<'a, V> {
-    messages: &'a BTreeMap<Box<str>, V>,
-    /// The keys not yet passed.
-    rest: Range<'a, Box<str>, V>,
+    entries: &'a Arena<Entry<V>>,
+    /// Some of the topics, all that match among them.
+    candidates: Cow<'a, Sorted>,
+    /// The first that is not yet passed.
+    place: Place,
     pattern: Pattern<'a>,
     next: Next,
     /// What [`Next::AtLeast`] means; kept to be written over.
@@ -157,38 +230,56 @@ enum Next {
 
 impl<'a, V> Scan<'a, V> {
     fn start(retained: &'a Retained<V>, filter: &'a str, after: Option<&str>) -> Option<Self> {
-        let messages = &retained.messages;
         let pattern = Pattern { levels: filter.split('/').collect() };
-        if !pattern.may_match_any(&retained.names) {
-            return None;
-        }
         let mut target = String::new();
-        let (rest, next) = match after.map(key_of) {
-            None => {
-                pattern.push_names(0, &mut target);
-                (from(messages, Bound::Included(&target)), Next::Following)
-            }
-            Some(key) => {
-                let (_, next) = pattern.judge(&key, &mut target);
-                (from(messages, Bound::Excluded(&key)), next)
-            }
+        let next = match after.map(key_of) {
+            None => pattern.push_names(0, &mut target),
+            Some(key) => match pattern.judge(&key, &mut target).1 {
+                Next::Nothing => return None,
+                Next::Following => set(&mut target, &[&key, "\0"]), // the least behind it
+                Next::AtLeast => Next::AtLeast,
+            },
         };
-        (next != Next::Nothing).then_some(Self { messages, rest, pattern, next, target })
+        let (candidates, place) = retained.candidates(&pattern, &target);
+        Some(Self { entries: &retained.entries, candidates, place, pattern, next, target })
     }
 
     /// The next key that may match.
     fn next(&mut self) -> Option<(&'a str, &'a V)> {
-        let steps = if self.next == Next::AtLeast { STEPS } else { 0 };
-        for _ in 0..steps {
-            let (key, message) = self.rest.next()?;
-            if **key >= *self.target {
-                return Some((key, message));
-            }
-        }
         if self.next == Next::AtLeast {
-            self.rest = from(self.messages, Bound::Included(&self.target));
+            self.go_to_target()?;
+        } else if self.place.index.is_multiple_of(FETCH) {
+            self.fetch();
         }
-        self.rest.next().map(|(key, message)| (&**key, message))
+        let entry = self.entries.get(self.candidates.get(self.place)?);
+        self.place = self.candidates.after(self.place);
+        Some((&entry.key, &entry.message))
+    }
+
+    /// Reads a byte of each of the next keys, so that all lie in a cache when they are looked at:
+    /// these reads do not wait for one another.
+    fn fetch(&self) {
+        let keys = self.candidates.chunks().get(self.place.chunk).map_or(&[][..], Vec::as_slice);
+        let next = keys.iter().skip(self.place.index).take(FETCH);
+        let first = |key: &Key| self.entries.text(*key).bytes().next().map_or(0, usize::from);
+        black_box(next.map(first).sum::<usize>());
+    }
+
+    fn go_to_target(&mut self) -> Option<()> {
+        for _ in 0..STEPS {
+            let key = self.candidates.get(self.place)?;
+            if *self.entries.text(key) >= *self.target {
+                return Some(());
+            }
+            self.place = self.candidates.after(self.place);
+        }
+        self.seek();
+        Some(())
+    }
+
+    fn seek(&mut self) {
+        let target = &*self.target;
+        self.place = self.candidates.seek(self.place, |key| self.entries.text(key) < target);
     }
 
     /// Whether the key matches; sets what comes next.
@@ -199,20 +290,17 @@ impl<'a, V> Scan<'a, V> {
     }
 }
 
-fn from<'a, V>(messages: &'a BTreeMap<Box<str>, V>, bound: Bound<&str>) -> Range<'a, Box<str>, V> {
-    messages.range::<str, _>((bound, Bound::Unbounded))
-}
-
 /// A filter, level by level.
 struct Pattern<'a> {
     levels: Vec<&'a str>,
 }
 
 impl Pattern<'_> {
-    /// Whether there is a topic for each name. If not, none matches.
-    fn may_match_any(&self, names: &Names) -> bool {
-        let mut levels = self.levels.iter().enumerate();
-        levels.all(|(depth, level)| is_wildcard(level) || names.may_have(depth, level))
+    /// The names that are not found by the order of the topics alone, and at which depths.
+    fn names_behind_wildcard(&self) -> impl Iterator<Item = (usize, &str)> {
+        let levels = self.levels.iter().copied().enumerate();
+        let levels = levels.skip_while(|(_, level)| !is_wildcard(level));
+        levels.filter(|(_, level)| !is_wildcard(level))
     }
 
     /// Whether `key` matches, and which greater key is the first that may match; if that is
@@ -279,6 +367,11 @@ fn is_wildcard(level: &str) -> bool {
 
 fn key_of(topic: &str) -> String {
     topic.replace('/', "\0")
+}
+
+fn is_key_of(key: &str, topic: &str) -> bool {
+    let separated = |byte| if byte == b'/' { SEPARATOR as u8 } else { byte };
+    key.len() == topic.len() && key.bytes().eq(topic.bytes().map(separated))
 }
 
 fn write_topic(key: &str, topic: &mut String) {
@@ -376,33 +469,98 @@ mod tests {
         assert_eq!(pages(&retained, "site3/#", 300).0.len(), 1000);
     }
 
+    /// How many topics a whole lookup looks at, and what it finds.
+    fn looks(retained: &Retained<String>, filter: &str) -> (usize, Vec<String>) {
+        looks_of(Scan::start(retained, filter, None).expect("there is no cursor"))
+    }
+
+    fn looks_of(mut scan: Scan<'_, String>) -> (usize, Vec<String>) {
+        let (mut looks, mut matches) = (0, Vec::new());
+        while scan.next != Next::Nothing {
+            let Some((key, message)) = scan.next() else { break };
+            looks += 1;
+            if scan.judge(key) {
+                matches.push(message.clone());
+            }
+        }
+        (looks, matches)
+    }
+
+    fn numbered(count: usize, topic: impl Fn(usize) -> String) -> Retained<String> {
+        let mut retained = Retained::new();
+        for topic in (0..count).map(topic) {
+            retained.insert(&topic, topic.clone());
+        }
+        retained
+    }
+
     #[test]
     fn one_call_looks_at_few_keys_even_if_none_matches() {
-        let mut topics: Vec<_> = (0..1000).map(|number| format!("{number}/a")).collect();
-        topics.push("$x/b".to_owned()); // the name is known, and nothing matches
-        let topics: Vec<_> = topics.iter().map(String::as_str).collect();
-        let (all, calls) = pages(&retained(&topics), "+/b", 1);
+        // Half of the topics have one of the names, half the other, and none has both.
+        let retained = numbered(1000, |number| match number % 2 {
+            0 => format!("{number}/a/c"),
+            _ => format!("{number}/c/b"),
+        });
+        let (all, calls) = pages(&retained, "+/a/b", 1);
         assert_eq!(all, [""; 0]);
-        assert!((1000 / LOOKS_MIN..=2000 / LOOKS_MIN + 1).contains(&calls), "{calls}");
+        assert!((500 / LOOKS_MIN..=500 / LOOKS_MIN + 1).contains(&calls), "{calls}");
     }
 
     #[test]
     fn a_name_that_no_topic_has_takes_no_look() {
-        let topics: Vec<_> = (0..1000).map(|number| format!("{number}/a")).collect();
-        let topics: Vec<_> = topics.iter().map(String::as_str).collect();
-        let mut retained = retained(&topics);
-        for filter in ["+/b", "+/+/a", "a/+", "+/+/+/a/#", "none", "none/#"] {
+        let mut retained = numbered(1000, |number| format!("{number}/a"));
+        for filter in ["+/b", "+/+/a", "+/+/+/a/#"] {
+            assert_eq!(looks(&retained, filter), (0, vec![]), "{filter}");
+        }
+        for filter in ["a/+", "none", "none/#"] {
             assert_eq!(pages(&retained, filter, 1), (vec![], 1), "{filter}");
         }
         retained.insert("0/a/b", "0/a/b".to_owned());
         assert_eq!(pages(&retained, "+/+/b", 1).0, ["0/a/b"]);
-        assert_eq!(pages(&retained, "+/b/b", 1), (vec![], 1));
+        assert_eq!(looks(&retained, "+/b/b"), (0, vec![]));
         retained.remove("0/a/b");
-        assert_eq!(pages(&retained, "+/+/b", 1), (vec![], 1));
+        assert_eq!(looks(&retained, "+/+/b"), (0, vec![]));
     }
 
     #[test]
-    fn names_go_with_their_topics_and_deep_ones_are_not_counted() {
+    fn a_rare_name_behind_many_levels_takes_few_looks() {
+        let mut retained = numbered(10_000, |number| format!("{number}/{}/a", number % 100));
+        for rare in ["5000/rare", "x/rare/a", "x/y/rare", "x/y/z/rare/a"] {
+            retained.insert(rare, rare.to_owned());
+        }
+        let [rare, below] = ["5000/rare", "x/rare/a"].map(ToOwned::to_owned);
+        assert_eq!(looks(&retained, "+/rare"), (2, vec![rare.clone()]), "two have the name");
+        assert_eq!(looks(&retained, "+/rare/#"), (2, vec![rare, below]));
+        assert_eq!(looks(&retained, "+/+/rare"), (1, vec!["x/y/rare".to_owned()]));
+        assert_eq!(looks(&retained, "+/+/z/+/a"), (1, vec!["x/y/z/rare/a".to_owned()]));
+        assert_eq!(looks(&retained, "+/7/a").0, 100, "as many as have the name");
+        // What the order of all topics tells is used as well: the end is one more look.
+        assert_eq!(looks(&retained, "77/+/a"), (2, vec!["77/77/a".to_owned()]), "and the end");
+    }
+
+    #[test]
+    fn a_name_grows_from_rare_to_common_and_back() {
+        let mut retained = numbered(10_000, |number| format!("{number}/a"));
+        for (grown, with_b) in [(1, 1), (2, 2), (1000, 1000), (10_000, 10_000)] {
+            for number in 0..grown {
+                let topic = format!("{number}/b");
+                retained.insert(&topic, topic.clone());
+            }
+            let (count, found) = looks(&retained, "+/b");
+            assert_eq!((count, found.len()), (with_b, with_b));
+        }
+        assert_eq!(looks(&retained, "+/a").0, 10_000, "those with the other name are passed");
+        for left in [1000, 2, 1, 0] {
+            for number in left..10_000 {
+                retained.remove(&format!("{number}/b"));
+            }
+            assert_eq!(looks(&retained, "+/b").0, left);
+        }
+        assert_eq!(pages(&retained, "#", 100).0.len(), 10_000);
+    }
+
+    #[test]
+    fn names_go_with_their_topics_and_deep_ones_are_not_kept() {
         let mut retained = Retained::new();
         let deep = "a/".repeat(65_000 / 2);
         retained.insert(&deep, deep.clone());
@@ -441,6 +599,66 @@ mod tests {
             prop_assert!(all.windows(2).all(|pair| key_of(&pair[0]) < key_of(&pair[1])));
             let wanted = topics.iter().filter(|topic| naive::matches(&filter, topic));
             prop_assert_eq!(BTreeSet::from_iter(all), wanted.cloned().collect());
+        }
+
+        /// Topics come and go while a lookup goes on, from few names or from many.
+        #[test]
+        fn what_stays_is_found_once(
+            stay in prop::collection::btree_set(naive::topic(), 0..60),
+            changes in prop::collection::vec((any::<bool>(), naive::topic()), 0..200),
+            filter in naive::filter(),
+            limit in 1_usize..3,
+            pace in 1_usize..20,
+        ) {
+            let mut held = stay.clone();
+            let mut changes = changes.iter().filter(|(_, topic)| !stay.contains(topic));
+            let refs: Vec<_> = stay.iter().map(String::as_str).collect();
+            let (mut retained, mut all, mut cursor) = (retained(&refs), Vec::new(), None);
+            loop {
+                for (add, topic) in changes.by_ref().take(pace) {
+                    if *add {
+                        let was_there = !held.insert(topic.clone());
+                        let replaced = retained.insert(topic, topic.clone());
+                        prop_assert_eq!(replaced.is_some(), was_there);
+                    } else {
+                        prop_assert_eq!(retained.remove(topic).is_some(), held.remove(topic));
+                    }
+                }
+                cursor = retained.matching(&filter, cursor.as_deref(), limit, &mut |topic, _| {
+                    all.push(topic.to_owned());
+                });
+                if cursor.is_none() {
+                    break;
+                }
+            }
+            prop_assert!(all.windows(2).all(|pair| key_of(&pair[0]) < key_of(&pair[1])));
+            prop_assert!(all.iter().all(|topic| naive::matches(&filter, topic)));
+            let mut wanted = stay.iter().filter(|topic| naive::matches(&filter, topic));
+            prop_assert!(wanted.all(|topic| all.contains(topic)));
+            let wanted = held.iter().filter(|topic| naive::matches(&filter, topic)).cloned();
+            let all = BTreeSet::from_iter(pages(&retained, &filter, limit).0);
+            prop_assert_eq!(all, wanted.collect());
+            for topic in &held {
+                prop_assert_eq!(retained.remove(topic), Some(topic.clone()));
+            }
+            prop_assert_eq!((retained.len(), retained.names.len()), (0, 0));
+        }
+
+        /// The walk over those that have a name never looks at more than that over all.
+        #[test]
+        fn a_shorter_list_never_takes_more_looks(
+            topics in prop::collection::btree_set(naive::topic(), 0..60),
+            filter in naive::filter(),
+        ) {
+            let refs: Vec<_> = topics.iter().map(String::as_str).collect();
+            let retained = retained(&refs);
+            let (count, found) = looks(&retained, &filter);
+            let mut over_all = Scan::start(&retained, &filter, None).expect("it starts");
+            over_all.candidates = Cow::Borrowed(retained.order.topics());
+            over_all.place = Place::default();
+            let (count_of_all, found_of_all) = looks_of(over_all);
+            prop_assert!(count <= count_of_all);
+            prop_assert_eq!(found, found_of_all);
         }
 
         #[test]

@@ -16,7 +16,7 @@ use crate::arena::{Arena, Key};
 use ahash::RandomState;
 use std::cell::RefCell;
 
-/// Where the text of a filter is found by its key.
+/// Where the text of a filter or topic is found by its key.
 pub(super) trait Texts {
     fn text(&self, key: Key) -> &str;
 }
