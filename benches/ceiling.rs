@@ -3,7 +3,7 @@
 //!
 //! It speaks just enough MQTT for a load generator at QoS 0: CONNACK, SUBACK (whatever is asked for
 //! is granted, and everybody who has subscribed gets everything), PINGRESP. What has come when it
-//! looks leaves in one write for each subscriber. `scripts/bench-peers` runs it beside real brokers:
+//! looks leaves in one write for each subscriber. `scripts/bench-peers` runs it beside brokers:
 //!
 //! ```sh
 //! cargo run --release --example ceiling -- 127.0.0.1:1884
