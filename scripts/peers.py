@@ -53,6 +53,20 @@ next_connection_delay_ms = 0
     max_inflight_count = 500
     dynamic_filters = true
 """,
+    # Unasked it allows 16 in flight and 1000 queued.
+    "rmqtt": """\
+log.to = "off"
+mqtt.max_sessions = 0
+node.busy.check_enable = false
+[listener.tcp.bench]
+addr = "127.0.0.1:{port}"
+nodelay = true
+max_connections = 100000
+max_handshaking_limit = 100000
+max_inflight = 65535
+max_mqueue_len = 1000000
+max_subscriptions = 0
+""",
     "aedes": """\
 import {{ Aedes }} from '{root}/target/peers/node_modules/aedes/aedes.js';
 import {{ createServer }} from 'node:net';
@@ -75,6 +89,7 @@ COMMANDS = {
     "ringmq-2-slow-cores": f"{RINGMQ} --cores 2",
     "ceiling": "{binaries}/examples/ceiling 127.0.0.1:{port}",
     "rumqttd": "{root}/target/peers/bin/rumqttd -q -c {config}",
+    "rmqtt": "{root}/target/peers/bin/rmqttd -f {config}",
     "nats": "nats-server -c {config}",
     "aedes": "node {config}",
 }
@@ -112,7 +127,7 @@ class Broker:
             raise
 
     def command_line(self, options):
-        suffix = {"rumqttd": ".toml", "aedes": ".mjs"}.get(self.name, ".conf")
+        suffix = {"rumqttd": ".toml", "rmqtt": ".toml", "aedes": ".mjs"}.get(self.name, ".conf")
         config = pathlib.Path(self.scratch.name, self.name + suffix)
         words = {"port": self.port, "config": config, "root": ROOT, "binaries": options.binaries,
                  "scratch": self.scratch.name}
