@@ -19,7 +19,7 @@ use crate::transport::{Tcp, TcpListener};
 
 use super::connections::Permit;
 use super::core::Shared;
-use super::executor::{adopt, breathe};
+use super::executor::breathe;
 
 /// How long accepting pauses after an error such as no free descriptor.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -115,10 +115,12 @@ async fn welcome(core: Shared, mut stream: Tcp, permit: Permit, limits: Limits) 
         Err(error) => return warn!("connection dropped on its way to its home: {error}"),
     };
     let home = home_of(&core, &bytes);
-    if home == core.borrow().shard.id() {
-        adopt(&core, socket, &bytes, permit);
+    let handoff = Handoff { socket, bytes, permit };
+    let core = &mut *core.borrow_mut();
+    if home == core.shard.id() {
+        core.adopt(handoff);
     } else {
-        core.borrow().effects.mesh.hand_off(home, Handoff { socket, bytes, permit });
+        core.effects.mesh.hand_off(home, handoff);
     }
 }
 

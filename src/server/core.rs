@@ -14,11 +14,13 @@ use std::time::Instant;
 
 use crate::metrics::Counters;
 use crate::session::Time;
-use crate::shard::{ConnectionId, Input, Shard};
+use crate::shard::{ConnectionId, Input, Message, Shard};
 use crate::transport::{Chunk, Event, Reading, Sockets, Written};
 
+use super::accept::Handoff;
 use super::connections::{self, key};
 use super::effects::Effects;
+use super::mesh::Found;
 
 /// Connections written in one system call.
 const WRITES_PER_CALL: usize = 256;
@@ -89,6 +91,31 @@ impl Core {
     pub(super) fn handle(&mut self, input: Input<'_>) {
         self.handle_at(self.now(), input);
         self.wake_turn();
+    }
+
+    /// Handles what came from other shards, all at the time it is now.
+    pub(super) fn handle_found(&mut self, found: impl Iterator<Item = Found<Message, Handoff>>) {
+        let now = self.now();
+        for one in found {
+            match one {
+                Found::Message(from, message) => {
+                    self.handle_at(now, Input::Message { from, message });
+                }
+                Found::Room(to) => self.handle_at(now, Input::Room { to }),
+                Found::Handoff(handoff) => self.adopt(handoff),
+            }
+        }
+        self.wake_turn();
+    }
+
+    /// Takes a connection over that belongs to this executor's shard.
+    pub(super) fn adopt(&mut self, Handoff { socket, bytes, permit }: Handoff) {
+        if self.stopping {
+            return;
+        }
+        let id = self.effects.connections.insert(socket, permit);
+        self.handle(Input::Opened { connection: id });
+        self.handle(Input::Bytes { connection: id, bytes: &bytes });
     }
 
     /// Has a turn follow.

@@ -23,7 +23,6 @@ use crate::storage;
 use crate::transport::{self, Sockets, TcpListener};
 
 use super::accept::{Acceptor, Handoff};
-use super::connections::Permit;
 use super::core::{Core, Go, Shared};
 use super::effects::Effects;
 use super::mesh::{Found, Mesh};
@@ -95,17 +94,6 @@ pub(super) async fn run(plan: Plan) -> Counters {
     core.borrow().counters()
 }
 
-/// Takes a connection over that belongs to this executor's shard.
-pub(super) fn adopt(core: &Shared, socket: OwnedFd, bytes: &[u8], permit: Permit) {
-    let core = &mut *core.borrow_mut();
-    if core.stopping {
-        return;
-    }
-    let id = core.effects.connections.insert(socket, permit);
-    core.handle(Input::Opened { connection: id });
-    core.handle(Input::Bytes { connection: id, bytes });
-}
-
 /// Lets every other task have its turn, and the executor look at its ring. A task that only woke
 /// itself up would keep it from looking: it does so when no task is ready.
 pub(super) async fn breathe() {
@@ -173,35 +161,26 @@ fn spawn_alarm(core: &Shared) {
 
 /// Handles what comes from other shards until the broker stops.
 async fn run_mesh(core: &Shared, stop: &AtomicBool) {
-    while poll_fn(|cx| poll_mesh(core, stop, cx)).await == Go::On {
+    let mut found = Vec::new();
+    while poll_fn(|cx| poll_mesh(core, stop, &mut found, cx)).await == Go::On {
         breathe().await;
     }
 }
 
-fn poll_mesh(core: &Shared, stop: &AtomicBool, cx: &Context<'_>) -> Poll<Go> {
-    let mut found = Vec::new();
-    let more = core.borrow().effects.mesh.look(cx.waker(), FINDINGS_PER_TURN, |one| {
-        found.push(one);
-    });
-    for one in found {
-        handle_found(core, one);
-    }
+/// `found` is empty between calls: what a look finds, in memory that the next one uses again.
+fn poll_mesh(
+    core: &Shared,
+    stop: &AtomicBool,
+    found: &mut Vec<Found<Message, Handoff>>,
+    cx: &Context<'_>,
+) -> Poll<Go> {
+    let core = &mut *core.borrow_mut();
+    let more = core.effects.mesh.look(cx.waker(), FINDINGS_PER_TURN, |one| found.push(one));
+    core.handle_found(found.drain(..));
     if stop.load(Ordering::Acquire) {
         return Poll::Ready(Go::Away);
     }
     if more { Poll::Ready(Go::On) } else { Poll::Pending }
-}
-
-fn handle_found(core: &Shared, found: Found<Message, Handoff>) {
-    match found {
-        Found::Message(from, message) => {
-            core.borrow_mut().handle(Input::Message { from, message });
-        }
-        Found::Room(to) => core.borrow_mut().handle(Input::Room { to }),
-        Found::Handoff(Handoff { socket, bytes, permit }) => {
-            adopt(core, socket, &bytes, permit);
-        }
-    }
 }
 
 /// Closes every connection once its outbox is written, or after the time that is allowed.

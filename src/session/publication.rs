@@ -175,8 +175,18 @@ fn deadline(interval_s: Option<u32>, now: Time) -> Time {
 /// A publish on its way to subscribers: copied only if one of them has to keep it.
 pub struct Outgoing<'a> {
     publish: Publish<'a>,
-    kept: Option<Publication>,
+    kept: Kept<'a>,
     expiry: Option<Time>,
+}
+
+/// Where the copy of a publish is that can be kept.
+enum Kept<'a> {
+    /// There is none yet.
+    Nowhere,
+    /// Made for the first who had to keep it.
+    Here(Publication),
+    /// With whoever sends it; a count is taken only for those who keep it.
+    There(&'a Publication),
 }
 
 impl<'a> Outgoing<'a> {
@@ -184,14 +194,14 @@ impl<'a> Outgoing<'a> {
     #[must_use]
     pub fn borrowed(publish: Publish<'a>) -> Self {
         debug_assert!(is_plain(publish.properties), "others are kept without what is not sent on");
-        Self { publish, kept: None, expiry: None }
+        Self { publish, kept: Kept::Nowhere, expiry: None }
     }
 
     /// From a publish that is kept already.
     #[must_use]
     pub fn kept(publication: &'a Publication) -> Self {
         let expiry = publication.expiry();
-        Self { publish: publication.view(), kept: Some(publication.clone()), expiry }
+        Self { publish: publication.view(), kept: Kept::There(publication), expiry }
     }
 
     /// The publish as it can be encoded.
@@ -202,8 +212,25 @@ impl<'a> Outgoing<'a> {
 
     /// The publish as it can be kept; the first call copies, later ones share.
     pub fn keep(&mut self) -> Publication {
-        let publish = &self.publish;
-        self.kept.get_or_insert_with(|| Publication::new(publish, Time::START)).clone()
+        match &self.kept {
+            Kept::There(publication) => (*publication).clone(),
+            Kept::Here(publication) => publication.clone(),
+            Kept::Nowhere => {
+                let publication = Publication::new(&self.publish, Time::START);
+                self.kept = Kept::Here(publication.clone());
+                publication
+            }
+        }
+    }
+
+    /// The publish as it can be kept, for the only one who does.
+    #[must_use]
+    pub fn into_kept(self) -> Publication {
+        match self.kept {
+            Kept::There(publication) => publication.clone(),
+            Kept::Here(publication) => publication,
+            Kept::Nowhere => Publication::new(&self.publish, Time::START),
+        }
     }
 
     /// When it must no longer be sent.

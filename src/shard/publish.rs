@@ -29,10 +29,10 @@ impl Shard {
         let receipt = sequence.map(|sequence| Receipt { origin, sequence, is_told });
         match incoming {
             Incoming::Borrowed(publish) => {
-                self.publish(&mut Outgoing::borrowed(*publish), Some(origin), receipt, out);
+                self.publish(Outgoing::borrowed(*publish), Some(origin), receipt, out);
             }
             Incoming::Kept(publication) => {
-                self.publish(&mut Outgoing::kept(publication), Some(origin), receipt, out);
+                self.publish(Outgoing::kept(publication), Some(origin), receipt, out);
             }
         }
     }
@@ -40,7 +40,7 @@ impl Shard {
     /// Gives a publish to the owner of its topic.
     pub(super) fn publish(
         &mut self,
-        outgoing: &mut Outgoing<'_>,
+        mut outgoing: Outgoing<'_>,
         origin: Option<Origin>,
         receipt: Option<Receipt>,
         out: &mut impl Output,
@@ -48,9 +48,9 @@ impl Shard {
         self.count_publish(outgoing.view());
         let owner = self.partition.owner(outgoing.view().topic.as_str());
         if owner == self.id {
-            return self.route(outgoing, origin, receipt, out);
+            return self.route(&mut outgoing, origin, receipt, out);
         }
-        let publication = outgoing.keep();
+        let publication = outgoing.into_kept();
         self.links.spend(owner, publication.len());
         self.send(owner, Message::Publish { publication, origin, receipt }, out);
     }

@@ -56,7 +56,7 @@ impl Shard {
         self.counters.wills_published += 1;
         let publication = will.publication.restamped(will.expiry_interval_s, self.now);
         let origin = slot.map(|slot| Origin { home: self.id, session: self.registry.name(slot) });
-        self.publish(&mut Outgoing::kept(&publication), origin, None, out);
+        self.publish(Outgoing::kept(&publication), origin, None, out);
     }
 }
 
