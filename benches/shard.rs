@@ -1,11 +1,12 @@
 //! What a publish costs the broker's own code, from the bytes that come to the bytes that go, all
 //! acknowledgements included: `cargo bench --no-default-features --bench shard`.
 //!
-//! One bare shard, no sockets. Prints the nanoseconds of one delivery for each setting: the median
-//! over windows of rounds and the best window. Words given as arguments select the settings whose
-//! names contain all of them. `--rounds N` runs each setting for so many rounds and prints no
-//! times: `scripts/count-instructions` does so under callgrind, whose counts a busy machine does
-//! not change.
+//! One bare shard, or two that send each other messages; no sockets and no threads. Prints the
+//! nanoseconds of one delivery for each setting: the median over windows of rounds and the best
+//! window. Words given as arguments select the settings whose names contain all of them.
+//! `--rounds N` runs each setting for so many rounds and prints no times:
+//! `scripts/count-instructions` does so under callgrind, whose counts a busy machine does not
+//! change.
 
 #[path = "shard/bare.rs"]
 mod bare;
@@ -35,20 +36,33 @@ fn main() {
         rounds
     });
     words.retain(|word| word != "--bench");
-    for (shape_name, shape) in SHAPES {
-        for (version_name, version) in VERSIONS {
-            for (qos_name, qos) in LEVELS {
-                let name = format!("{shape_name}, {version_name}, {qos_name}");
-                if words.iter().all(|word| name.contains(word.as_str())) {
-                    let mut bare = Bare::new(shape, version, qos);
-                    match rounds {
-                        Some(rounds) => count(&name, &mut bare, rounds),
-                        None => measure(&name, &mut bare),
-                    }
+    for (name, shard_count, shape, version, qos) in settings() {
+        if words.iter().all(|word| name.contains(word.as_str())) {
+            let mut bare = Bare::new(shard_count, shape, version, qos);
+            match rounds {
+                Some(rounds) => count(&name, &mut bare, rounds),
+                None => measure(&name, &mut bare),
+            }
+        }
+    }
+}
+
+/// What the shards say to each other does not depend on the version, so two of them have one.
+fn settings() -> Vec<(String, usize, Shape, Version, QoS)> {
+    let mut settings = Vec::new();
+    for (shards_name, shard_count, versions) in
+        [(", 1 shard", 1, &VERSIONS[..]), (", 2 shards", 2, &VERSIONS[..1])]
+    {
+        for (shape_name, shape) in SHAPES {
+            for &(version_name, version) in versions {
+                for (qos_name, qos) in LEVELS {
+                    let name = format!("{shape_name}, {version_name}, {qos_name}{shards_name}");
+                    settings.push((name, shard_count, shape, version, qos));
                 }
             }
         }
     }
+    settings
 }
 
 fn count(name: &str, bare: &mut Bare, rounds: u32) {
@@ -60,7 +74,7 @@ fn measure(name: &str, bare: &mut Bare) {
     run(bare, DELIVERIES_PER_WINDOW);
     let mut windows: Vec<f64> = (0..WINDOWS).map(|_| run(bare, DELIVERIES_PER_WINDOW)).collect();
     windows.sort_by(f64::total_cmp);
-    println!("{name:30} median {:7.1} ns  best {:7.1} ns", windows[WINDOWS / 2], windows[0]);
+    println!("{name:34} median {:7.1} ns  best {:7.1} ns", windows[WINDOWS / 2], windows[0]);
 }
 
 /// Nanoseconds of one delivery, over at least `count` of them.

@@ -43,7 +43,7 @@ unsafe impl GlobalAlloc for Counting {
 
 /// Allocations in `ROUNDS` rounds, in each of which every publisher publishes once.
 fn allocations(shape: Shape, version: Version, qos: QoS) -> u64 {
-    let mut bare = Bare::new(shape, version, qos);
+    let mut bare = Bare::new(1, shape, version, qos);
     (0..WARM_UP_ROUNDS).for_each(|_| bare.round());
     let (before, delivered_before) = (COUNT.get(), bare.delivered_count);
     (0..ROUNDS).for_each(|_| bare.round());

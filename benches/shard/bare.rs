@@ -1,14 +1,15 @@
-//! One shard without sockets, and clients that do nothing but answer: what the broker's own code
-//! does for each packet, and nothing else.
+//! Shards without sockets and threads, and clients that do nothing but answer: what the broker's
+//! own code does for each packet, and nothing else.
 //!
 //! A turn is what it is in production: every client's bytes are handed over, then every connection
-//! that was touched is written out, and what was put off goes on.
+//! that was touched is written out, and what was put off goes on. Between shards, messages lie in
+//! a vector.
 
 use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 use ringmq::auth::{AuthRequest, Verdict};
-use ringmq::config::{Config, Limits};
+use ringmq::config::Config;
 use ringmq::mqtt::{
     Ack, Connect, Packet, PacketId, Properties, Publish, QoS, ReasonCode, Subscribe, Subscription,
     SubscriptionOptions, Subscriptions, TopicFilter, TopicName, Version, split,
@@ -34,6 +35,7 @@ pub(crate) enum Shape {
 
 /// A client, seen from its own end.
 struct Client {
+    home: ShardId,
     id: ConnectionId,
     /// What is handed over in its next turn.
     sent: Vec<u8>,
@@ -41,8 +43,10 @@ struct Client {
     received: Vec<u8>,
 }
 
-/// The way out of the shard: buffers.
+/// The way out of a shard: buffers.
 struct Effects {
+    /// What other shards are sent.
+    messages: Vec<(ShardId, Message)>,
     outboxes: Vec<Outbox>,
     /// First touched, first written.
     touched: Vec<ConnectionId>,
@@ -51,11 +55,18 @@ struct Effects {
     engine: Memory,
 }
 
-/// A shard and its clients.
-pub(crate) struct Bare {
+/// One shard and its way out.
+struct Core {
     shard: Shard,
     effects: Effects,
+}
+
+/// Shards and their clients.
+pub(crate) struct Bare {
+    cores: Vec<Core>,
     clients: Vec<Client>,
+    /// Messages that are handed over; empty between calls.
+    messages: Vec<(ShardId, Message)>,
     /// Connections that publish, each with its PUBLISH.
     publishers: Vec<(usize, Vec<u8>)>,
     version: Version,
@@ -63,15 +74,14 @@ pub(crate) struct Bare {
     pub(crate) published_count: u64,
     /// Deliveries that clients have got.
     pub(crate) delivered_count: u64,
-    /// Time that the shard took.
+    /// Time that the shards took.
     pub(crate) busy: Duration,
 }
 
 impl Bare {
-    /// A shard whose clients of `version` are connected, and subscribed where they have to be.
-    pub(crate) fn new(shape: Shape, version: Version, qos: QoS) -> Self {
-        let limits = Config::default().limits;
-        let mut bare = Self::empty(limits, version);
+    /// Shards whose clients of `version` are connected, and subscribed where they have to be.
+    pub(crate) fn new(shard_count: usize, shape: Shape, version: Version, qos: QoS) -> Self {
+        let mut bare = Self::empty(shard_count, version);
         let (publisher_count, subscriber_count) = match shape {
             Shape::FanIn(count) => (count, 1),
             Shape::Pairs(count) => (count, count),
@@ -105,19 +115,13 @@ impl Bare {
         self.settle();
     }
 
-    fn empty(limits: Limits, version: Version) -> Self {
-        let partition = Partition::new(1, SEED);
-        let hasher = RandomState::with_seeds(SEED[0], SEED[1], SEED[2], SEED[3]);
+    fn empty(shard_count: usize, version: Version) -> Self {
+        let partition = Partition::new(shard_count, SEED);
+        let cores = partition.shards().map(|id| Core::new(id, partition.clone())).collect();
         Self {
-            shard: Shard::new(ShardId(0), partition, limits, hasher),
-            effects: Effects {
-                outboxes: Vec::new(),
-                touched: Vec::new(),
-                is_touched: Vec::new(),
-                spares: Spares::default(),
-                engine: Memory::default(),
-            },
+            cores,
             clients: Vec::new(),
+            messages: Vec::new(),
             publishers: Vec::new(),
             version,
             published_count: 0,
@@ -129,11 +133,13 @@ impl Bare {
     fn connect(&mut self, client_id: &str) -> usize {
         let index = self.clients.len();
         let id = ConnectionId { index: index as u32, generation: 1 };
-        self.effects.outboxes.push(Outbox::default());
-        self.effects.is_touched.push(false);
-        self.clients.push(Client { id, sent: Vec::new(), received: Vec::new() });
-        let opened = Input::Opened { connection: id };
-        self.shard.handle(Time::START, opened, &mut self.effects);
+        let home = self.cores[0].shard.partition().home(client_id);
+        for core in &mut self.cores {
+            core.effects.outboxes.push(Outbox::default());
+            core.effects.is_touched.push(false);
+        }
+        self.clients.push(Client { home, id, sent: Vec::new(), received: Vec::new() });
+        self.cores[home.index()].handle(Input::Opened { connection: id });
         let connect = Connect {
             version: self.version,
             clean_start: true,
@@ -181,17 +187,53 @@ impl Bare {
     fn turn(&mut self) {
         for client in self.clients.iter_mut().filter(|client| !client.sent.is_empty()) {
             let bytes = Input::Bytes { connection: client.id, bytes: &client.sent };
-            self.shard.handle(Time::START, bytes, &mut self.effects);
-            while let Some(token) = self.effects.engine.committed() {
-                let persisted = Input::Persisted { token };
-                self.shard.handle(Time::START, persisted, &mut self.effects);
-            }
+            self.cores[client.home.index()].handle(bytes);
             client.sent.clear();
         }
-        self.effects.write(&mut self.clients);
-        while self.shard.end_turn() {
-            self.shard.handle(Time::START, Input::Continue, &mut self.effects);
-            self.effects.write(&mut self.clients);
+        while self.exchange() {}
+        for core in &mut self.cores {
+            core.effects.write(&mut self.clients);
+            while core.shard.end_turn() {
+                core.handle(Input::Continue);
+                core.effects.write(&mut self.clients);
+            }
+        }
+    }
+
+    /// Hands over what the shards have sent each other; false if that was nothing.
+    fn exchange(&mut self) -> bool {
+        let mut any = false;
+        for from in 0..self.cores.len() {
+            std::mem::swap(&mut self.messages, &mut self.cores[from].effects.messages);
+            for (to, message) in self.messages.drain(..) {
+                let from = ShardId::from_index(from);
+                self.cores[to.index()].handle(Input::Message { from, message });
+                any = true;
+            }
+        }
+        any
+    }
+}
+
+impl Core {
+    fn new(id: ShardId, partition: Partition) -> Self {
+        let hasher = RandomState::with_seeds(SEED[0], SEED[1], SEED[2], SEED[3]);
+        let limits = Config::default().limits;
+        let effects = Effects {
+            messages: Vec::new(),
+            outboxes: Vec::new(),
+            touched: Vec::new(),
+            is_touched: Vec::new(),
+            spares: Spares::default(),
+            engine: Memory::default(),
+        };
+        Self { shard: Shard::new(id, partition, limits, hasher), effects }
+    }
+
+    fn handle(&mut self, input: Input<'_>) {
+        self.shard.handle(Time::START, input, &mut self.effects);
+        while let Some(token) = self.effects.engine.committed() {
+            self.shard.handle(Time::START, Input::Persisted { token }, &mut self.effects);
         }
     }
 }
@@ -268,8 +310,9 @@ impl Effects {
 }
 
 impl Output for Effects {
-    fn send(&mut self, _: ShardId, message: Message) -> Result<(), Full> {
-        Err(Full(message)) // There is no other shard.
+    fn send(&mut self, to: ShardId, message: Message) -> Result<(), Full> {
+        self.messages.push((to, message));
+        Ok(())
     }
 
     fn outbox(&mut self, connection: ConnectionId) -> &mut Outbox {
