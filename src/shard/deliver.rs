@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::rc::Rc;
 
 use crate::mqtt::QoS;
-use crate::routing::Chosen;
+use crate::routing::{Chosen, ShardSet};
 use crate::session::{Extras, Outgoing, Terms};
 use crate::storage::Record;
 
@@ -12,7 +12,7 @@ use super::message::Origin;
 use super::put_off::PutOff;
 use super::subscribe::Subscribed;
 use super::wire::Wire;
-use super::{Output, Receipt, SessionRef, Shard, Targets};
+use super::{Output, Receipt, SessionRef, Shard};
 
 /// One session that gets one copy of a publish, whatever number of its filters match.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,6 +24,18 @@ pub(super) struct Target {
     /// One of the filters does not want what the session itself publishes.
     is_particular: bool,
     extras: Option<Rc<Extras>>,
+}
+
+/// Shared with the route that they are remembered in.
+pub(super) type Targets = Rc<[Target]>;
+
+/// Who gets what is published to one topic.
+#[derive(Clone, Debug)]
+pub(super) struct Audience {
+    /// Other homes that have an ordinary subscription that matches; only the owner knows them.
+    pub(super) homes: ShardSet,
+    /// Sessions of this shard.
+    pub(super) targets: Targets,
 }
 
 /// What became of a publish at a home.
@@ -38,20 +50,19 @@ pub(super) enum Given {
 }
 
 impl Shard {
-    /// Gives a publish to every session here that wants it, now or slice by slice.
+    /// Gives a publish to `targets`, the sessions here that want it, now or slice by slice.
     pub(super) fn deliver(
         &mut self,
         outgoing: &mut Outgoing<'_>,
+        targets: Targets,
         origin: Option<Origin>,
         receipt: Option<Receipt>,
         out: &mut impl Output,
     ) -> Given {
-        let topic = outgoing.view().topic.as_str();
-        let targets = self.targets(topic);
         if targets.is_empty() {
             return Given::ToNobody;
         }
-        if self.must_put_off(topic, origin, targets.len()) {
+        if self.must_put_off(outgoing.view().topic.as_str(), origin, targets.len()) {
             let publish = PutOff { publication: outgoing.keep(), origin, receipt };
             self.put_off_publish(publish, targets, out);
             return Given::Later;
@@ -164,17 +175,20 @@ impl Shard {
 
     /// Who gets what is published to a topic; worked out at the first publish, and again after a
     /// change of the subscriptions that match it.
-    fn targets(&mut self, topic: &str) -> Targets {
-        if let Some(targets) = self.routes.get(topic) {
-            return targets;
+    pub(super) fn audience(&mut self, topic: &str) -> Audience {
+        if let Some(audience) = self.routes.get(topic) {
+            return audience;
         }
         let mut found = Vec::new();
         self.subscriptions.for_each_match(topic, &mut |slot, subscribed: &Subscribed| {
             found.push((slot, *subscribed));
         });
         let targets: Targets = merge(found).into();
-        self.routes.insert(topic, Rc::clone(&targets), targets.len());
-        targets
+        let is_owner = self.partition.owner(topic) == self.id;
+        let homes = if is_owner { self.interest.homes(topic) } else { ShardSet::EMPTY };
+        let audience = Audience { homes, targets };
+        self.routes.insert(topic, audience.clone(), audience.targets.len());
+        audience
     }
 }
 

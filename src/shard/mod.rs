@@ -33,7 +33,6 @@ pub use output::{ConnectionId, Full, Output};
 pub use put_off::Slices;
 
 use std::collections::VecDeque;
-use std::rc::Rc;
 
 use ahash::{AHashMap, RandomState};
 
@@ -49,6 +48,7 @@ use crate::storage::Token;
 
 use commit::Commits;
 use connection::Connections;
+use deliver::Audience;
 use links::Links;
 use put_off::Jobs;
 use registry::Registry;
@@ -174,7 +174,7 @@ pub struct Shard {
     placing: AHashMap<Ticket, Placing>,
     next_ticket: u64,
 
-    routes: Routes<Targets>,
+    routes: Routes<Audience>,
     layouts: Layouts,
     /// Connections to be read again before `handle` returns.
     ready: VecDeque<ConnectionId>,
@@ -315,9 +315,7 @@ impl Shard {
             Message::Interest { filters, ticket } => {
                 self.handle_interest(from, &filters, ticket, out);
             }
-            Message::NoInterest { filter } => {
-                self.interest.remove(&filter, from);
-            }
+            Message::NoInterest { filter } => self.handle_no_interest(from, &filter),
             Message::Join { group, session, load, ticket } => {
                 self.groups.join(&group, from, session, load);
                 self.send(from, Message::Placed { ticket }, out);
@@ -382,6 +380,3 @@ impl Shard {
         }
     }
 }
-
-/// Filters shared with the routes that were worked out from them.
-type Targets = Rc<[deliver::Target]>;

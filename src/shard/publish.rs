@@ -104,13 +104,13 @@ impl Shard {
         out: &mut impl Output,
     ) -> Routed {
         let mut routed = Routed::default();
-        let homes = self.interest.homes(outgoing.view().topic.as_str());
-        for home in homes.iter() {
+        let audience = self.audience(outgoing.view().topic.as_str());
+        for home in audience.homes.iter() {
             let publication = outgoing.keep();
             self.send(home, Message::Deliver { publication, origin, receipt }, out);
             routed.add(Given::Later);
         }
-        routed.add(self.deliver(outgoing, origin, receipt, out));
+        routed.add(self.deliver(outgoing, audience.targets, origin, receipt, out));
         routed
     }
 
@@ -159,7 +159,9 @@ impl Shard {
         receipt: Option<Receipt>,
         out: &mut impl Output,
     ) {
-        let given = self.deliver(&mut Outgoing::kept(publication), origin, receipt, out);
+        let outgoing = &mut Outgoing::kept(publication);
+        let targets = self.audience(outgoing.view().topic.as_str()).targets;
+        let given = self.deliver(outgoing, targets, origin, receipt, out);
         self.accept_unless_later(given, receipt, out);
     }
 

@@ -14,8 +14,9 @@ use crate::metrics::AuditError;
 use crate::routing::Chosen;
 use crate::session::Publication;
 
+use super::deliver::Targets;
 use super::message::Origin;
-use super::{Receipt, SessionRef, Targets};
+use super::{Receipt, SessionRef};
 
 /// Publishes in one job.
 const PUBLISHES_PER_JOB: usize = 64;

@@ -8,9 +8,10 @@ use crate::metrics::DropCause;
 use crate::session::{Outgoing, Publication};
 
 use super::connection::Pause;
+use super::deliver::Targets;
 use super::message::Origin;
 use super::put_off::{FanOut, Job, PutOff, Slices};
-use super::{Message, Output, SessionRef, Shard, Targets};
+use super::{Message, Output, SessionRef, Shard};
 
 /// Jobs that share one slice: none has all of it while others wait.
 const JOBS_PER_SLICE: usize = 4;

@@ -118,9 +118,17 @@ impl Shard {
         out: &mut impl Output,
     ) {
         for filter in filters {
-            self.interest.add(filter, from);
+            if self.interest.add(filter, from) {
+                self.routes.forget(filter);
+            }
         }
         self.send(from, Message::Placed { ticket }, out);
+    }
+
+    pub(super) fn handle_no_interest(&mut self, from: ShardId, filter: &str) {
+        if self.interest.remove(filter, from) {
+            self.routes.forget(filter);
+        }
     }
 
     pub(super) fn handle_placed(&mut self, ticket: Ticket, out: &mut impl Output) {
