@@ -28,6 +28,9 @@ const WRITES_PER_CALL: usize = 256;
 const WRITES_PER_TURN: usize = 512;
 /// System calls of a turn that read.
 const READS_PER_TURN: usize = 64;
+/// The same after a turn that could not write everything: the rest comes first, or the last
+/// subscriber of a topic would wait for the acknowledgements of the others.
+const READS_WHEN_BEHIND: usize = 4;
 
 /// A shard and everything around it that belongs to the same executor.
 pub(super) struct Core {
@@ -41,6 +44,8 @@ pub(super) struct Core {
     alarm: Option<Time>,
     sent_bytes: u64,
     wakes: u64,
+    /// The last turn has left something to be written.
+    is_behind: bool,
     /// The broker stops: what is closed now is still written out.
     pub(super) stopping: bool,
     batch: Batch,
@@ -78,6 +83,7 @@ impl Core {
             alarm: None,
             sent_bytes: 0,
             wakes: 0,
+            is_behind: false,
             stopping: false,
             batch: Batch::default(),
         }
@@ -170,7 +176,7 @@ impl Core {
     }
 
     fn take_events(&mut self) {
-        self.sockets.look(READS_PER_TURN);
+        self.sockets.look(if self.is_behind { READS_WHEN_BEHIND } else { READS_PER_TURN });
         // All of it has arrived by now.
         let now = self.now();
         while let Some((key, event)) = self.sockets.next_event() {
@@ -255,6 +261,7 @@ impl Core {
             }
         }
         self.batch = batch;
+        self.is_behind = self.effects.connections.has_dirty();
     }
 
     /// Takes the next ones that something has happened to. Changes nothing, so that each is there
