@@ -75,6 +75,8 @@ createServer({{ noDelay: true }}, broker.handle).listen({port}, '127.0.0.1', 100
 """,
 }
 
+CONFIGS["mosquitto-newest"] = CONFIGS["mosquitto"]
+
 # Without a limit in flight, as mosquitto has none: one subscriber takes what 500 publish.
 RINGMQ = ("{binaries}/ringmq --listen 127.0.0.1:{port} --log-level error"
           " --inflight-count-max 65535")
@@ -87,6 +89,7 @@ COMMANDS = {
     "ringmq-2-shards": f"{RINGMQ} --cores 2",
     "ringmq-slow-core": f"{RINGMQ} --cores 1",
     "ringmq-2-slow-cores": f"{RINGMQ} --cores 2",
+    "mosquitto-newest": "{root}/target/peers/bin/mosquitto-newest -c {config}",
     "ceiling": "{binaries}/examples/ceiling 127.0.0.1:{port}",
     "rumqttd": "{root}/target/peers/bin/rumqttd -q -c {config}",
     "rmqtt": "{root}/target/peers/bin/rmqttd -f {config}",
