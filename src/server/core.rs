@@ -150,7 +150,7 @@ impl Core {
         self.turn_reading();
         self.write_dirty();
         // What is put off is not added to what waits to be written.
-        let more = !self.effects.connections.has_dirty() && self.shard.end_turn();
+        let more = !self.is_behind && self.shard.end_turn();
         if more {
             self.handle_at(self.now(), Input::Continue);
         }

@@ -174,7 +174,7 @@ impl Shard {
     }
 
     /// Who gets what is published to a topic; worked out at the first publish, and again after a
-    /// change of the subscriptions that match it.
+    /// change of a filter that matches it, here or at another home.
     pub(super) fn audience(&mut self, topic: &str) -> Audience {
         if let Some(audience) = self.routes.get(topic) {
             return audience;
