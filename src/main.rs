@@ -4,6 +4,7 @@ mod pages;
 #[cfg(not(test))]
 mod ring;
 
+use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -16,15 +17,13 @@ use tracing::level_filters::LevelFilter;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    server::end_on_panic();
     pages::keep_small();
     match cli::parse(std::env::args_os()) {
         Ok(cli::Action::Run(config)) => run(&config),
-        Ok(cli::Action::Print(text)) => {
-            print!("{text}");
-            ExitCode::SUCCESS
-        }
+        Ok(cli::Action::Print(text)) => print(&text),
         Err(error) => {
-            eprintln!("{error}");
+            complain(&error);
             ExitCode::from(error.exit_code)
         }
     }
@@ -36,14 +35,29 @@ fn run(config: &Config) -> ExitCode {
         .with_target(false)
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
+        // Otherwise a line that cannot be written is reported by a macro that panics.
+        .log_internal_errors(false)
         .init();
     match server::run(config, announce) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("ringmq: {error}");
+            complain(&format_args!("ringmq: {error}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes to standard output; fails if that takes nothing.
+fn print(text: &str) -> ExitCode {
+    let mut out = std::io::stdout();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Writes a line to standard error. The exit status says the same, so that it is no matter if the
+/// line cannot be written; the macro of the standard library would panic.
+fn complain(message: &dyn Display) {
+    let _ = writeln!(std::io::stderr(), "{message}");
 }
 
 /// On standard output, for people and for scripts that asked for port 0.

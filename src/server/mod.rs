@@ -66,6 +66,16 @@ impl fmt::Display for ServerError {
 
 impl std::error::Error for ServerError {}
 
+/// From now on a panic in any thread ends the process, after its message: a broker of which a part
+/// is dead would look alive.
+pub fn end_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic); // Ignores that it cannot write.
+        std::process::abort();
+    }));
+}
+
 /// Runs the broker until SIGTERM or SIGINT; `listening` is told each address, with the port that
 /// was chosen for port 0, once connections to it are accepted.
 ///
@@ -192,10 +202,11 @@ fn watch_signals(stop: Arc<AtomicBool>, bells: Arc<[Bell]>) -> Result<(), Server
             if stop.swap(true, Ordering::AcqRel) {
                 std::process::exit(128 + signal);
             }
-            info!("stopping: no new connections, open ones are flushed and closed");
+            // Before anything else: a line of log may take as long as its reader likes.
             for (index, bell) in bells.iter().enumerate() {
                 bell.ring(ShardId::from_index(index));
             }
+            info!("stopping: no new connections, open ones are flushed and closed");
         }
     };
     let named = thread::Builder::new().name("signals".to_owned());

@@ -9,6 +9,8 @@ mod harness;
 mod cores;
 mod hostile;
 mod limits;
+mod log;
 mod options;
+mod panics;
 mod shutdown;
 mod slow_consumer;

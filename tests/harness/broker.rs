@@ -49,20 +49,31 @@ impl Broker {
         Self::spawn(command, arguments)
     }
 
-    fn spawn(mut command: Command, arguments: &[&str]) -> Self {
+    /// The same with a log that nothing reads any more once the broker has started.
+    pub(crate) fn start_unread(arguments: &[&str]) -> Self {
+        Self::launch(Command::new(program()), arguments, false)
+    }
+
+    fn spawn(command: Command, arguments: &[&str]) -> Self {
+        Self::launch(command, arguments, true)
+    }
+
+    fn launch(mut command: Command, arguments: &[&str], is_log_read: bool) -> Self {
         command.args(["--listen", "127.0.0.1:0"]).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child =
             command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
         let log = Arc::new(Mutex::new(Vec::new()));
-        let stderr = child.stderr.take().expect("it is piped");
-        let log_reader = Some(collect_lines(stderr, Arc::clone(&log)));
+        let mut stderr = child.stderr.take();
+        let read = stderr.take_if(|_| is_log_read);
+        let log_reader = read.map(|stderr| collect_lines(stderr, Arc::clone(&log)));
         let said = lines_of(child.stdout.take().expect("it is piped"));
         let Some(address) = listening_address(&said) else {
             let _ = child.kill();
             let _ = child.wait();
             panic!("the broker did not say where it listens; its log: {:#?}", lock(&log));
         };
+        drop(stderr); // Only now, so that a broker that cannot start can say why.
         Self { child, address, said, log, log_reader, judged: false }
     }
 
