@@ -55,6 +55,11 @@ impl<V> FilterMap<V> {
         self.entries.text(key)
     }
 
+    /// The value of the filter that has this key.
+    pub(super) fn value(&self, key: Key) -> &V {
+        &self.entries.get(key).value
+    }
+
     pub(super) fn get(&self, filter: &str) -> Option<&V> {
         Some(&self.entries.get(self.find(filter)?).value)
     }

@@ -91,6 +91,14 @@ impl<S: Copy + Eq + Hash, O: Copy> Subscriptions<S, O> {
         subscribers.options(subscriber, &self.hasher)
     }
 
+    /// [`Self::get`] for a filter that has a subscriber, by its key.
+    ///
+    /// # Panics
+    /// If the last subscriber of that filter has gone.
+    pub fn get_by_key(&self, key: FilterKey, subscriber: S) -> Option<O> {
+        self.filters.value(key.0).options(subscriber, &self.hasher)
+    }
+
     /// The key of a filter that has a subscriber.
     pub fn find(&self, filter: &str) -> Option<FilterKey> {
         self.filters.find(filter).map(FilterKey)

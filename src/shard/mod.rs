@@ -140,8 +140,6 @@ enum Timer {
     Session(SessionRef),
     /// The retained message of a topic may have expired.
     Retained(Box<str>),
-    /// Retained messages are still to be sent.
-    Replays,
 }
 
 /// Retained messages and subscriptions, sessions and their connections: one core's share.
@@ -178,7 +176,7 @@ pub struct Shard {
     layouts: Layouts,
     /// Connections to be read again before `handle` returns.
     ready: VecDeque<ConnectionId>,
-    /// Replays to go on with before `handle` returns.
+    /// Sessions whose retained messages go on.
     replaying: VecDeque<SessionRef>,
 
     slices: Slices,
@@ -348,7 +346,7 @@ impl Shard {
                     connections.get_mut(*id).is_some()
                 }
                 Timer::Session(name) => registry.resolve(*name).is_some(),
-                Timer::Retained(_) | Timer::Replays => true,
+                Timer::Retained(_) => true,
             });
             self.timer_sweep_count = (2 * self.timers.len()).max(TIMER_SWEEP_COUNT_MIN);
         }
@@ -367,7 +365,6 @@ impl Shard {
                 }
                 Timer::Session(session) => self.handle_session_timer(session, out),
                 Timer::Retained(topic) => self.handle_retained_expiry(&topic),
-                Timer::Replays => {} // They go on after every input.
             }
         }
     }

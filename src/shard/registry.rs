@@ -78,10 +78,6 @@ impl Resident {
         will
     }
 
-    pub(super) fn is_replaying(&self) -> bool {
-        self.aside().is_some_and(|aside| aside.replays.is_some())
-    }
-
     /// How many shared filters it has.
     pub(super) fn share_count(&self) -> usize {
         self.aside().map_or(0, |aside| aside.shares.len())

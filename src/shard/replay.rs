@@ -4,15 +4,16 @@
 //! session has room, so a filter that matches a million retained messages costs neither shard
 //! more than one lot of memory, and other work goes on between two lots.
 
-use std::collections::VecDeque;
+use std::collections::BTreeSet;
 use std::rc::Rc;
 
-use crate::routing::{Placement, ShardId};
+use crate::routing::{FilterKey, Placement, ShardId};
 use crate::session::{Extras, Outgoing, Publication, Terms};
 
 use super::message::ReplayRequest;
 use super::put_off::Job;
-use super::{Message, Output, SessionRef, Shard, Timer};
+use super::registry::Registry;
+use super::{Message, Output, SessionRef, Shard};
 
 /// Retained messages in one lot.
 const LOT_COUNT: usize = 64;
@@ -23,12 +24,12 @@ const LOTS_PER_INPUT: usize = 8;
 /// The next lot waits while more than this is in the subscriber's outbox.
 const OUTBOX_BYTES_MAX: usize = 64 * 1024;
 
-/// One filter whose retained messages are still being sent to one session.
+/// One filter whose retained messages are being sent to one session.
 #[derive(Debug)]
-pub(super) struct Replay {
+struct Replay {
     /// Tells an answer for this replay from one for another that was given up.
     number: u32,
-    filter: Box<str>,
+    filter: FilterKey,
     /// Owner that is being asked; those before it are done.
     owner: usize,
     after: Option<Box<str>>,
@@ -37,99 +38,133 @@ pub(super) struct Replay {
 /// The replays of one session, one after the other.
 #[derive(Debug, Default)]
 pub(super) struct Replays {
-    waiting: VecDeque<Replay>,
+    /// The one that has begun.
+    current: Option<Replay>,
+    /// Filters whose replay has not begun, each once: it will send all that a second one would.
+    /// All of them are subscribed to, so that their keys are valid.
+    waiting: BTreeSet<FilterKey>,
+    /// SUBSCRIBE packets with such filters that some owner has not heard of: until all have, no
+    /// replay begins.
+    unplaced_count: usize,
     next_number: u32,
     /// Another shard has been asked and has not answered.
     asked: bool,
-}
-
-impl Replay {
-    pub(super) fn new(filter: &str) -> Self {
-        Self { number: 0, filter: filter.into(), owner: 0, after: None }
-    }
-
-    pub(super) fn filter(&self) -> &str {
-        &self.filter
-    }
+    /// The session is in the list of those to go on with.
+    is_listed: bool,
 }
 
 impl Replays {
-    pub(super) fn forget(&mut self, filter: &str) {
-        self.waiting.retain(|replay| *replay.filter != *filter);
+    /// Gives up what is still to be sent for a filter. To be called before its key is free.
+    pub(super) fn forget(&mut self, filter: FilterKey) {
+        self.waiting.remove(&filter);
+        self.current.take_if(|replay| replay.filter == filter);
+    }
+
+    /// The replay to go on with; none if there is none or it may not begin.
+    fn next(&mut self) -> Option<&mut Replay> {
+        if self.current.is_none() && self.unplaced_count == 0 {
+            let number = self.next_number;
+            let begin = |filter| Replay { number, filter, owner: 0, after: None };
+            self.current = self.waiting.pop_first().map(begin);
+            self.next_number = number.wrapping_add(1);
+        }
+        self.current.as_mut()
+    }
+
+    fn is_done(&self) -> bool {
+        self.current.is_none() && self.waiting.is_empty() && self.unplaced_count == 0
     }
 }
 
 impl Shard {
-    pub(super) fn add_replays(&mut self, slot: u32, replays: Vec<Replay>) {
-        if !replays.is_empty() {
-            let aside = self.registry.get_mut(slot).set_aside();
-            let held = aside.replays.get_or_insert_default();
-            for mut replay in replays {
-                replay.number = held.next_number;
-                held.next_number = held.next_number.wrapping_add(1);
-                held.waiting.push_back(replay);
-            }
+    /// A session is to get what is retained for one of its filters. It begins when all of its
+    /// SUBSCRIBE packets are placed that `is_first` was said for.
+    pub(super) fn add_replay(&mut self, slot: u32, filter: FilterKey, is_first: bool) {
+        let aside = self.registry.get_mut(slot).set_aside();
+        let replays = aside.replays.get_or_insert_default();
+        replays.waiting.insert(filter);
+        replays.unplaced_count += usize::from(is_first);
+    }
+
+    /// A SUBSCRIBE with replays is placed.
+    pub(super) fn release_replays(&mut self, slot: u32) {
+        let aside = self.registry.get_mut(slot).aside_mut();
+        if let Some(replays) = aside.and_then(|aside| aside.replays.as_mut()) {
+            replays.unplaced_count -= 1;
         }
     }
 
     /// The session may have room for more.
     pub(super) fn replay_later(&mut self, slot: u32) {
-        if self.registry.get(slot).is_replaying() {
-            self.replaying.push_back(self.registry.name(slot));
+        let name = self.registry.name(slot);
+        let aside = self.registry.get_mut(slot).aside_mut();
+        if let Some(replays) = aside.and_then(|aside| aside.replays.as_mut())
+            && !std::mem::replace(&mut replays.is_listed, true)
+        {
+            self.replaying.push_back(name);
         }
     }
 
-    /// Goes on with all replays that may, for a while; what is left then goes on soon.
+    /// Goes on with all replays that may, for a while; what is left then goes on in the next turn.
     pub(super) fn go_on_replaying(&mut self, out: &mut impl Output) {
         for _ in 0..LOTS_PER_INPUT {
             let Some(session) = self.replaying.pop_front() else { return };
             self.replay(session, out);
-        }
-        if !self.replaying.is_empty() {
-            self.set_timer(self.now, Timer::Replays);
         }
     }
 
     /// Sends one lot, or asks the owner for it, if the session has room.
     fn replay(&mut self, session: SessionRef, out: &mut impl Output) {
         let Some(slot) = self.registry.resolve(session) else { return };
-        if !self.has_room(slot, out) {
+        let has_room = self.has_room(slot, out);
+        let aside = self.registry.get_mut(slot).aside_mut();
+        let Some(replays) = aside.and_then(|aside| aside.replays.as_mut()) else { return };
+        replays.is_listed = false;
+        if replays.asked || !has_room {
             return;
         }
-        let resident = self.registry.get_mut(slot);
-        let Some(mut replays) = resident.aside_mut().and_then(|aside| aside.replays.take()) else {
-            return;
+        let Some(replay) = replays.next() else {
+            return self.end_replays(slot);
         };
-        if replays.asked {
-            resident.set_aside().replays = Some(replays);
-            return;
+        let (number, key, from) = (replay.number, replay.filter, replay.owner);
+        match self.owner_after(key, from) {
+            None => replay_of(&mut self.registry, slot).current = None,
+            Some(owner) => self.fetch_lot(slot, number, owner, out),
         }
-        let Some(replay) = replays.waiting.front_mut() else { return resident.tidy() };
-        match self.next_owner(replay) {
-            None => {
-                replays.waiting.pop_front();
-            }
-            Some(owner) if owner == self.id => {
-                let (filter, after) = (replay.filter.clone(), replay.after.take());
-                let (publications, after) = self.retained_lot(&filter, after.as_deref());
-                if self.must_put_off_retained(&publications) {
-                    let replay = replay.number;
-                    replays.asked = true; // Answered when the job is done.
-                    self.put_off(Job::Replayed { session, replay, publications, after }, out);
-                } else {
-                    replay.move_on(after);
-                    self.deliver_retained(slot, &publications, &filter, out);
-                }
-            }
-            Some(owner) => {
-                replays.asked = true;
-                let (filter, after) = (replay.filter.clone(), replay.after.take());
-                let request = ReplayRequest { session, replay: replay.number, filter, after };
-                self.send(owner, Message::Replay(request), out);
-            }
-        }
-        self.registry.get_mut(slot).set_aside().replays = Some(replays);
         self.replay_later(slot);
+    }
+
+    /// Takes the next lot from this shard, or asks another for it.
+    fn fetch_lot(&mut self, slot: u32, number: u32, owner: ShardId, out: &mut impl Output) {
+        let session = self.registry.name(slot);
+        let replays = replay_of(&mut self.registry, slot);
+        let replay = replays.current.as_mut().expect("it goes on");
+        let (key, after) = (replay.filter, replay.after.take());
+        let filter = self.subscriptions.filter(key);
+        if owner != self.id {
+            replays.asked = true;
+            let filter = filter.into();
+            let request = ReplayRequest { session, replay: number, filter, after };
+            return self.send(owner, Message::Replay(request), out);
+        }
+        let (publications, after) = self.retained_lot(filter, after.as_deref());
+        if self.must_put_off_retained(&publications) {
+            replay_of(&mut self.registry, slot).asked = true; // Answered when the job is done.
+            self.put_off(Job::Replayed { session, replay: number, publications, after }, out);
+        } else {
+            let replays = replay_of(&mut self.registry, slot);
+            replays.current.iter_mut().for_each(|replay| replay.move_on(after.clone()));
+            self.deliver_retained(slot, &publications, key, out);
+        }
+    }
+
+    /// There is nothing to go on with.
+    fn end_replays(&mut self, slot: u32) {
+        let resident = self.registry.get_mut(slot);
+        if let Some(aside) = resident.aside_mut() {
+            aside.replays.take_if(|replays| replays.is_done());
+        }
+        resident.tidy();
     }
 
     /// At the owner: another shard asks for a lot.
@@ -174,10 +209,10 @@ impl Shard {
         let Some(replays) = aside.and_then(|aside| aside.replays.as_mut()) else { return };
         replays.asked = false;
         let asked = |candidate: &&mut Replay| candidate.number == replay;
-        if let Some(replay) = replays.waiting.front_mut().filter(asked) {
+        if let Some(replay) = replays.current.as_mut().filter(asked) {
             replay.move_on(after);
-            let filter = replay.filter.clone();
-            self.deliver_retained(slot, publications, &filter, out);
+            let filter = replay.filter;
+            self.deliver_retained(slot, publications, filter, out);
         }
         self.replay_later(slot);
     }
@@ -210,10 +245,10 @@ impl Shard {
         &mut self,
         slot: u32,
         publications: &[Publication],
-        filter: &str,
+        filter: FilterKey,
         out: &mut impl Output,
     ) {
-        let Some(subscribed) = self.subscriptions.get(filter, slot) else { return };
+        let Some(subscribed) = self.subscriptions.get_by_key(filter, slot) else { return };
         let (limits, now) = (self.limits, self.now);
         let extras = subscribed
             .id
@@ -242,12 +277,12 @@ impl Shard {
         resident.session.queued_count() == 0
     }
 
-    fn next_owner(&self, replay: &mut Replay) -> Option<ShardId> {
-        match self.partition.placement(&replay.filter) {
-            Placement::One(owner) => (replay.owner == 0).then_some(owner),
+    /// The next owner of topics that a filter matches, when those before `from` are done.
+    fn owner_after(&self, filter: FilterKey, from: usize) -> Option<ShardId> {
+        match self.partition.placement(self.subscriptions.filter(filter)) {
+            Placement::One(owner) => (from == 0).then_some(owner),
             Placement::Every => {
-                let in_range = replay.owner < self.partition.shard_count();
-                in_range.then(|| ShardId::from_index(replay.owner))
+                (from < self.partition.shard_count()).then(|| ShardId::from_index(from))
             }
         }
     }
@@ -258,4 +293,9 @@ impl Replay {
         self.owner += usize::from(after.is_none());
         self.after = after;
     }
+}
+
+fn replay_of(registry: &mut Registry, slot: u32) -> &mut Replays {
+    let replays = registry.get_mut(slot).set_aside().replays.as_mut();
+    replays.expect("a session that goes on has replays")
 }

@@ -26,7 +26,7 @@ impl Shard {
     /// [`Input::Continue`]: super::Input::Continue
     pub fn end_turn(&mut self) -> bool {
         self.room = self.slices.delivery_count;
-        !self.put_off.is_empty()
+        !self.put_off.is_empty() || !self.replaying.is_empty()
     }
 
     /// Goes on with what was put off, for the length of one slice.

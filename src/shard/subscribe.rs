@@ -12,7 +12,6 @@ use crate::routing::{FilterKey, ShardId, Subscriptions, shared_filter};
 use crate::storage::Record;
 
 use super::commit::Then;
-use super::replay::Replay;
 use super::{ConnectionId, Message, Output, SessionRef, Shard, Ticket};
 
 /// The return code of a subscription that was refused, before 5.0.
@@ -48,7 +47,8 @@ pub(super) struct Asked {
 pub(super) struct Placing {
     asked: Asked,
     reasons: Vec<u8>,
-    replays: Vec<Replay>,
+    /// Retained messages are sent for some of its filters.
+    has_replays: bool,
     /// What each owner has to know.
     wanted: BTreeMap<ShardId, Vec<Box<str>>>,
     /// The subscription identifier of all of its filters.
@@ -71,7 +71,7 @@ impl Shard {
         let mut placing = Placing {
             asked: Asked { session, connection, packet_id },
             reasons: Vec::new(),
-            replays: Vec::new(),
+            has_replays: false,
             wanted: BTreeMap::new(),
             id: subscribe.properties.subscription_identifier().and_then(NonZeroU32::new),
             outstanding: 0,
@@ -221,8 +221,12 @@ impl Shard {
             RetainHandling::SendIfNew => is_new, // [MQTT-3.3.1-10]
             RetainHandling::Never => false,      // [MQTT-3.3.1-11]
         };
-        if wants_retained && !is_shared {
-            placing.replays.push(Replay::new(filter));
+        if wants_retained
+            && !is_shared
+            && let Some(key) = self.subscriptions.find(filter)
+        {
+            let is_first = !std::mem::replace(&mut placing.has_replays, true);
+            self.add_replay(slot, key, is_first);
         }
         let resident = self.registry.get_mut(slot);
         if resident.session.is_persistent() {
@@ -287,19 +291,22 @@ impl Shard {
     }
 
     fn unsubscribe(&mut self, slot: u32, filter: &str, out: &mut impl Output) -> ReasonCode {
-        let key = self.table(filter).find(filter);
-        let Some(key) = key.filter(|_| self.remove_subscription(slot, filter, out)) else {
-            return ReasonCode::NoSubscriptionExisted;
-        };
+        let table = self.table(filter);
+        let key = table.find(filter).filter(|key| table.get_by_key(*key, slot).is_some());
+        let Some(key) = key else { return ReasonCode::NoSubscriptionExisted };
+        let resident = self.registry.get_mut(slot);
+        if let Some(replays) = resident.aside_mut().and_then(|aside| aside.replays.as_mut())
+            && shared_filter(filter).is_none()
+        {
+            replays.forget(key);
+        }
+        self.remove_subscription(slot, filter, out);
         if shared_filter(filter).is_some() {
             self.forget_share(slot, key, out);
         } else {
             self.registry.get_mut(slot).filters.remove(key);
         }
         let resident = self.registry.get_mut(slot);
-        if let Some(replays) = resident.aside_mut().and_then(|aside| aside.replays.as_mut()) {
-            replays.forget(filter);
-        }
         if resident.session.is_persistent() {
             let client_id = resident.session.client_id();
             self.commits.persist(&Record::Unsubscribed { client_id, filter }, out);
@@ -324,11 +331,11 @@ impl Shard {
 
     /// Every owner knows the filters: SUBACK, then the retained messages.
     fn placed(&mut self, placing: Placing, out: &mut impl Output) {
-        let Placing { asked, reasons, mut replays, .. } = placing;
+        let Placing { asked, reasons, has_replays, .. } = placing;
         let Some(slot) = self.registry.resolve(asked.session) else { return };
-        // UNSUBSCRIBE may have overtaken the answers of the owners.
-        replays.retain(|replay| self.subscriptions.get(replay.filter(), slot).is_some());
-        self.add_replays(slot, replays);
+        if has_replays {
+            self.release_replays(slot);
+        }
         if self.commits.is_behind() && self.registry.get(slot).session.is_persistent() {
             self.commits.wait(Then::Subscribed(asked, reasons));
         } else {
