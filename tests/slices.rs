@@ -1,12 +1,15 @@
 //! A publish to very many subscribers is delivered slice by slice: other topics go on meanwhile,
 //! nobody gets anything twice or out of order, and it is acknowledged when it is done.
 
+use std::time::Duration;
+
 use ahash::RandomState;
 use ringmq::auth::{AuthRequest, Verdict};
 use ringmq::config::Limits;
 use ringmq::mqtt::{
-    Connect, Disconnect, Packet, PacketId, Properties, Publish, QoS, ReasonCode, Subscribe,
-    Subscription, SubscriptionOptions, Subscriptions, TopicFilter, TopicName, Version, split,
+    Ack, Connect, Disconnect, Filters, Packet, PacketId, Properties, Publish, QoS, ReasonCode,
+    Subscribe, Subscription, SubscriptionOptions, Subscriptions, TopicFilter, TopicName,
+    Unsubscribe, Version, split,
 };
 use ringmq::routing::{Partition, ShardId};
 use ringmq::session::Time;
@@ -52,24 +55,34 @@ impl Output for Outside {
 struct Broker {
     shard: Shard,
     outside: Outside,
+    now: Time,
 }
 
 impl Broker {
     fn new(slices: Slices) -> Self {
+        Self::with_limits(slices, Limits::default())
+    }
+
+    fn with_limits(slices: Slices, limits: Limits) -> Self {
         let hasher = RandomState::with_seeds(1, 2, 3, 4);
         let partition = Partition::new(1, [1, 2, 3, 4]);
-        let shard = Shard::new(ShardId::from_index(0), partition, Limits::default(), hasher);
-        Self { shard: shard.with_slices(slices), outside: Outside::default() }
+        let shard = Shard::new(ShardId::from_index(0), partition, limits, hasher);
+        let shard = shard.with_slices(slices);
+        Self { shard, outside: Outside::default(), now: Time::START }
     }
 
     fn handle(&mut self, input: Input<'_>) {
-        self.shard.handle(Time::START, input, &mut self.outside);
+        self.shard.handle(self.now, input, &mut self.outside);
         while let Some(token) = self.outside.persisted.take() {
-            self.shard.handle(Time::START, Input::Persisted { token }, &mut self.outside);
+            self.shard.handle(self.now, Input::Persisted { token }, &mut self.outside);
         }
     }
 
     fn connect(&mut self) -> usize {
+        self.connect_with(true)
+    }
+
+    fn connect_with(&mut self, clean_start: bool) -> usize {
         let number = self.outside.outboxes.len();
         self.outside.outboxes.push(Outbox::default());
         self.outside.paused.push(false);
@@ -77,7 +90,7 @@ impl Broker {
         self.handle(Input::Opened { connection: id(number) });
         let connect = Connect {
             version: Version::V311,
-            clean_start: true,
+            clean_start,
             keep_alive_s: 0,
             properties: Properties::EMPTY,
             client_id: &format!("c{number}"),
@@ -97,14 +110,37 @@ impl Broker {
     }
 
     fn subscribe(&mut self, number: usize, filter: &str) {
+        self.subscribe_at(number, filter, QoS::AtMostOnce);
+        self.receive(number);
+    }
+
+    fn subscribe_at(&mut self, number: usize, filter: &str, qos: QoS) {
         let filter = TopicFilter::parse(filter).expect("a valid filter");
-        let options = SubscriptionOptions { qos: QoS::AtMostOnce, ..Default::default() };
+        let options = SubscriptionOptions { qos, ..Default::default() };
         let mut raw = Vec::new();
         let subscriptions =
             Subscriptions::write(Version::V311, &[Subscription { filter, options }], &mut raw);
         let (packet_id, properties) = (packet_id(1), Properties::EMPTY);
         self.send(number, &[Packet::Subscribe(Subscribe { packet_id, properties, subscriptions })]);
-        self.receive(number);
+    }
+
+    fn unsubscribe(&mut self, number: usize, filter: &str) {
+        let filter = TopicFilter::parse(filter).expect("a valid filter");
+        let mut raw = Vec::new();
+        let filters = Filters::write(&[filter], &mut raw);
+        let (packet_id, properties) = (packet_id(2), Properties::EMPTY);
+        self.send(number, &[Packet::Unsubscribe(Unsubscribe { packet_id, properties, filters })]);
+    }
+
+    /// Time passes, and the timers of the shard with it.
+    fn pass(&mut self, duration: Duration) {
+        self.now = self.now + duration;
+        self.handle(Input::Timeout);
+    }
+
+    /// The network loses a connection.
+    fn lose(&mut self, number: usize) {
+        self.handle(Input::Closed { connection: id(number) });
     }
 
     fn send(&mut self, number: usize, packets: &[Packet<'_>]) {
@@ -115,6 +151,11 @@ impl Broker {
 
     /// The payloads that came since the last look, and `ack` for each acknowledgement.
     fn receive(&mut self, number: usize) -> Vec<String> {
+        self.receive_with_ids(number).into_iter().map(|(_, text)| text).collect()
+    }
+
+    /// The same, each with the packet identifier that it came with.
+    fn receive_with_ids(&mut self, number: usize) -> Vec<(Option<PacketId>, String)> {
         let (outbox, mut bytes) = (&mut self.outside.outboxes[number], Vec::new());
         while !outbox.is_empty() {
             bytes.extend_from_slice(outbox.front());
@@ -124,9 +165,10 @@ impl Broker {
         while let Some((frame, used)) = split(rest, usize::MAX).expect("well formed") {
             match Packet::decode(frame, Version::V311).expect("a valid packet") {
                 Packet::Publish(publish) => {
-                    received.push(String::from_utf8_lossy(publish.payload).into_owned());
+                    let text = String::from_utf8_lossy(publish.payload).into_owned();
+                    received.push((publish.packet_id, text));
                 }
-                Packet::Puback(_) => received.push("ack".to_owned()),
+                Packet::Puback(ack) => received.push((Some(ack.packet_id), "ack".to_owned())),
                 _ => {}
             }
             rest = &rest[used..];
@@ -172,6 +214,13 @@ fn publish<'a>(topic: &'a str, payload: &'a str, qos: QoS) -> Packet<'a> {
 
 fn at_qos0<'a>(topic: &'a str, payload: &'a str) -> Packet<'a> {
     publish(topic, payload, QoS::AtMostOnce)
+}
+
+fn retained<'a>(topic: &'a str, payload: &'a str) -> Packet<'a> {
+    let Packet::Publish(packet) = publish(topic, payload, QoS::AtLeastOnce) else {
+        unreachable!("it makes nothing else");
+    };
+    Packet::Publish(Publish { retain: true, ..packet })
 }
 
 fn slices_of(subscriber_count: usize) -> Slices {
@@ -262,6 +311,91 @@ fn who_comes_in_the_middle_gets_nothing_and_who_goes_breaks_nothing() {
     }
     assert_eq!(broker.receive(publisher), ["ack"]);
     assert_eq!(broker.shard.counters().ledger.matched, 19 + 20);
+}
+
+/// A publish that waits may not be joined by one that others are to get.
+#[test]
+fn who_subscribes_while_a_publish_waits_gets_what_is_published_after_suback() {
+    let mut broker = Broker::new(slices_of(4));
+    let subscribers: Vec<usize> = (0..20).map(|_| broker.subscriber("big")).collect();
+    let publisher = broker.connect();
+    broker.send(publisher, &[publish("big", "before", QoS::AtLeastOnce)]);
+    let newcomer = broker.subscriber("big");
+    broker.send(publisher, &[publish("big", "after", QoS::AtLeastOnce)]);
+    broker.finish();
+    assert_eq!(broker.receive(newcomer), ["after"]);
+    for subscriber in subscribers {
+        assert_eq!(broker.receive(subscriber), ["before", "after"]);
+    }
+    assert_eq!(broker.receive(publisher), ["ack", "ack"]);
+    assert_eq!(broker.shard.counters().ledger.matched, 20 + 21);
+}
+
+/// The same for who leaves: what is published after UNSUBACK does not come.
+#[test]
+fn who_unsubscribes_while_a_publish_waits_gets_nothing_that_is_published_after_unsuback() {
+    let mut broker = Broker::new(slices_of(4));
+    let subscribers: Vec<usize> = (0..20).map(|_| broker.subscriber("big")).collect();
+    let publisher = broker.connect();
+    broker.send(publisher, &[at_qos0("big", "before")]);
+    broker.unsubscribe(subscribers[19], "big");
+    broker.send(publisher, &[at_qos0("big", "after")]);
+    broker.finish();
+    let last = broker.receive(subscribers[19]);
+    assert!(!last.contains(&"after".to_owned()), "{last:?}");
+    for subscriber in &subscribers[..19] {
+        assert_eq!(broker.receive(*subscriber), ["before", "after"]);
+    }
+}
+
+/// The member was online when it was chosen, and is not when its turn comes.
+#[test]
+fn what_waits_for_a_shared_member_that_goes_offline_comes_to_another() {
+    let mut broker = Broker::new(slices_of(4));
+    (0..20).for_each(|_| _ = broker.subscriber("big"));
+    let members = [broker.connect_with(false), broker.connect_with(false)];
+    for member in members {
+        broker.subscribe_at(member, "$share/g/+", QoS::AtLeastOnce);
+        broker.receive(member);
+    }
+    let publisher = broker.connect();
+    broker.send(publisher, &[publish("big", "one", QoS::AtLeastOnce)]);
+    assert_eq!(members.map(|member| broker.receive(member).len()), [0, 0], "it was not put off");
+    broker.lose(members[0]);
+    broker.finish();
+    assert_eq!(broker.receive(members[1]), ["one"]);
+    assert_eq!(broker.receive(publisher), ["ack"]);
+    let ledger = broker.shard.counters().ledger;
+    assert_eq!((ledger.queued, ledger.in_flight), (0, 1));
+}
+
+/// One at a time is acknowledged: what is retained waits at its owner, not in the queue.
+#[test]
+fn retained_messages_come_no_faster_than_the_queue_of_the_subscriber_takes_them() {
+    const COUNT: usize = 200;
+    let limits = Limits { queue_count_max: 64, inflight_count_max: 1, ..Limits::default() };
+    let mut broker = Broker::with_limits(Slices::default(), limits);
+    let publisher = broker.connect();
+    for number in 0..COUNT {
+        broker.send(publisher, &[retained(&format!("r/{number}"), &number.to_string())]);
+    }
+    assert_eq!(broker.receive(publisher).len(), COUNT);
+    let subscriber = broker.connect();
+    broker.subscribe_at(subscriber, "r/#", QoS::AtLeastOnce);
+    let mut came: Vec<usize> = Vec::new();
+    for _ in 0..10 * COUNT {
+        for (id, payload) in broker.receive_with_ids(subscriber) {
+            came.push(payload.parse().expect("payloads are numbers"));
+            let ack = Ack::success(id.expect("it came at QoS 1"));
+            broker.send(subscriber, &[Packet::Puback(ack)]);
+        }
+        broker.turn();
+        broker.pass(Duration::from_millis(16));
+        assert_eq!(broker.shard.audit(), Ok(()));
+    }
+    came.sort_unstable();
+    assert_eq!(came, (0..COUNT).collect::<Vec<_>>());
+    assert_eq!(broker.shard.counters().ledger.dropped_total(), 0);
 }
 
 #[test]
