@@ -10,6 +10,7 @@
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use ahash::RandomState;
 use ringmq::auth::{AuthRequest, Verdict};
@@ -160,6 +161,21 @@ impl Bottle {
     }
 
     fn connect(&mut self, client_id: &str, index: usize, version: Version) -> Line {
+        self.connect_with(client_id, index, version, false)
+    }
+
+    /// A client of 3.1.1 whose session ends with its connection.
+    fn connect_clean(&mut self, client_id: &str, index: usize) -> Line {
+        self.connect_with(client_id, index, Version::V311, true)
+    }
+
+    fn connect_with(
+        &mut self,
+        client_id: &str,
+        index: usize,
+        version: Version,
+        clean_start: bool,
+    ) -> Line {
         let line = self.open(client_id, index);
         let mut buffer = Vec::new();
         let properties = match version {
@@ -168,7 +184,7 @@ impl Bottle {
         };
         let connect = Connect {
             version,
-            clean_start: false,
+            clean_start,
             keep_alive_s: 60,
             properties,
             client_id,
@@ -192,6 +208,12 @@ impl Bottle {
             subscriptions: Subscriptions::write(version, &[subscription], &mut buffer),
         };
         self.send(line, &Packet::Subscribe(subscribe), version);
+    }
+
+    /// Time passes, and the timers of all shards with it.
+    fn pass(&mut self, duration: Duration) {
+        self.now = self.now + duration;
+        (0..self.shards.len()).for_each(|shard| self.handle(shard, Input::Timeout));
     }
 
     /// Lets a shard handle one input and all that follows from it, and its clients read.
@@ -339,4 +361,32 @@ fn queues_share_a_payload() {
     println!("a payload of 100,000 bytes in 1,000 queues: {taken} bytes");
     assert!(taken > payload.len(), "the queues have to hold it");
     assert!(taken < 6 * payload.len(), "{taken} bytes");
+}
+
+/// Members of a shared subscription come, take something, and go for good, in their thousands:
+/// what is kept of them here and at the owners goes with them.
+#[test]
+fn members_of_shared_subscriptions_that_have_gone_leave_nothing() {
+    for shard_count in [1, 4] {
+        let mut bottle = Bottle::new(shard_count);
+        let stays = bottle.connect("stays", COUNT, Version::V311);
+        bottle.subscribe(stays, "$share/workers/plant/#", Version::V311);
+        let mut churn = |round: usize| {
+            for number in round * 4000..(round + 1) * 4000 {
+                let line = bottle.connect_clean(&client_id(number), 0);
+                bottle.subscribe(line, "$share/workers/plant/#", Version::V311);
+                bottle.subscribe(line, "$share/others/plant/7", Version::V311);
+                bottle.drain(line);
+                bottle.close(line);
+            }
+            let sessions: u64 = bottle.shards.iter().map(|shard| shard.counters().sessions).sum();
+            assert_eq!(sessions, 1);
+            bottle.pass(Duration::from_secs(100)); // Timers are never cancelled, but they end.
+            held()
+        };
+        let before = churn(0);
+        let after = (1..4).map(&mut churn).last().unwrap();
+        println!("12,000 members on {shard_count} shards: {before} bytes before, {after} after");
+        assert!(after <= before + 4096, "{} bytes are left", after - before);
+    }
 }
