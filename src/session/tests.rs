@@ -547,16 +547,36 @@ fn a_payload_that_is_not_what_it_says_is_refused() {
     assert_eq!(session.handle_packet(&packet, &mut out).unwrap_err(), ProtocolError::PayloadFormat);
 }
 
+fn give_shared(session: &mut Session, out: &mut Recorder, payload: &str, share: Option<&str>) {
+    let mut outgoing = Outgoing::borrowed(publish(payload, QoS::AtMostOnce, 0));
+    let extras = std::rc::Rc::new(Extras { share: share.map(Into::into), ..Extras::default() });
+    let terms = Terms { extras: Some(extras), ..Terms::plain(QoS::AtLeastOnce, false) };
+    session.handle_delivery(&mut outgoing, &terms, &Limits::default(), out);
+}
+
 #[test]
 fn a_session_that_ends_gives_back_what_was_shared() {
     let (mut session, mut out) = (session(), Recorder::default());
-    for (payload, share) in [("a", None), ("b", Some("$share/g/t".into()))] {
-        let mut outgoing = Outgoing::borrowed(publish(payload, QoS::AtMostOnce, 0));
-        let extras = std::rc::Rc::new(Extras { share, ..Extras::default() });
-        let terms = Terms { extras: Some(extras), ..Terms::plain(QoS::AtLeastOnce, false) };
-        session.handle_delivery(&mut outgoing, &terms, &Limits::default(), &mut out);
-    }
+    give_shared(&mut session, &mut out, "a", None);
+    give_shared(&mut session, &mut out, "b", Some("$share/g/t"));
     let orphans = session.handle_ended(&mut out);
     assert_eq!(orphans.len(), 1);
     assert_eq!(orphans[0].publication.payload(), b"b");
+}
+
+/// Identifiers that were free are used again, so that their order is not that of the deliveries.
+#[test]
+fn what_was_shared_is_given_back_in_its_order_whatever_the_identifiers() {
+    let (mut session, mut out) = (session(), Recorder::default());
+    for payload in ["a", "b", "c", "d", "e", "f"] {
+        give_shared(&mut session, &mut out, payload, Some("$share/g/t"));
+    }
+    for id in [2, 1] {
+        feed(&mut session, &mut out, Packet::Puback(ack(id)));
+    }
+    let sent = out.take();
+    assert_eq!(sent[2..], ["PUBLISH 3 q1 c", "PUBLISH 2 q1 d", "PUBLISH 1 q1 e"]);
+    let orphans = session.handle_ended(&mut out);
+    let payloads: Vec<&[u8]> = orphans.iter().map(|one| one.publication.payload()).collect();
+    assert_eq!(payloads, [b"c", b"d", b"e", b"f"]);
 }
