@@ -8,6 +8,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod counters;
 mod coverage;
 mod runner;
 mod script;

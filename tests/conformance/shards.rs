@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use ringmq::config::Config;
+use ringmq::metrics::Counters;
 
 use crate::harness::cluster::Cluster;
 use crate::harness::peer::{End, Link, Outcome, Received};
@@ -34,6 +35,16 @@ impl ShardWorld {
     /// Expects that no delivery was lost in silence.
     pub(crate) fn expect_balance(&self) -> Outcome {
         self.cluster.borrow_mut().balance().map_err(|error| error.to_string())
+    }
+
+    /// Bytes that all clients have sent.
+    pub(crate) fn sent_bytes(&self) -> u64 {
+        self.cluster.borrow().sent_bytes()
+    }
+
+    /// What all shards have counted.
+    pub(crate) fn counters(&self) -> Counters {
+        self.cluster.borrow().counters()
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use ahash::RandomState;
 use ringmq::auth::{AuthRequest, Verdict};
 use ringmq::config::Limits;
-use ringmq::metrics::AuditError;
+use ringmq::metrics::{AuditError, Counters};
 use ringmq::mqtt::{self, Packet, ReasonCode, Version};
 use ringmq::routing::{Partition, ShardId};
 use ringmq::session::Time;
@@ -29,6 +29,8 @@ pub(crate) struct Cluster {
     shards: Vec<Shard>,
     outputs: Vec<Recorder>,
     clients: Vec<Client>,
+    /// Bytes that clients have sent.
+    sent_bytes: u64,
     random: u64,
 }
 
@@ -77,6 +79,7 @@ impl Cluster {
             outputs: partition.shards().map(|_| Recorder::new(shard_count)).collect(),
             partition,
             clients: Vec::new(),
+            sent_bytes: 0,
             random: seed | 1,
         }
     }
@@ -88,6 +91,7 @@ impl Cluster {
     }
 
     pub(crate) fn send(&mut self, client: usize, bytes: &[u8]) {
+        self.sent_bytes += bytes.len() as u64;
         if self.clients[client].unplaced.is_some() {
             self.send_unplaced(client, bytes);
         } else if let Some(io) = self.outputs.iter_mut().find_map(|output| output.io_of(client)) {
@@ -149,6 +153,18 @@ impl Cluster {
         let connections =
             self.outputs.iter().flat_map(|output| output.connections.iter().flatten());
         connections.map(|io| &io.outbox).try_for_each(Outbox::audit)
+    }
+
+    /// Bytes that all clients have sent.
+    pub(crate) fn sent_bytes(&self) -> u64 {
+        self.sent_bytes
+    }
+
+    /// What all shards have counted.
+    pub(crate) fn counters(&self) -> Counters {
+        let mut sum = Counters::default();
+        self.shards.iter().for_each(|shard| sum.add(&shard.counters()));
+        sum
     }
 
     /// Goes to the next timeout of any shard, or to the deadline if that is sooner.
