@@ -15,7 +15,7 @@ impl SocketWorld {
     pub(crate) fn start(cores: usize, case: &Case) -> Self {
         let mut arguments = vec!["--cores".to_owned(), cores.to_string()];
         for (name, value) in &case.options {
-            arguments.extend([format!("--{}", name.replace('_', "-")), value.clone()]);
+            arguments.push(format!("--{}={value}", name.replace('_', "-")));
         }
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         Self { broker: Broker::start(&arguments) }
