@@ -15,6 +15,9 @@ pub enum ProtocolError {
     SecondConnect,
     /// A packet that only a server may send.
     ServerOnly,
+    /// An acknowledgement that is not what the packet with its identifier is answered with, such
+    /// as PUBREC for a PUBLISH at QoS 1.
+    Acknowledgement,
     /// A topic alias of 0 or above what the broker allows [MQTT-3.3.2-8], [MQTT-3.3.2-9].
     TopicAlias,
     /// No topic, and an alias that no topic was given.
@@ -51,6 +54,7 @@ impl From<&ProtocolError> for ReasonCode {
             ProtocolError::NotConnect
             | ProtocolError::SecondConnect
             | ProtocolError::ServerOnly
+            | ProtocolError::Acknowledgement
             | ProtocolError::TopicAliasUnknown
             | ProtocolError::SubscriptionIdentifier
             | ProtocolError::SessionExpiry
@@ -66,6 +70,7 @@ impl fmt::Display for ProtocolError {
             Self::NotConnect => "the first packet was not CONNECT",
             Self::SecondConnect => "a second CONNECT",
             Self::ServerOnly => "a packet that only a server may send",
+            Self::Acknowledgement => "an acknowledgement of the wrong kind",
             Self::TopicAlias => "a topic alias out of range",
             Self::TopicAliasUnknown => "a topic alias that stands for no topic",
             Self::SubscriptionIdentifier => "a subscription identifier in a client's PUBLISH",

@@ -13,7 +13,7 @@ use ahash::AHashMap;
 use crate::metrics::AuditError;
 use crate::mqtt::{Ack, Packet, PacketId, Properties, QoS, ReasonCode};
 
-use super::Output;
+use super::{Output, ProtocolError};
 use super::alias::InboundAliases;
 
 /// Names one publish of a session among those that wait to be acknowledged.
@@ -162,12 +162,23 @@ impl Inbound {
 
     /// The client releases a QoS 2 packet identifier; answered even if it is unknown, because
     /// the PUBCOMP of an earlier connection may have been lost.
-    pub(super) fn handle_pubrel(&mut self, packet_id: PacketId, out: &mut impl Output) {
+    ///
+    /// # Errors
+    /// The identifier is of a PUBLISH at QoS 1.
+    pub(super) fn handle_pubrel(
+        &mut self,
+        packet_id: PacketId,
+        out: &mut impl Output,
+    ) -> Result<(), ProtocolError> {
         let reason = match self.release(packet_id) {
             true => ReasonCode::Success,
+            false if self.is_pending_at_qos1(packet_id) => {
+                return Err(ProtocolError::Acknowledgement);
+            }
             false => ReasonCode::PacketIdentifierNotFound,
         };
         out.send(&Packet::Pubcomp(ack(packet_id, reason))); // [MQTT-4.3.3-11]
+        Ok(())
     }
 
     /// A publish that is not routed, and why: that ends its handshake. Its acknowledgement waits

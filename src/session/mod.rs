@@ -222,10 +222,10 @@ impl Session {
     ) -> Result<Ask<'p>, ProtocolError> {
         match *packet {
             Packet::Publish(publish) => return self.handle_publish(&publish, out),
-            Packet::Puback(ack) => self.outbound().handle_puback(ack, out),
-            Packet::Pubrec(ack) => self.outbound().handle_pubrec(ack, out),
-            Packet::Pubrel(ack) => self.inbound().handle_pubrel(ack.packet_id, out),
-            Packet::Pubcomp(ack) => self.outbound().handle_pubcomp(ack.packet_id, out),
+            Packet::Puback(ack) => self.outbound().handle_puback(ack, out)?,
+            Packet::Pubrec(ack) => self.outbound().handle_pubrec(ack, out)?,
+            Packet::Pubrel(ack) => self.inbound().handle_pubrel(ack.packet_id, out)?,
+            Packet::Pubcomp(ack) => self.outbound().handle_pubcomp(ack.packet_id, out)?,
             Packet::Subscribe(subscribe) if self.is_used(subscribe.packet_id) => {
                 refuse_subscribe(&subscribe, out);
             }

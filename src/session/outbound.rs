@@ -5,6 +5,7 @@
 //!                                Publish --PUBREC (QoS 2)--> Release --PUBCOMP--> gone
 //!                                Publish --PUBREC with an error-----------------> gone
 //! ```
+//! Any other acknowledgement of an identifier that is in use is a protocol error.
 //! A reconnect sends every `Publish` again with DUP and every `Release` again as PUBREL, in the
 //! order of `sequence`, as far as the window of the new connection allows.
 
@@ -17,7 +18,7 @@ use crate::metrics::{AuditError, DropCause};
 use crate::mqtt::{Ack, Packet, PacketId, Properties, QoS, ReasonCode};
 
 use super::queue::Queue;
-use super::{Delivery, Held, Outgoing, Output, Reach, Terms};
+use super::{Delivery, Held, Outgoing, Output, ProtocolError, Reach, Terms};
 
 /// Packet identifiers go from 1 to 65,535 [MQTT-2.3.1-1].
 const PACKET_ID_COUNT: usize = u16::MAX as usize;
@@ -33,6 +34,9 @@ pub(super) struct Outbound {
     /// Of `inflight`, what was sent on an earlier connection and not again on this one: sequence
     /// and key, in the original order.
     unrepeated: VecDeque<(u64, usize)>,
+    /// On this connection a PUBREL was sent that is one more than the identifier needed, so that
+    /// a PUBCOMP may come that is one too many.
+    may_complete_twice: bool,
 }
 
 #[derive(Debug)]
@@ -92,48 +96,89 @@ impl Outbound {
     }
 
     /// Ends a QoS 1 delivery; an identifier that is not in use is ignored.
-    pub(super) fn handle_puback(&mut self, ack: Ack<'_>, out: &mut impl Output) {
-        let state = self.state(ack.packet_id);
-        if matches!(state, Some(State::Publish(d)) if d.terms.qos == QoS::AtLeastOnce) {
-            self.inflight.remove(key(ack.packet_id));
-            settle(ack.reason, out);
+    ///
+    /// # Errors
+    /// The identifier is of a delivery at QoS 2.
+    pub(super) fn handle_puback(
+        &mut self,
+        ack: Ack<'_>,
+        out: &mut impl Output,
+    ) -> Result<(), ProtocolError> {
+        match self.state(ack.packet_id) {
+            Some(State::Publish(delivery)) if delivery.terms.qos == QoS::AtLeastOnce => {
+                self.inflight.remove(key(ack.packet_id));
+                settle(ack.reason, out);
+            }
+            Some(_) => return Err(ProtocolError::Acknowledgement),
+            None => {}
         }
+        Ok(())
     }
 
     /// The client has the QoS 2 publish: from here on only its identifier is kept.
     ///
-    /// Answered with PUBREL whatever is known of the identifier, so that the client's side ends;
-    /// not answered if it says that the client has refused the publish.
-    pub(super) fn handle_pubrec(&mut self, ack: Ack<'_>, out: &mut impl Output) {
+    /// Answered with PUBREL whether the identifier is in use or not, so that the client's side
+    /// ends; not answered if it says that the client has refused the publish.
+    ///
+    /// # Errors
+    /// The identifier is of a delivery at QoS 1.
+    pub(super) fn handle_pubrec(
+        &mut self,
+        ack: Ack<'_>,
+        out: &mut impl Output,
+    ) -> Result<(), ProtocolError> {
         let sequence = self.next_sequence;
-        let Some(inflight) = self.inflight.get_mut(key(ack.packet_id)) else {
-            if !ack.reason.is_error() {
+        match self.inflight.get_mut(key(ack.packet_id)).map(|inflight| &mut inflight.state) {
+            Some(State::Publish(delivery)) if delivery.terms.qos != QoS::ExactlyOnce => {
+                return Err(ProtocolError::Acknowledgement);
+            }
+            Some(State::Publish(_)) if ack.reason.is_error() => {
+                self.inflight.remove(key(ack.packet_id)); // [MQTT-4.3.3-4]
+                settle(ack.reason, out);
+                return Ok(());
+            }
+            Some(state @ State::Publish(_)) => {
+                *state = State::Release;
+                // PUBREL are repeated in the order of the PUBREC [MQTT-4.6.0-4].
+                self.inflight[key(ack.packet_id)].sequence = sequence;
+                self.next_sequence += 1;
+            }
+            // A client that came back may repeat its PUBREC, and then completes twice.
+            Some(State::Release) => self.may_complete_twice = true,
+            None if ack.reason.is_error() => return Ok(()),
+            None => {
+                self.may_complete_twice = true;
                 let (packet_id, reason) = (ack.packet_id, ReasonCode::PacketIdentifierNotFound);
                 let answer = Ack { packet_id, reason, properties: Properties::EMPTY };
                 out.send(&Packet::Pubrel(answer));
+                return Ok(());
             }
-            return;
-        };
-        let is_published =
-            matches!(&inflight.state, State::Publish(d) if d.terms.qos == QoS::ExactlyOnce);
-        if is_published && ack.reason.is_error() {
-            self.inflight.remove(key(ack.packet_id)); // [MQTT-4.3.3-4]
-            return settle(ack.reason, out);
-        }
-        if is_published {
-            // PUBREL are repeated in the order of the PUBREC [MQTT-4.6.0-4].
-            *inflight = Inflight { sequence, state: State::Release };
-            self.next_sequence += 1;
         }
         out.send(&Packet::Pubrel(Ack::success(ack.packet_id))); // [MQTT-4.3.3-4]
+        Ok(())
     }
 
     /// Ends a QoS 2 delivery; an identifier that is not in use is ignored.
-    pub(super) fn handle_pubcomp(&mut self, packet_id: PacketId, out: &mut impl Output) {
-        if matches!(self.state(packet_id), Some(State::Release)) {
-            self.inflight.remove(key(packet_id));
-            settle(ReasonCode::Success, out);
+    ///
+    /// # Errors
+    /// The identifier is of a PUBLISH that was not answered with PUBREC.
+    pub(super) fn handle_pubcomp(
+        &mut self,
+        packet_id: PacketId,
+        out: &mut impl Output,
+    ) -> Result<(), ProtocolError> {
+        match self.state(packet_id) {
+            Some(State::Release) => {
+                self.inflight.remove(key(packet_id));
+                settle(ReasonCode::Success, out);
+            }
+            // The identifier may have been given to a new delivery since it was asked for.
+            Some(State::Publish(_)) if !self.may_complete_twice => {
+                return Err(ProtocolError::Acknowledgement);
+            }
+            _ => {}
         }
+        Ok(())
     }
 
     /// Repeats what was sent before, then sends what is queued, while window and outbox have room.
@@ -161,6 +206,7 @@ impl Outbound {
             self.inflight.iter().map(|(key, inflight)| (inflight.sequence, key)).collect();
         order.sort_unstable();
         self.unrepeated = order.into();
+        self.may_complete_twice = false;
     }
 
     /// The session is over: everything that it still held is dropped and counted, and what a

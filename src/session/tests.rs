@@ -189,19 +189,6 @@ fn qos_2_keeps_only_the_identifier_after_pubrec() {
 }
 
 #[test]
-fn an_acknowledgement_of_the_other_kind_settles_nothing() {
-    let (mut session, mut out) = (session(), Recorder::default());
-    give(&mut session, &mut out, "a", QoS::AtLeastOnce);
-    give(&mut session, &mut out, "b", QoS::ExactlyOnce);
-    feed(&mut session, &mut out, Packet::Puback(ack(2)));
-    feed(&mut session, &mut out, Packet::Pubcomp(ack(1)));
-    feed(&mut session, &mut out, Packet::Pubcomp(ack(2)));
-    feed(&mut session, &mut out, Packet::Puback(ack(9)));
-    assert_eq!(session.inflight_count(), 2);
-    out.take();
-}
-
-#[test]
 fn an_identifier_in_use_is_not_used_again() {
     // [MQTT-2.3.1-4]: one that is never acknowledged stays taken over 70,000 others.
     let (mut session, mut out) = (session(), Recorder::default());
@@ -426,6 +413,61 @@ fn an_unknown_identifier_is_named_so() {
     feed(&mut session, &mut out, Packet::Pubrec(ack(7)));
     feed(&mut session, &mut out, Packet::Pubrel(ack(8)));
     assert_eq!(out.take(), ["PUBREL 7 0x92", "PUBCOMP 8 0x92"]);
+}
+
+/// What a client sends last, after deliveries at QoS 1 (identifier 1), at QoS 2 (2), and at QoS 2
+/// with its PUBREC (3), and a publish of its own at QoS 1 (4).
+fn answer(packet: Packet<'_>) -> Result<(), ProtocolError> {
+    let (mut session, mut out) = (session(), Recorder::default());
+    give(&mut session, &mut out, "a", QoS::AtLeastOnce);
+    give(&mut session, &mut out, "b", QoS::ExactlyOnce);
+    give(&mut session, &mut out, "c", QoS::ExactlyOnce);
+    feed(&mut session, &mut out, Packet::Pubrec(ack(3)));
+    send_in(&mut session, &mut out, QoS::AtLeastOnce, 4).unwrap();
+    let before = (session.inflight_count(), out.sent.len());
+    let result = session.handle_packet(&packet, &mut out);
+    if result.is_err() {
+        assert_eq!((session.inflight_count(), out.sent.len()), before, "nothing has changed");
+    }
+    result.map(drop)
+}
+
+#[test]
+fn an_acknowledgement_of_the_wrong_kind_is_an_error() {
+    let wrong = [
+        Packet::Pubrec(ack(1)),
+        Packet::Pubcomp(ack(1)),
+        Packet::Puback(ack(2)),
+        Packet::Pubcomp(ack(2)),
+        Packet::Puback(ack(3)),
+        Packet::Pubrel(ack(4)),
+    ];
+    for packet in wrong {
+        assert_eq!(answer(packet), Err(ProtocolError::Acknowledgement), "{packet:?}");
+    }
+    let right = [
+        Packet::Puback(ack(1)),
+        Packet::Pubrec(ack(2)),
+        Packet::Pubrec(ack(3)),
+        Packet::Pubcomp(ack(3)),
+    ];
+    let unknown = [Packet::Puback(ack(9)), Packet::Pubrec(ack(9)), Packet::Pubcomp(ack(9))];
+    for packet in right.into_iter().chain(unknown) {
+        assert_eq!(answer(packet), Ok(()), "{packet:?}");
+    }
+}
+
+#[test]
+fn a_pubcomp_may_be_one_too_many_on_one_connection() {
+    let (mut session, mut out) = (session(), Recorder::default());
+    feed(&mut session, &mut out, Packet::Pubrec(ack(1)));
+    give(&mut session, &mut out, "a", QoS::AtLeastOnce);
+    feed(&mut session, &mut out, Packet::Pubcomp(ack(1)));
+    assert_eq!(out.take(), ["PUBREL 1 0x92", "PUBLISH 1 q1 a"]);
+    session.handle_disconnected();
+    session.handle_resumed(&AGREEMENT, &mut out);
+    let error = session.handle_packet(&Packet::Pubcomp(ack(1)), &mut out).unwrap_err();
+    assert_eq!(error, ProtocolError::Acknowledgement);
 }
 
 #[test]
