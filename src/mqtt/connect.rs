@@ -365,8 +365,8 @@ mod tests {
     #[test]
     fn will_topics_that_are_none() {
         for (topic, error, reason) in [
-            (b"\0\x01+" as &[u8], DecodeError::TopicNameWildcard, 0x90),
-            (b"\0\x01#", DecodeError::TopicNameWildcard, 0x90),
+            (b"\0\x01+" as &[u8], DecodeError::TopicNameWildcard, 0x81),
+            (b"\0\x01#", DecodeError::TopicNameWildcard, 0x81),
             (b"\0\0", DecodeError::TopicEmpty, 0x82), // [MQTT-4.7.3-1]
         ] {
             let payload = [b"\0\x01c", topic, b"\0\x01p"].concat();

@@ -92,10 +92,6 @@ impl DecodeError {
                 ReasonCode::UnsupportedProtocolVersion
             }
             Self::PacketTooLarge => ReasonCode::PacketTooLarge,
-            Self::TopicNameWildcard => ReasonCode::TopicNameInvalid,
-            Self::TopicFilterWildcard | Self::SharedFilterMalformed => {
-                ReasonCode::TopicFilterInvalid
-            }
             Self::PropertyOutOfRange { id: 0x23 } => ReasonCode::TopicAliasInvalid,
             Self::SessionPresentWithError
             | Self::PacketIdZero

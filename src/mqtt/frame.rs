@@ -67,6 +67,11 @@ impl PacketType {
         PacketSet(1 << self as u8)
     }
 
+    /// Whether a server sends the packet and a client never does.
+    pub const fn is_from_server(self) -> bool {
+        matches!(self, Self::Connack | Self::Suback | Self::Unsuback | Self::Pingresp)
+    }
+
     const fn fixed_flags(self) -> u8 {
         match self {
             Self::Pubrel | Self::Subscribe | Self::Unsubscribe => 0b0010,
@@ -89,7 +94,7 @@ impl PacketType {
 }
 
 /// A set of packet types, in which the will of CONNECT counts as one of its own, because it has
-/// properties of its own.
+/// properties of its own, and so does a client's DISCONNECT, which has fewer reasons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PacketSet(u32);
 
@@ -110,6 +115,8 @@ impl PacketSet {
     pub const AUTH: Self = PacketType::Auth.set();
     /// The will properties within CONNECT.
     pub const WILL: Self = Self(1 << 16);
+    /// DISCONNECT as a client may send it: not with every reason that a server may give.
+    pub const CLIENT_DISCONNECT: Self = Self(1 << 17);
     pub const NONE: Self = Self(0);
 }
 

@@ -197,8 +197,8 @@ mod tests {
     #[test]
     fn topics_that_are_none() {
         for (topic, error, reason) in [
-            (b"\0\x01+" as &[u8], DecodeError::TopicNameWildcard, 0x90), // [MQTT-3.3.2-2]
-            (b"\0\x03a/#", DecodeError::TopicNameWildcard, 0x90),
+            (b"\0\x01+" as &[u8], DecodeError::TopicNameWildcard, 0x81), // [MQTT-3.3.2-2]
+            (b"\0\x03a/#", DecodeError::TopicNameWildcard, 0x81),
             (b"\0\x01\0", DecodeError::Utf8Nul, 0x81), // [MQTT-4.7.3-2]
             (b"\0\x02\xC3\x28", DecodeError::Utf8IllFormed, 0x81), // [MQTT-3.3.2-1]
             (b"\0\x03\xED\xA0\x80", DecodeError::Utf8IllFormed, 0x81),

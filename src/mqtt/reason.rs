@@ -47,20 +47,21 @@ struct Row {
 // nearly the same to 3.1 and 3.1.1 (which have only 0 to 5).
 #[rustfmt::skip]
 reason_codes! {
-    0x00 Success "Success" [CONNACK PUBACK PUBREC PUBREL PUBCOMP SUBACK UNSUBACK DISCONNECT AUTH] 0;
+    0x00 Success "Success"
+        [CONNACK PUBACK PUBREC PUBREL PUBCOMP SUBACK UNSUBACK DISCONNECT CLIENT_DISCONNECT AUTH] 0;
     0x01 GrantedQos1 "Granted QoS 1" [SUBACK] 0;
     0x02 GrantedQos2 "Granted QoS 2" [SUBACK] 0;
-    0x04 DisconnectWithWillMessage "Disconnect with Will Message" [DISCONNECT] 0;
+    0x04 DisconnectWithWillMessage "Disconnect with Will Message" [DISCONNECT CLIENT_DISCONNECT] 0;
     0x10 NoMatchingSubscribers "No matching subscribers" [PUBACK PUBREC] 0;
     0x11 NoSubscriptionExisted "No subscription existed" [UNSUBACK] 0;
     0x18 ContinueAuthentication "Continue authentication" [AUTH] 0;
     0x19 ReAuthenticate "Re-authenticate" [AUTH] 0;
     0x80 UnspecifiedError "Unspecified error"
-        [CONNACK PUBACK PUBREC SUBACK UNSUBACK DISCONNECT] 3;
-    0x81 MalformedPacket "Malformed Packet" [CONNACK DISCONNECT] 3;
-    0x82 ProtocolError "Protocol Error" [CONNACK DISCONNECT] 3;
+        [CONNACK PUBACK PUBREC SUBACK UNSUBACK DISCONNECT CLIENT_DISCONNECT] 3;
+    0x81 MalformedPacket "Malformed Packet" [CONNACK DISCONNECT CLIENT_DISCONNECT] 3;
+    0x82 ProtocolError "Protocol Error" [CONNACK DISCONNECT CLIENT_DISCONNECT] 3;
     0x83 ImplementationSpecificError "Implementation specific error"
-        [CONNACK PUBACK PUBREC SUBACK UNSUBACK DISCONNECT] 3;
+        [CONNACK PUBACK PUBREC SUBACK UNSUBACK DISCONNECT CLIENT_DISCONNECT] 3;
     0x84 UnsupportedProtocolVersion "Unsupported Protocol Version" [CONNACK] 1;
     0x85 ClientIdentifierNotValid "Client Identifier not valid" [CONNACK] 2;
     0x86 BadUserNameOrPassword "Bad User Name or Password" [CONNACK] 4;
@@ -73,16 +74,19 @@ reason_codes! {
     0x8D KeepAliveTimeout "Keep Alive timeout" [DISCONNECT] 3;
     0x8E SessionTakenOver "Session taken over" [DISCONNECT] 3;
     0x8F TopicFilterInvalid "Topic Filter invalid" [SUBACK UNSUBACK DISCONNECT] 3;
-    0x90 TopicNameInvalid "Topic Name invalid" [CONNACK PUBACK PUBREC DISCONNECT] 5;
+    0x90 TopicNameInvalid "Topic Name invalid"
+        [CONNACK PUBACK PUBREC DISCONNECT CLIENT_DISCONNECT] 5;
     0x91 PacketIdentifierInUse "Packet Identifier in use" [PUBACK PUBREC SUBACK UNSUBACK] 3;
     0x92 PacketIdentifierNotFound "Packet Identifier not found" [PUBREL PUBCOMP] 3;
-    0x93 ReceiveMaximumExceeded "Receive Maximum exceeded" [DISCONNECT] 3;
-    0x94 TopicAliasInvalid "Topic Alias invalid" [DISCONNECT] 3;
-    0x95 PacketTooLarge "Packet too large" [CONNACK DISCONNECT] 3;
-    0x96 MessageRateTooHigh "Message rate too high" [DISCONNECT] 3;
-    0x97 QuotaExceeded "Quota exceeded" [CONNACK PUBACK PUBREC SUBACK DISCONNECT] 3;
-    0x98 AdministrativeAction "Administrative action" [DISCONNECT] 3;
-    0x99 PayloadFormatInvalid "Payload format invalid" [CONNACK PUBACK PUBREC DISCONNECT] 3;
+    0x93 ReceiveMaximumExceeded "Receive Maximum exceeded" [DISCONNECT CLIENT_DISCONNECT] 3;
+    0x94 TopicAliasInvalid "Topic Alias invalid" [DISCONNECT CLIENT_DISCONNECT] 3;
+    0x95 PacketTooLarge "Packet too large" [CONNACK DISCONNECT CLIENT_DISCONNECT] 3;
+    0x96 MessageRateTooHigh "Message rate too high" [DISCONNECT CLIENT_DISCONNECT] 3;
+    0x97 QuotaExceeded "Quota exceeded"
+        [CONNACK PUBACK PUBREC SUBACK DISCONNECT CLIENT_DISCONNECT] 3;
+    0x98 AdministrativeAction "Administrative action" [DISCONNECT CLIENT_DISCONNECT] 3;
+    0x99 PayloadFormatInvalid "Payload format invalid"
+        [CONNACK PUBACK PUBREC DISCONNECT CLIENT_DISCONNECT] 3;
     0x9A RetainNotSupported "Retain not supported" [CONNACK DISCONNECT] 5;
     0x9B QosNotSupported "QoS not supported" [CONNACK DISCONNECT] 5;
     0x9C UseAnotherServer "Use another server" [CONNACK DISCONNECT] 3;

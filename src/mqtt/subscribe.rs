@@ -225,9 +225,9 @@ mod tests {
     fn filters_that_are_none() {
         for (filter, error, reason) in [
             (b"\0\0" as &[u8], DecodeError::TopicEmpty, 0x82), // [MQTT-4.7.3-1]
-            (b"\0\x02a#", DecodeError::TopicFilterWildcard, 0x8F), // [MQTT-4.7.1-1]
-            (b"\0\x03#/a", DecodeError::TopicFilterWildcard, 0x8F),
-            (b"\0\x02a+", DecodeError::TopicFilterWildcard, 0x8F), // [MQTT-4.7.1-2]
+            (b"\0\x02a#", DecodeError::TopicFilterWildcard, 0x81), // [MQTT-4.7.1-1]
+            (b"\0\x03#/a", DecodeError::TopicFilterWildcard, 0x81),
+            (b"\0\x02a+", DecodeError::TopicFilterWildcard, 0x81), // [MQTT-4.7.1-2]
             (b"\0\x01\0", DecodeError::Utf8Nul, 0x81),             // [MQTT-4.7.3-2]
             (b"\0\x01\xFF", DecodeError::Utf8IllFormed, 0x81),     // [MQTT-3.8.3-1]
             (b"\0\x03\xED\xBF\xBF", DecodeError::Utf8IllFormed, 0x81),
@@ -245,7 +245,7 @@ mod tests {
         let error = DecodeError::SharedFilterMalformed;
         for filter in ["$share/", "$share/x", "$share//f", "$share/g/", "$share/+/f"] {
             let filter = [&[0, filter.len() as u8], filter.as_bytes()].concat();
-            refuses(&V5, 0x82, &[b"\0\x01\0", &filter[..], b"\0"].concat(), error, 0x8F);
+            refuses(&V5, 0x82, &[b"\0\x01\0", &filter[..], b"\0"].concat(), error, 0x81);
         }
         // [MQTT-3.8.3-4]
         let error = DecodeError::SharedFilterNoLocal;

@@ -218,7 +218,7 @@ mod tests {
         for text in ["\0", "a\0", "+\0"] {
             assert_eq!(TopicName::parse(text), Err(DecodeError::Utf8Nul)); // [MQTT-4.7.3-2]
         }
-        assert_eq!(DecodeError::TopicNameWildcard.reason() as u8, 0x90);
+        assert_eq!(DecodeError::TopicNameWildcard.reason() as u8, 0x81);
         // [MQTT-4.7.3-3]
         assert!(TopicName::parse(&"a".repeat(65_535)).is_ok());
         assert_eq!(TopicName::parse(&"a".repeat(65_536)), Err(DecodeError::TopicTooLong));
@@ -265,7 +265,7 @@ mod tests {
         for text in ["sport+", "+sport", "a/b+/c", "++", "a/++"] {
             assert_eq!(TopicFilter::parse(text), Err(DecodeError::TopicFilterWildcard), "{text}");
         }
-        assert_eq!(DecodeError::TopicFilterWildcard.reason() as u8, 0x8F);
+        assert_eq!(DecodeError::TopicFilterWildcard.reason() as u8, 0x81);
         // [MQTT-4.7.3-3]
         assert!(TopicFilter::parse(&"a".repeat(65_535)).is_ok());
         assert_eq!(TopicFilter::parse(&"a".repeat(65_536)), Err(DecodeError::TopicTooLong));
@@ -314,7 +314,7 @@ mod tests {
             let error = DecodeError::TopicFilterWildcard;
             assert_eq!(TopicFilter::parse_for(Version::V5, text), Err(error), "{text}");
         }
-        assert_eq!(DecodeError::SharedFilterMalformed.reason() as u8, 0x8F);
+        assert_eq!(DecodeError::SharedFilterMalformed.reason() as u8, 0x81);
     }
 
     /// The examples of section 4.7, and some more.

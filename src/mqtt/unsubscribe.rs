@@ -100,8 +100,8 @@ mod tests {
     fn filters_that_are_none() {
         for (filter, error, reason) in [
             (b"\0\0" as &[u8], DecodeError::TopicEmpty, 0x82), // [MQTT-4.7.3-1]
-            (b"\0\x02a#", DecodeError::TopicFilterWildcard, 0x8F), // [MQTT-4.7.1-1]
-            (b"\0\x02a+", DecodeError::TopicFilterWildcard, 0x8F), // [MQTT-4.7.1-2]
+            (b"\0\x02a#", DecodeError::TopicFilterWildcard, 0x81), // [MQTT-4.7.1-1]
+            (b"\0\x02a+", DecodeError::TopicFilterWildcard, 0x81), // [MQTT-4.7.1-2]
             (b"\0\x01\0", DecodeError::Utf8Nul, 0x81),         // [MQTT-4.7.3-2]
             (b"\0\x01\xFF", DecodeError::Utf8IllFormed, 0x81), // [MQTT-3.10.3-1]
         ] {
@@ -110,7 +110,7 @@ mod tests {
             refuses(&V5, 0xA2, &[b"\0\x01\0\0\x01f", filter].concat(), error, reason);
         }
         let error = DecodeError::SharedFilterMalformed; // [MQTT-4.8.2-1]
-        refuses(&V5, 0xA2, b"\0\x01\0\0\x08$share/x", error, 0x8F);
+        refuses(&V5, 0xA2, b"\0\x01\0\0\x08$share/x", error, 0x81);
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub enum ProtocolError {
     SecondConnect,
     /// A packet that only a server may send.
     ServerOnly,
+    /// A DISCONNECT with a reason that only a server may give [MQTT-3.14.2-1].
+    ServerReason,
     /// An acknowledgement that is not what the packet with its identifier is answered with, such
     /// as PUBREC for a PUBLISH at QoS 1.
     Acknowledgement,
@@ -54,6 +56,7 @@ impl From<&ProtocolError> for ReasonCode {
             ProtocolError::NotConnect
             | ProtocolError::SecondConnect
             | ProtocolError::ServerOnly
+            | ProtocolError::ServerReason
             | ProtocolError::Acknowledgement
             | ProtocolError::TopicAliasUnknown
             | ProtocolError::SubscriptionIdentifier
@@ -70,6 +73,7 @@ impl fmt::Display for ProtocolError {
             Self::NotConnect => "the first packet was not CONNECT",
             Self::SecondConnect => "a second CONNECT",
             Self::ServerOnly => "a packet that only a server may send",
+            Self::ServerReason => "a reason that only a server may give",
             Self::Acknowledgement => "an acknowledgement of the wrong kind",
             Self::TopicAlias => "a topic alias out of range",
             Self::TopicAliasUnknown => "a topic alias that stands for no topic",

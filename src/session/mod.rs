@@ -32,8 +32,8 @@ use outbound::Outbound;
 use crate::config::Limits;
 use crate::metrics::{AuditError, DropCause};
 use crate::mqtt::{
-    Auth, Disconnect, Packet, PacketId, Properties, Publish, QoS, ReasonCode, Suback, Subscribe,
-    TopicName, Unsuback, Unsubscribe,
+    Auth, Disconnect, Packet, PacketId, PacketSet, Properties, Publish, QoS, ReasonCode, Suback,
+    Subscribe, TopicName, Unsuback, Unsubscribe,
 };
 
 /// A session that stays until a client ends it.
@@ -235,7 +235,12 @@ impl Session {
             Packet::Subscribe(subscribe) => return Ok(Ask::Subscribe(subscribe)),
             Packet::Unsubscribe(unsubscribe) => return Ok(Ask::Unsubscribe(unsubscribe)),
             Packet::Pingreq => out.send(&Packet::Pingresp), // [MQTT-3.12.4-1]
-            Packet::Disconnect(disconnect) => return Ok(Ask::Disconnect(disconnect)),
+            Packet::Disconnect(disconnect) => {
+                if !disconnect.reason.is_valid_in(PacketSet::CLIENT_DISCONNECT) {
+                    return Err(ProtocolError::ServerReason); // [MQTT-3.14.2-1]
+                }
+                return Ok(Ask::Disconnect(disconnect));
+            }
             Packet::Auth(auth) => return Ok(Ask::Authenticate(auth)),
             Packet::Connect(_) => return Err(ProtocolError::SecondConnect),
             Packet::Connack(_) | Packet::Suback(_) | Packet::Unsuback(_) | Packet::Pingresp => {

@@ -342,6 +342,7 @@ impl Shard {
             }
             // Whatever it says: no reason for which a CONNECT is refused may stand in DISCONNECT.
             _ if frame.kind == PacketType::Connect => Err(ProtocolError::SecondConnect),
+            _ if frame.kind.is_from_server() => Err(ProtocolError::ServerOnly),
             Phase::Authenticating(_)
                 if !matches!(frame.kind, PacketType::Auth | PacketType::Disconnect) =>
             {

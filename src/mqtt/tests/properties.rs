@@ -36,7 +36,7 @@ const SPECIFICATION: [Specified; 27] = [
     Specified { id: 0x02, places: "PUBLISH WILL", valid: FOUR, invalid: &[] },
     Specified { id: 0x03, places: "PUBLISH WILL", valid: TEXT, invalid: TEXT_BAD },
     Specified { id: 0x08, places: "PUBLISH WILL", valid: &[b"\0\x03a/b", b"\0\x02$a"], invalid: &[
-        (b"\0\x01+", 0x90), (b"\0\x03a/#", 0x90), // [MQTT-3.3.2-14]
+        (b"\0\x01+", 0x81), (b"\0\x03a/#", 0x81), // [MQTT-3.3.2-14]
         (b"\0\0", 0x82), // [MQTT-4.7.3-1]
         (b"\0\x01\0", 0x81), (b"\0\x01\xFF", 0x81), // [MQTT-3.3.2-13]
     ] },

@@ -25,6 +25,18 @@ const SPECIFICATION: [(PacketType, &[u8]); 9] = [
     (PacketType::Auth, &[0x00, 0x18, 0x19]),
 ];
 
+/// The column "sent by" of table 3-10: what a client may give.
+const OF_CLIENTS: [u8; 14] =
+    [0x00, 0x04, 0x80, 0x81, 0x82, 0x83, 0x90, 0x93, 0x94, 0x95, 0x96, 0x97, 0x98, 0x99];
+
+#[test]
+fn a_client_disconnects_with_its_own_reasons_and_no_others() {
+    for &reason in ReasonCode::ALL {
+        let is_of_clients = OF_CLIENTS.contains(&(reason as u8));
+        assert_eq!(reason.is_valid_in(PacketSet::CLIENT_DISCONNECT), is_of_clients, "{reason:?}");
+    }
+}
+
 fn packet_with(kind: PacketType, code: u8) -> Vec<u8> {
     let body = match kind {
         PacketType::Connack => vec![0, code, 0],
