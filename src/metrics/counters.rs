@@ -64,6 +64,7 @@ counters! {
     publishes_received_qos0: Counter = "Publishes taken from clients at QoS 0.";
     publishes_received_qos1: Counter = "Publishes taken from clients at QoS 1.";
     publishes_received_qos2: Counter = "Publishes taken from clients at QoS 2, once each.";
+    publishes_refused_sys: Counter = "Publishes and wills of clients to `$SYS`, not routed.";
     deliveries_sent_qos0: Counter = "Deliveries sent to clients at QoS 0.";
     deliveries_sent_qos1: Counter = "Deliveries sent to clients at QoS 1, repeats included.";
     deliveries_sent_qos2: Counter = "Deliveries sent to clients at QoS 2, repeats included.";

@@ -1,7 +1,7 @@
 //! SUBACK: the answer to SUBSCRIBE.
 
 use super::Version;
-use super::cursor::write_u16;
+use super::cursor::{len_len, write_u16};
 use super::frame::encode_packet;
 use super::{DecodeError, Frame, PacketId, PacketSet, PacketType, Properties, Reader, ReasonCode};
 
@@ -31,6 +31,13 @@ impl<'a> Suback<'a> {
             }
         }
         Ok(Self { packet_id, properties, reasons })
+    }
+
+    /// Bytes of the whole packet for this many reasons, without properties; of an UNSUBACK of 5.0
+    /// as well, which has the same form.
+    pub fn encoded_len(version: Version, reason_count: usize) -> usize {
+        let body_len = 2 + Properties::EMPTY.encoded_len(version) + reason_count;
+        1 + len_len(body_len) + body_len
     }
 
     /// Appends the packet to `out`. Before 5.0 every error is written as 0x80.
@@ -72,6 +79,23 @@ mod tests {
             let error = DecodeError::ReasonCodeInvalid { code }; // 3.1.1: [MQTT-3.9.3-2]
             refuses(&V3, 0x90, &[0, 1, 0, code], error, 0x82);
         }
+    }
+
+    #[test]
+    fn the_length_is_known_before() {
+        let packet_id = PacketId::new(1).expect("not 0");
+        for (version, count) in [(Version::V311, 1), (Version::V5, 1), (Version::V5, 124)]
+            .into_iter()
+            .chain([(Version::V5, 125), (Version::V5, 16_380), (Version::V5, 16_381)])
+        {
+            let (properties, reasons) = (Properties::EMPTY, &vec![0; count][..]);
+            let suback = super::super::Packet::Suback(Suback { packet_id, properties, reasons });
+            assert_eq!(encode(&suback, version).len(), Suback::encoded_len(version, count));
+        }
+        let unsuback =
+            super::super::Unsuback { packet_id, properties: Properties::EMPTY, reasons: &[0; 200] };
+        let bytes = encode(&super::super::Packet::Unsuback(unsuback), Version::V5);
+        assert_eq!(bytes.len(), Suback::encoded_len(Version::V5, 200));
     }
 
     #[test]

@@ -55,6 +55,15 @@ impl<'a> TopicName<'a> {
         self.0.starts_with('$')
     }
 
+    /// Whether the topic is `$SYS` or lies below it: what a server says of itself.
+    #[inline]
+    pub fn is_of_server(&self) -> bool {
+        match self.0.as_bytes() {
+            [b'$', rest @ ..] => rest == b"SYS" || rest.starts_with(b"SYS/"),
+            _ => false,
+        }
+    }
+
     /// The parts between the slashes; at least one.
     pub fn levels(&self) -> std::str::Split<'a, char> {
         self.0.split('/')
@@ -203,6 +212,12 @@ mod tests {
             assert_eq!(TopicName::parse(text).map(|name| name.as_str()), Ok(text)); // 4.7.3
         }
         assert!(name("$SYS").starts_with_dollar());
+        for text in ["$SYS", "$SYS/", "$SYS/a/b"] {
+            assert!(name(text).is_of_server(), "{text}");
+        }
+        for text in ["$", "$SY", "$SYSTEM", "$SYS2/a", "$sys/a", "SYS/a", "a/$SYS", "/$SYS"] {
+            assert!(!name(text).is_of_server(), "{text}");
+        }
         assert!(!name("a$").starts_with_dollar());
         assert!(TopicName::ALIASED.is_empty());
         assert_eq!(name("a//b").levels().collect::<Vec<_>>(), ["a", "", "b"]);

@@ -13,8 +13,8 @@ use ahash::AHashMap;
 use crate::metrics::AuditError;
 use crate::mqtt::{Ack, Packet, PacketId, Properties, QoS, ReasonCode};
 
-use super::{Output, ProtocolError};
 use super::alias::InboundAliases;
+use super::{Output, ProtocolError};
 
 /// Names one publish of a session among those that wait to be acknowledged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -74,7 +74,7 @@ impl Shard {
             Verdict::Pending => return self.pause(id, Pause::Authentication, out),
         };
         if !is_sent {
-            return self.close(id, ReasonCode::ImplementationSpecificError, out);
+            return self.close(id, ReasonCode::PacketTooLarge, out); // [MQTT-3.1.2-24]
         }
         self.unpause(id, Pause::Authentication);
     }
@@ -109,7 +109,9 @@ pub(super) fn send_auth(
     let data = (!data.is_empty()).then_some(Property::AuthenticationData(data));
     let properties = Properties::write([method].into_iter().chain(data), &mut buffer);
     let auth = Packet::Auth(Auth { reason, properties });
-    let before = out.outbox_len(id);
-    out.outbox(id).push_with(|buffer| encode_within(&auth, Version::V5, packet_bytes_max, buffer));
-    out.outbox_len(id) > before
+    let mut is_sent = false;
+    out.outbox(id).push_with(|buffer| {
+        is_sent = encode_within(&auth, Version::V5, packet_bytes_max, buffer);
+    });
+    is_sent
 }

@@ -182,7 +182,8 @@ impl Shard {
         if version.is_v5() && matches!(connection.phase, Phase::Ready { .. }) {
             let packet = Packet::Disconnect(Disconnect::because(reason));
             out.outbox(id).push_with(|buffer| {
-                encode_within(&packet, version, packet_bytes_max, buffer);
+                let is_sent = encode_within(&packet, version, packet_bytes_max, buffer);
+                debug_assert!(is_sent, "DISCONNECT is smaller than CONNACK, which was taken");
             });
         }
         if let Some(connection) = self.connections.take(id) {
@@ -522,5 +523,8 @@ fn send_connack(
     out: &mut impl Output,
 ) {
     let packet = Packet::Connack(*connack);
-    out.outbox(id).push_with(|buffer| encode_within(&packet, version, packet_bytes_max, buffer));
+    // One that says yes was measured before; a client that takes no refusal sees only the close.
+    out.outbox(id).push_with(|buffer| {
+        encode_within(&packet, version, packet_bytes_max, buffer);
+    });
 }

@@ -37,7 +37,7 @@ impl Shard {
         }
     }
 
-    /// Gives a publish to the owner of its topic.
+    /// Gives a publish to the owner of its topic, unless that is the server's own.
     pub(super) fn publish(
         &mut self,
         mut outgoing: Outgoing<'_>,
@@ -45,14 +45,29 @@ impl Shard {
         receipt: Option<Receipt>,
         out: &mut impl Output,
     ) {
+        let topic = outgoing.view().topic;
+        if topic.is_of_server() {
+            return self.refuse_sys(receipt, out);
+        }
         self.count_publish(outgoing.view());
-        let owner = self.partition.owner(outgoing.view().topic.as_str());
+        let owner = self.partition.owner(topic.as_str());
         if owner == self.id {
             return self.route(&mut outgoing, origin, receipt, out);
         }
         let publication = outgoing.into_kept();
         self.links.spend(owner, publication.len());
         self.send(owner, Message::Publish { publication, origin, receipt }, out);
+    }
+
+    /// A client says something under `$SYS`, where subscribers expect the words of the broker
+    /// (clause 4.7.2 of 5.0). Before 5.0 it cannot be told so: it gets the acknowledgement that it
+    /// waits for, and the counter says that the message went nowhere.
+    pub(super) fn refuse_sys(&mut self, receipt: Option<Receipt>, out: &mut impl Output) {
+        self.counters.publishes_refused_sys += 1;
+        let Some(receipt) = receipt else { return };
+        let is_told = receipt.is_told;
+        let reason = if is_told { ReasonCode::NotAuthorized } else { ReasonCode::Success };
+        self.count(receipt, 0, reason, out);
     }
 
     pub(super) fn handle_remote_publish(

@@ -53,6 +53,10 @@ impl Shard {
         slot: Option<u32>,
         out: &mut impl Output,
     ) {
+        if will.publication.view().topic.is_of_server() {
+            // A CONNECT is not refused for its will, which may never be due.
+            return self.refuse_sys(None, out);
+        }
         self.counters.wills_published += 1;
         let publication = will.publication.restamped(will.expiry_interval_s, self.now);
         let origin = slot.map(|slot| Origin { home: self.id, session: self.registry.name(slot) });

@@ -78,7 +78,13 @@ impl<O: super::Output> Output for Wire<'_, O> {
         let Peer { version, packet_bytes_max, .. } = *self.peer;
         let Some(connection) = self.connection else { return };
         let outbox = self.out.outbox(connection);
-        outbox.push_with(|buffer| encode_within(packet, version, packet_bytes_max, buffer));
+        let mut is_sent = false;
+        outbox.push_with(|buffer| {
+            is_sent = encode_within(packet, version, packet_bytes_max, buffer);
+        });
+        // Acknowledgements and PINGRESP are smaller than CONNACK, and the size of SUBACK and
+        // UNSUBACK was judged when they were asked for.
+        debug_assert!(is_sent, "no answer is dropped: {packet:?}");
     }
 
     fn deliver(
@@ -128,19 +134,20 @@ impl<O> Wire<'_, O> {
     }
 }
 
-/// Appends a packet unless the client does not take one of its size: then it is as if it had
-/// been sent [MQTT-3.1.2-24], [MQTT-3.1.2-25].
+/// Appends a packet unless the client does not take one of its size [MQTT-3.1.2-24]; false then.
 pub(super) fn encode_within(
     packet: &Packet<'_>,
     version: Version,
     packet_bytes_max: u32,
     buffer: &mut Vec<u8>,
-) {
+) -> bool {
     let start = buffer.len();
     packet.encode(version, buffer);
-    if buffer.len() - start > packet_bytes_max as usize {
+    let is_within = buffer.len() - start <= packet_bytes_max as usize;
+    if !is_within {
         buffer.truncate(start);
     }
+    is_within
 }
 
 /// How to name the topic, which is remembered; an alias is not defined where the packet would

@@ -96,3 +96,18 @@ fn thousands_of_connections_that_say_nothing_are_shed() {
     }
     assert_alive(&broker);
 }
+
+/// What clients say in the broker's own name goes nowhere, and its operator learns of it.
+#[test]
+fn what_is_published_in_the_name_of_the_broker_is_counted() {
+    let broker = Broker::start(&["--cores", "2"]);
+    let mut client = Client::connect(broker.address, "CONNECT a will=$SYS/broker/uptime");
+    client.send("PUBLISH $SYS/broker/version x");
+    client.send("PUBLISH $SYS q1 id=1 x");
+    client.expect("PUBACK id=1");
+    // Its earlier connection has ended before it is let in again, and with it the will is due.
+    let _again = Client::connect(broker.address, "CONNECT a");
+    let (_, log) = broker.stop("TERM");
+    let counted = log.iter().any(|line| line.contains(" publishes_refused_sys=3"));
+    assert!(counted && !log.iter().any(|line| line.contains("wills_published")), "{log:#?}");
+}

@@ -110,13 +110,20 @@ p > PUBLISH r q1 retain id=13 x
 p < PUBACK id=13 0x10
 p > PUBLISH s q1 retain id=14 x
 p < PUBACK id=14 0x97
+
+# Said in the name of the broker: a publish and a will.
+p > PUBLISH $SYS/x q1 id=15 x
+p < PUBACK id=15 0x87
+i > CONNECT i version=5 will=$SYS/y
+i < CONNACK 0 ..
+i close
 wait 10ms
 "#;
 
 /// What each counter says then.
 const TABLE: &[(&str, u64)] = &[
     ("connections", 3),
-    ("connections_closed", 6),
+    ("connections_closed", 7),
     ("sessions", 3),
     ("subscriptions", 1),
     ("retained", 1),
@@ -124,6 +131,7 @@ const TABLE: &[(&str, u64)] = &[
     ("publishes_received_qos0", 3),
     ("publishes_received_qos1", 13),
     ("publishes_received_qos2", 1),
+    ("publishes_refused_sys", 2),
     ("deliveries_sent_qos0", 1),
     ("deliveries_sent_qos1", 7),
     ("deliveries_sent_qos2", 1),
