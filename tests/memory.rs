@@ -184,6 +184,7 @@ impl Bottle {
         };
         let connect = Connect {
             version,
+            is_bridge: false,
             clean_start,
             keep_alive_s: 60,
             properties,

@@ -90,6 +90,7 @@ impl Broker {
         self.handle(Input::Opened { connection: id(number) });
         let connect = Connect {
             version: Version::V311,
+            is_bridge: false,
             clean_start,
             keep_alive_s: 0,
             properties: Properties::EMPTY,

@@ -142,6 +142,7 @@ impl Bare {
         self.cores[home.index()].handle(Input::Opened { connection: id });
         let connect = Connect {
             version: self.version,
+            is_bridge: false,
             clean_start: true,
             keep_alive_s: 60,
             properties: Properties::EMPTY,

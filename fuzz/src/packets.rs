@@ -123,6 +123,7 @@ fn write_connect(bytes: &mut Bytes<'_>, out: &mut Vec<u8>) {
     });
     let connect = Connect {
         version,
+        is_bridge: flags & 64 != 0 && !version.is_v5(),
         clean_start: flags & 1 != 0 || (client_id.is_empty() && !version.is_v5()),
         keep_alive_s: if flags & 8 != 0 { u16::from(bytes.next() % 4) } else { 0 },
         client_id,

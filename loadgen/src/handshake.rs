@@ -45,6 +45,7 @@ impl Handshake {
         let mut bytes = Vec::new();
         let connect = Connect {
             version: plan.version,
+            is_bridge: false,
             clean_start: !lasts,
             keep_alive_s: plan.keep_alive_s,
             client_id: &plan.client_id(greeting.client),

@@ -10,6 +10,10 @@ use super::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Connect<'a> {
     pub version: Version,
+    /// The client says that it is a bridge, which 3.1 and 3.1.1 have no word for: by the highest
+    /// bit of the protocol level. It wants the retain flag as it was published, and nothing back
+    /// that it has published itself.
+    pub is_bridge: bool,
     /// 3.1 and 3.1.1 call it clean session.
     pub clean_start: bool,
     /// Seconds; 0 turns the keep alive off.
@@ -33,6 +37,9 @@ pub struct Will<'a> {
     pub properties: Properties<'a>,
 }
 
+/// In the protocol level: what mosquitto and others set as bridges.
+const BRIDGE: u8 = 1 << 7;
+
 const RESERVED: u8 = 1;
 const CLEAN_START: u8 = 1 << 1;
 const WILL: u8 = 1 << 2;
@@ -49,7 +56,7 @@ impl<'a> Connect<'a> {
     /// [`DecodeError::ProtocolName`], [`DecodeError::UnsupportedVersion`], or a body that is too
     /// short for either.
     pub fn version_of(frame: Frame<'_>) -> Result<Version, DecodeError> {
-        decode_version(&mut Reader::new(frame.body))
+        decode_version(&mut Reader::new(frame.body)).map(|(version, _)| version)
     }
 
     /// The version that a CONNECT names of which only the beginning is there.
@@ -59,16 +66,16 @@ impl<'a> Connect<'a> {
     /// [`Self::version_of`], or no CONNECT at all.
     pub fn version_at_head(bytes: &[u8]) -> Result<Version, DecodeError> {
         let mut reader = Reader::new(bytes);
-        if reader.u8()? != PacketType::Connect.first_byte() {
+        if PacketType::from_number(reader.u8()? >> 4) != Some(PacketType::Connect) {
             return Err(DecodeError::FlagsReserved);
         }
         reader.varint()?;
-        decode_version(&mut reader)
+        decode_version(&mut reader).map(|(version, _)| version)
     }
 
     pub(super) fn decode(frame: Frame<'a>) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(frame.body);
-        let version = decode_version(&mut reader)?;
+        let (version, is_bridge) = decode_version(&mut reader)?;
         frame.judge(version)?;
         let flags = reader.u8()?;
         judge_flags(flags, version)?;
@@ -82,7 +89,8 @@ impl<'a> Connect<'a> {
         let clean_start = flags & CLEAN_START != 0;
         #[rustfmt::skip]
         let connect = Self {
-            version, clean_start, keep_alive_s, client_id, will, username, password, properties,
+            version, is_bridge, clean_start, keep_alive_s, client_id, will, username, password,
+            properties,
         };
         Ok(connect)
     }
@@ -94,7 +102,7 @@ impl<'a> Connect<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         encode_packet(PacketType::Connect.first_byte(), out, |out| {
             write_binary(out, self.version.protocol_name());
-            out.push(self.version.level());
+            out.push(self.version.level() | if self.is_bridge { BRIDGE } else { 0 });
             out.push(self.flags());
             write_u16(out, self.keep_alive_s);
             self.properties.encode(self.version, out);
@@ -137,14 +145,17 @@ impl Will<'_> {
     }
 }
 
-fn decode_version(reader: &mut Reader<'_>) -> Result<Version, DecodeError> {
+/// The version, and whether the client is a bridge; 5.0 has subscription options for what that
+/// means, and no such bit.
+fn decode_version(reader: &mut Reader<'_>) -> Result<(Version, bool), DecodeError> {
     let (name, level) = (reader.binary()?, reader.u8()?);
-    match (name, level) {
-        (b"MQTT", 5) => Ok(Version::V5),
-        (b"MQTT", 4) => Ok(Version::V311),
-        (b"MQIsdp", 3) => Ok(Version::V31),
+    let is_bridge = level & BRIDGE != 0;
+    match (name, level & !BRIDGE) {
+        (b"MQTT", 5) if !is_bridge => Ok((Version::V5, false)),
+        (b"MQTT", 4) => Ok((Version::V311, is_bridge)),
+        (b"MQIsdp", 3) => Ok((Version::V31, is_bridge)),
         // [MQTT-3.1.2-2]
-        (b"MQTT" | b"MQIsdp", level) => Err(DecodeError::UnsupportedVersion { level }),
+        (b"MQTT" | b"MQIsdp", _) => Err(DecodeError::UnsupportedVersion { level }),
         _ => Err(DecodeError::ProtocolName), // [MQTT-3.1.2-1]
     }
 }
@@ -297,18 +308,48 @@ mod tests {
     #[test]
     fn an_unsupported_level_is_said_before_anything_else_is_judged() {
         // [MQTT-3.1.2-2]
-        for level in (0..=0xFF).filter(|level| ![4, 5].contains(level)) {
+        for level in (0..=0xFF).filter(|level| ![4, 5, 0x84].contains(level)) {
             let body = [b"\0\x04MQTT" as &[u8], &[level]].concat();
             refuses(&ALL, 0x10, &body, DecodeError::UnsupportedVersion { level }, 0x84);
             let body = [b"\0\x04MQTT" as &[u8], &[level], b"\xFF\xFF\xFF nonsense"].concat();
             refuses(&ALL, 0x10, &body, DecodeError::UnsupportedVersion { level }, 0x84);
         }
-        for level in (0..=0xFF).filter(|&level| level != 3) {
+        for level in (0..=0xFF).filter(|level| ![3, 0x83].contains(level)) {
             let body = [b"\0\x06MQIsdp" as &[u8], &[level], b"\x02\0\0\0\x01c"].concat();
             refuses(&ALL, 0x10, &body, DecodeError::UnsupportedVersion { level }, 0x84);
         }
         let error = DecodeError::UnsupportedVersion { level: 6 };
         assert_eq!(error.v311_connect_return_code(), Some(1));
+    }
+
+    #[test]
+    fn a_bridge_says_so_by_a_bit_of_the_level() {
+        for (name, level, version) in
+            [("\0\u{6}MQIsdp", 3, Version::V31), ("\0\u{4}MQTT", 4, Version::V311)]
+        {
+            for (is_bridge, bit) in [(false, 0), (true, 0x80)] {
+                let body = [name.as_bytes(), &[level | bit], b"\x02\0\0\0\x01c"].concat();
+                let bytes = packet(0x10, &body);
+                let connect = match decode(&bytes, Version::V5) {
+                    Ok(super::super::Packet::Connect(connect)) => connect,
+                    other => panic!("{other:?}"),
+                };
+                assert_eq!((connect.version, connect.is_bridge), (version, is_bridge));
+                accepts(&ALL, 0x10, &body);
+            }
+        }
+    }
+
+    #[test]
+    fn header_flags_are_ignored_in_3_1() {
+        for flags in 1..=0x0F {
+            let old = body(Version::V31, 0x02, b"\0\x01c");
+            accepts_as(&V31, 0x10 | flags, &old, &packet(0x10, &old));
+            for version in STRICT {
+                let body = body(version, 0x02, b"\0\x01c");
+                refuses(&ALL, 0x10 | flags, &body, DecodeError::FlagsReserved, 0x81);
+            }
+        }
     }
 
     #[test]

@@ -85,6 +85,8 @@ impl PacketType {
         match self {
             Self::Publish if flags & 0b0110 == 0b0110 => Err(DecodeError::QosReserved),
             Self::Publish => Ok(()),
+            // 3.1 has no meaning for these, and ignores them; its version stands in the body.
+            Self::Connect => Ok(()),
             // 3.1 sends these again with DUP.
             Self::Pubrel | Self::Subscribe | Self::Unsubscribe if flags == 0b1010 => Ok(()),
             _ if flags == self.fixed_flags() => Ok(()),
@@ -266,7 +268,8 @@ mod tests {
     // [MQTT-3.10.1-1] [MQTT-3.14.1-1]; 5.0: [MQTT-3.14.1-1] [MQTT-3.15.1-1]
     #[test]
     fn reserved_flags_are_refused_at_the_first_byte() {
-        for kind in PacketType::ALL.into_iter().filter(|&kind| kind != PacketType::Publish) {
+        let late = [PacketType::Publish, PacketType::Connect];
+        for kind in PacketType::ALL.into_iter().filter(|kind| !late.contains(kind)) {
             let fixed = match kind {
                 PacketType::Pubrel | PacketType::Subscribe | PacketType::Unsubscribe => 2,
                 _ => 0,

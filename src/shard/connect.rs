@@ -24,6 +24,7 @@ pub(super) struct Opening {
     /// The client gave none.
     assigned: bool,
     clean_start: bool,
+    is_bridge: bool,
     keep_alive_s: u16,
     requested_expiry_s: u32,
     agreement: Agreement,
@@ -243,6 +244,7 @@ impl Shard {
             client_id,
             assigned: connect.client_id.is_empty(),
             clean_start: connect.clean_start,
+            is_bridge: connect.is_bridge,
             keep_alive_s: self.keep_alive_s(connect),
             requested_expiry_s,
             agreement,
@@ -316,6 +318,7 @@ impl Shard {
         let resident = self.registry.get_mut(slot);
         resident.connection = Some(id);
         resident.peer = Peer::new(version, packet_bytes_max, opening.alias_count_max);
+        resident.peer.is_bridge = opening.is_bridge;
         resident.expiry = Time::END;
         resident.take_will(); // [MQTT-3.1.3-9]
         self.with_wire(slot, out, |session, wire| {

@@ -57,6 +57,12 @@ pub(super) struct Placing {
     outstanding: usize,
 }
 
+/// What a bridge needs and cannot say before 5.0: what was retained on one side of it has to be
+/// retained on the other, and nothing may go in circles.
+fn for_bridge(options: SubscriptionOptions) -> SubscriptionOptions {
+    SubscriptionOptions { no_local: true, retain_as_published: true, ..options }
+}
+
 impl Shard {
     pub(super) fn handle_subscribe(
         &mut self,
@@ -210,7 +216,11 @@ impl Shard {
             return;
         }
         placing.reasons.push(qos as u8);
-        let subscribed = Subscribed::new(&subscription.options, placing.id);
+        let options = match self.registry.get(slot).peer.is_bridge {
+            true => for_bridge(subscription.options),
+            false => subscription.options,
+        };
+        let subscribed = Subscribed::new(&options, placing.id);
         let is_shared = shared_filter(filter).is_some();
         let is_new = match is_shared {
             true => self.subscribe_shared(slot, filter, subscribed, ticket, placing, out),

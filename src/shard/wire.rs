@@ -23,6 +23,9 @@ pub(super) struct Peer {
     pub(super) version: Version,
     /// The largest packet that it takes [MQTT-3.1.2-24].
     pub(super) packet_bytes_max: u32,
+    /// Its subscriptions get the retain flag as it was published, and nothing back that it has
+    /// published itself.
+    pub(super) is_bridge: bool,
     /// None if it takes no topic aliases.
     pub(super) aliases: Option<Box<OutboundAliases>>,
 }
@@ -30,7 +33,8 @@ pub(super) struct Peer {
 impl Peer {
     pub(super) fn new(version: Version, packet_bytes_max: u32, alias_count_max: u16) -> Self {
         let packet_bytes_max = packet_bytes_max.min(UNLIMITED);
-        Self { version, packet_bytes_max, aliases: OutboundAliases::new(alias_count_max) }
+        let aliases = OutboundAliases::new(alias_count_max);
+        Self { version, packet_bytes_max, is_bridge: false, aliases }
     }
 }
 

@@ -7,6 +7,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod bridge;
 mod mosquitto;
 mod mqttjs;
 mod paho;

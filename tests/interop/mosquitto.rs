@@ -8,9 +8,9 @@ use crate::harness::program::{Program, installed};
 use crate::on_every_core_count;
 
 /// How the subscriber writes a message; its debugging lines come in between.
-const FORMAT: &str = "got %t q%q r%r %p";
+pub(crate) const FORMAT: &str = "got %t q%q r%r %p";
 
-fn client(name: &str, broker: &Broker, arguments: &[&str]) -> Command {
+pub(crate) fn client(name: &str, broker: &Broker, arguments: &[&str]) -> Command {
     let mut command = Command::new(installed(name));
     command.args(["-h", "127.0.0.1", "-p", &broker.port()]).args(arguments);
     command
@@ -30,7 +30,7 @@ fn start_subscriber(broker: &Broker, arguments: &[&str]) -> Program {
 }
 
 /// The same command with its output line by line, as it would be on a terminal.
-fn by_lines(command: Command) -> Command {
+pub(crate) fn by_lines(command: Command) -> Command {
     let mut by_lines = Command::new("stdbuf");
     by_lines.arg("-oL").arg(command.get_program()).args(command.get_args());
     by_lines
@@ -41,7 +41,7 @@ fn publish(broker: &Broker, arguments: &[&str]) {
 }
 
 /// The messages among the lines that a subscriber has written, without the word before them.
-fn messages(lines: &[String]) -> Vec<&str> {
+pub(crate) fn messages(lines: &[String]) -> Vec<&str> {
     lines.iter().filter_map(|line| line.strip_prefix("got ")).collect()
 }
 

@@ -12,6 +12,7 @@ use super::*;
 pub(super) enum Owned {
     Connect {
         version: Version,
+        is_bridge: bool,
         clean_start: bool,
         keep_alive_s: u16,
         client_id: String,
@@ -217,15 +218,18 @@ fn any_will(version: Version) -> impl Strategy<Value = OwnedWill> {
 
 fn any_connect(version: Version) -> impl Strategy<Value = Owned> {
     let properties = any_properties(version, PacketSet::CONNECT);
-    let head = (any::<bool>(), any::<u16>(), any_text(), option::of(any_will(version)));
+    let flags = (any::<bool>(), any::<bool>());
+    let head = (flags, any::<u16>(), any_text(), option::of(any_will(version)));
     let credentials = (option::of(any_text()), option::of(any_bytes()));
     (head, credentials, properties).prop_map(move |(head, (username, password), properties)| {
-        let (clean_start, keep_alive_s, client_id, will) = head;
+        let ((is_bridge, clean_start), keep_alive_s, client_id, will) = head;
+        let is_bridge = is_bridge && !version.is_v5();
         let may_have_password = version.is_v5() || username.is_some();
         let password = password.filter(|_| may_have_password);
         #[rustfmt::skip]
         let connect = Owned::Connect {
-            version, clean_start, keep_alive_s, client_id, will, username, password, properties,
+            version, is_bridge, clean_start, keep_alive_s, client_id, will, username, password,
+            properties,
         };
         connect
     })
@@ -426,10 +430,12 @@ impl Owned {
     fn borrow_connect(&self) -> Packet<'_> {
         #[rustfmt::skip]
         let Self::Connect {
-            version, clean_start, keep_alive_s, client_id, will, username, password, properties,
+            version, is_bridge, clean_start, keep_alive_s, client_id, will, username, password,
+            properties,
         } = self else { unreachable!("asked of CONNECT only") };
         Packet::Connect(Connect {
             version: *version,
+            is_bridge: *is_bridge,
             clean_start: *clean_start,
             keep_alive_s: *keep_alive_s,
             client_id,
