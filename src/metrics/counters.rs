@@ -71,6 +71,8 @@ counters! {
     protocol_errors: Counter = "Connections closed because the client broke the protocol.";
     keep_alive_timeouts: Counter = "Connections closed because the client went silent.";
     takeovers: Counter = "Connections closed because their client id connected again.";
+    takeovers_cut_off: Counter = "Connections taken over before all that they had sent was read.";
+    connections_broken_early: Counter = "Connections that broke before their CONNECT was handled.";
     wills_published: Counter = "Will messages published.";
     slow_consumers_closed: Counter = "Connections closed because their client stopped reading.";
     publishes_put_off: Counter = "Publishes delivered later, for there was too much at once.";

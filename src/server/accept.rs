@@ -2,7 +2,7 @@
 //! session.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -15,9 +15,9 @@ use tracing::{debug, warn};
 use crate::config::Limits;
 use crate::mqtt::{self, Packet, Version};
 use crate::routing::ShardId;
-use crate::transport::{Tcp, TcpListener};
+use crate::transport::{PeerFacts, Tcp, TcpListener};
 
-use super::connections::Permit;
+use super::connections::{Arrival, Permit};
 use super::core::Shared;
 use super::executor::breathe;
 
@@ -27,6 +27,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 const ACCEPTS_PER_TURN: usize = 16;
 /// At most one line of log about each kind of trouble in this time.
 const LOG_EVERY: Duration = Duration::from_secs(1);
+/// How long a CONNECT may still be read that lay in its socket when its time had passed.
+const LAST_LOOK: Duration = Duration::from_millis(100);
 /// First read of a connection; most CONNECT packets fit.
 const FIRST_READ_BYTES: usize = 512;
 
@@ -35,6 +37,7 @@ pub(super) struct Handoff {
     pub(super) socket: OwnedFd,
     /// What was read from it: the CONNECT and perhaps more.
     pub(super) bytes: Vec<u8>,
+    pub(super) arrival: Arrival,
     pub(super) permit: Permit,
 }
 
@@ -99,29 +102,31 @@ fn may_log(last: &mut Option<Instant>) -> bool {
 
 /// Reads a connection's first packet and brings it to its home.
 async fn welcome(core: Shared, mut stream: Tcp, permit: Permit, limits: Limits) {
-    let timeout = Duration::from_secs(limits.connect_timeout_s.into());
     let first = read_first_packet(&mut stream, limits.packet_bytes_max);
-    let Some(bytes) = future::or(first, async {
-        Timer::new(timeout).await;
-        debug!("closed: no CONNECT in time");
-        None
-    })
-    .await
-    else {
-        return;
-    };
+    let Some(bytes) = future::or(first, refuse_late(&limits)).await else { return };
+    let read = Instant::now();
     let socket = match stream.detach() {
         Ok(socket) => socket,
         Err(error) => return warn!("connection dropped on its way to its home: {error}"),
     };
     let home = home_of(&core, &bytes);
-    let handoff = Handoff { socket, bytes, permit };
+    let came = core.borrow().now().before(PeerFacts::of(socket.as_fd()).silence);
+    let handoff = Handoff { socket, bytes, arrival: Arrival { came, read }, permit };
     let core = &mut *core.borrow_mut();
     if home == core.shard.id() {
         core.adopt(handoff);
     } else {
         core.effects.mesh.hand_off(home, handoff);
     }
+}
+
+/// Ends the wait for a CONNECT when its time has passed. A process that stood still looks into its
+/// sockets once more before.
+async fn refuse_late(limits: &Limits) -> Option<Vec<u8>> {
+    Timer::new(Duration::from_secs(limits.connect_timeout_s.into())).await;
+    Timer::new(LAST_LOOK).await;
+    debug!("closed: no CONNECT in time");
+    None
 }
 
 /// None when the peer closes before its first packet is whole. A packet that is not valid is

@@ -1,23 +1,45 @@
 //! The connections of one executor: their sockets and what waits to be written to them.
 
+use std::cmp;
 use std::collections::VecDeque;
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 use socket2::SockRef;
 
-use crate::shard::{ConnectionId, Outbox, Spares};
-use crate::transport::{Key, Reading};
+use crate::session::Time;
+use crate::shard::{ConnectionId, Outbox, Spares, Standing};
+use crate::transport::{Key, PeerFacts, PeerState, Reading};
 
 /// How much of what a closed connection still sends is read, so that the system does not answer
 /// it with a reset that overtakes our last packet.
 const LAST_READS: usize = 16;
 /// Bytes of each of these reads.
 const LAST_READ_BYTES: usize = 16 * 1024;
+/// When a connection's first packet was whole.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Arrival {
+    /// When the kernel got the last of the bytes.
+    pub(super) came: Time,
+    /// When the executor that accepted the connection had read them.
+    pub(super) read: Instant,
+}
+
+impl Arrival {
+    /// Compares by the kernel's time, which cannot tell what is within `grain`.
+    fn order(self, other: Self, grain: Duration) -> cmp::Ordering {
+        match self.came {
+            came if came + grain < other.came => cmp::Ordering::Less,
+            came if came > other.came + grain => cmp::Ordering::Greater,
+            _ => cmp::Ordering::Equal,
+        }
+    }
+}
 
 /// Holds a place among the connections that the process may have open.
 #[derive(Debug)]
@@ -44,6 +66,7 @@ pub(super) struct Io {
     socket: OwnedFd,
     pub(super) outbox: Outbox,
     generation: u32,
+    arrival: Arrival,
     /// In the list of those to be written.
     dirty: bool,
     /// The peer takes nothing for now; we are told when it does.
@@ -66,6 +89,14 @@ impl Io {
     /// Whether bytes may be given to the shard.
     pub(super) fn takes_bytes(&self) -> bool {
         !self.paused && !self.closing
+    }
+
+    /// Whether nothing has come that the ring has not received, not even an end.
+    pub(super) fn has_nothing_unread(&self) -> bool {
+        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+        let mut first = [MaybeUninit::uninit()];
+        let peeked = SockRef::from(&self.socket).recv_with_flags(&mut first, flags);
+        peeked.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
     }
 
     /// Tells the peer that nothing more comes, and lets go of the socket.
@@ -94,19 +125,27 @@ pub(super) struct Connections {
     dirty: VecDeque<ConnectionId>,
     /// Those that are to be read, or no more.
     turned: Vec<ConnectionId>,
+    /// Those of which the shard waits to hear that all that had come was given to it.
+    settling: Vec<ConnectionId>,
     /// Memory of outboxes that were written out.
     spares: Spares,
 }
 
 impl Connections {
     /// Takes a socket in; it is read from the next turn on.
-    pub(super) fn insert(&mut self, socket: OwnedFd, permit: Permit) -> ConnectionId {
+    pub(super) fn insert(
+        &mut self,
+        socket: OwnedFd,
+        arrival: Arrival,
+        permit: Permit,
+    ) -> ConnectionId {
         self.next_generation = self.next_generation.wrapping_add(1);
         let generation = self.next_generation;
         let index = self.table.insert(Io {
             socket,
             outbox: Outbox::default(),
             generation,
+            arrival,
             dirty: false,
             blocked: false,
             closing: false,
@@ -188,6 +227,42 @@ impl Connections {
         self.turned.pop()
     }
 
+    /// Has the next whole turn end with a word about this connection.
+    pub(super) fn settle(&mut self, id: ConnectionId) {
+        self.settling.push(id);
+    }
+
+    pub(super) fn is_settling(&self) -> bool {
+        !self.settling.is_empty()
+    }
+
+    /// Takes those that the turn that begins now will have looked at.
+    pub(super) fn take_settling(&mut self) -> Vec<ConnectionId> {
+        std::mem::take(&mut self.settling)
+    }
+
+    /// Tells which of two connections of one client is the newer one. Their home learns of them in
+    /// any order, so it is the arrival of their bytes that counts. Where that cannot tell, one
+    /// whose peer has gone is older than one whose peer is there, and of equals the one read first.
+    pub(super) fn standing(&self, claimant: ConnectionId, holder: ConnectionId) -> Standing {
+        let (Some(new), Some(old)) = (self.get(claimant), self.get(holder)) else {
+            return Standing::Newer;
+        };
+        let [new_state, old_state] = [new, old].map(|io| PeerFacts::of(io.socket()).state);
+        if new_state == PeerState::Broken {
+            return Standing::Broken;
+        }
+        let is_there = |state| u8::from(state == PeerState::Open);
+        // Times are whole milliseconds besides.
+        let grain = PeerFacts::tick() + Duration::from_millis(1);
+        let order = new.arrival.order(old.arrival, grain);
+        let order = order.then(is_there(new_state).cmp(&is_there(old_state)));
+        match order.then(new.arrival.read.cmp(&old.arrival.read)) {
+            cmp::Ordering::Less => Standing::Older,
+            _ => Standing::Newer,
+        }
+    }
+
     /// Closes a socket in good order.
     pub(super) fn remove(&mut self, id: ConnectionId) {
         if self.get_mut(id).is_some() {
@@ -213,7 +288,8 @@ mod tests {
     fn open(connections: &mut Connections) -> ConnectionId {
         let (socket, _) = std::os::unix::net::UnixStream::pair().unwrap();
         let permit = Permit::take(&Arc::default(), 1).unwrap();
-        connections.insert(socket.into(), permit)
+        let arrival = Arrival { came: Time::START, read: Instant::now() };
+        connections.insert(socket.into(), arrival, permit)
     }
 
     /// Most of those that are touched are sent something, but the shard also touches one to see

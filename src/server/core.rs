@@ -115,11 +115,11 @@ impl Core {
     }
 
     /// Takes a connection over that belongs to this executor's shard.
-    pub(super) fn adopt(&mut self, Handoff { socket, bytes, permit }: Handoff) {
+    pub(super) fn adopt(&mut self, Handoff { socket, bytes, arrival, permit }: Handoff) {
         if self.stopping {
             return;
         }
-        let id = self.effects.connections.insert(socket, permit);
+        let id = self.effects.connections.insert(socket, arrival, permit);
         self.handle(Input::Opened { connection: id });
         self.handle(Input::Bytes { connection: id, bytes: &bytes });
     }
@@ -146,9 +146,11 @@ impl Core {
     /// Ready when it is the others' turn; pending when there is nothing more to do.
     pub(super) fn poll_turn(&mut self, cx: &Context<'_>) -> Poll<()> {
         self.sockets.wake();
+        let settling = self.effects.connections.take_settling();
         self.take_events();
         self.turn_reading();
         self.write_dirty();
+        settling.into_iter().for_each(|id| self.end_look(id));
         // What is put off is not added to what waits to be written.
         let more = !self.is_behind && self.shard.end_turn();
         if more {
@@ -157,7 +159,8 @@ impl Core {
         self.turn_reading();
         self.wakes += self.effects.mesh.ring();
         self.set_alarm();
-        if more || self.effects.connections.has_dirty() || !self.sockets.sleep() {
+        let connections = &self.effects.connections;
+        if more || connections.has_dirty() || connections.is_settling() || !self.sockets.sleep() {
             return Poll::Ready(());
         }
         self.effects.turn = Some(cx.waker().clone());
@@ -202,6 +205,16 @@ impl Core {
             _ => {}
         }
         self.sockets.give_back(chunk);
+    }
+
+    /// Tells the shard that all that had come on a connection before this turn was given to it.
+    fn end_look(&mut self, id: ConnectionId) {
+        let Some(io) = self.effects.connections.get(id) else { return };
+        let is_quiet = io.takes_bytes()
+            && io.held.is_empty()
+            && !self.sockets.has_event(key(id))
+            && io.has_nothing_unread();
+        self.handle_at(self.now(), Input::Settled { connection: id, is_quiet });
     }
 
     fn set_reading(&mut self, id: ConnectionId, reading: Reading) {

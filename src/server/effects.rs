@@ -5,7 +5,7 @@ use std::task::Waker;
 use crate::auth::{AuthRequest, Authenticator, Verdict};
 use crate::mqtt::ReasonCode;
 use crate::routing::ShardId;
-use crate::shard::{ConnectionId, Full, Message, Outbox, Output};
+use crate::shard::{ConnectionId, Full, Message, Outbox, Output, Standing};
 use crate::storage::{Engine, Record, Token};
 
 use super::accept::Handoff;
@@ -43,6 +43,15 @@ impl Output for Effects {
 
     fn outbox_len(&mut self, connection: ConnectionId) -> usize {
         self.connections.get(connection).map_or(0, |io| io.outbox.len())
+    }
+
+    fn settle(&mut self, connection: ConnectionId) -> bool {
+        self.connections.settle(connection);
+        false
+    }
+
+    fn standing(&mut self, claimant: ConnectionId, holder: ConnectionId) -> Standing {
+        self.connections.standing(claimant, holder)
     }
 
     fn pause(&mut self, connection: ConnectionId, paused: bool) {

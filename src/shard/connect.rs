@@ -13,6 +13,7 @@ use crate::storage::Record;
 
 use super::authenticate::send_auth;
 use super::connection::{Connection, Pause, Phase};
+use super::take_over::Claim;
 use super::will::LastWill;
 use super::wire::{Peer, UNLIMITED, encode_within};
 use super::{ConnectionId, Output, SessionRef, Shard, Timer};
@@ -20,14 +21,14 @@ use super::{ConnectionId, Output, SessionRef, Shard, Timer};
 /// What a CONNECT asked for, while it is being judged.
 #[derive(Debug)]
 pub(super) struct Opening {
-    client_id: Box<str>,
+    pub(super) client_id: Box<str>,
     /// The client gave none.
     assigned: bool,
     clean_start: bool,
     is_bridge: bool,
     keep_alive_s: u16,
     requested_expiry_s: u32,
-    agreement: Agreement,
+    pub(super) agreement: Agreement,
     alias_count_max: u16,
     /// The method of enhanced authentication, if the client named one.
     pub(super) method: Option<Box<str>>,
@@ -103,7 +104,7 @@ impl Shard {
             return;
         };
         match verdict {
-            Verdict::Allow(data) => self.open_session(id, &opening, &data, out),
+            Verdict::Allow(data) => self.handle_allowed(id, Claim { opening, data }, out),
             Verdict::Challenge(data) => {
                 let reason = ReasonCode::ContinueAuthentication;
                 let packet_bytes_max = connection.packet_bytes_max;
@@ -117,6 +118,14 @@ impl Shard {
             Verdict::Pending => connection.phase = Phase::Authenticating(opening),
         }
         self.unpause(id, Pause::Authentication);
+    }
+
+    fn handle_allowed(&mut self, id: ConnectionId, claim: Claim, out: &mut impl Output) {
+        if self.can_be_accepted(id, &claim.opening, &claim.data) {
+            self.claim_session(id, claim, out);
+        } else {
+            self.refuse(id, ReasonCode::ImplementationSpecificError, out);
+        }
     }
 
     /// DISCONNECT: the client leaves on purpose. Its will is void [MQTT-3.14.4-3] unless it gives
@@ -142,7 +151,7 @@ impl Shard {
     /// The peer closed the connection, or it broke.
     pub(super) fn handle_closed(&mut self, id: ConnectionId, out: &mut impl Output) {
         if let Some(connection) = self.connections.take(id) {
-            self.leave(connection, out);
+            self.leave(id, connection, out);
         }
     }
 
@@ -189,14 +198,14 @@ impl Shard {
         }
         if let Some(connection) = self.connections.take(id) {
             out.close(id, reason);
-            self.leave(connection, out);
+            self.leave(id, connection, out);
         }
     }
 
     pub(super) fn close_silently(&mut self, id: ConnectionId, out: &mut impl Output) {
         if let Some(connection) = self.connections.take(id) {
             out.close(id, ReasonCode::Success);
-            self.leave(connection, out);
+            self.leave(id, connection, out);
         }
     }
 
@@ -212,7 +221,7 @@ impl Shard {
 
     /// CONNACK that says no, then close [MQTT-3.2.2-7]. The will of a client that was never
     /// connected is not published.
-    fn refuse(&mut self, id: ConnectionId, reason: ReasonCode, out: &mut impl Output) {
+    pub(super) fn refuse(&mut self, id: ConnectionId, reason: ReasonCode, out: &mut impl Output) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.will = None;
         let connack = Connack { session_present: false, reason, properties: Properties::EMPTY };
@@ -292,21 +301,29 @@ impl Shard {
         }
     }
 
-    fn open_session(
-        &mut self,
-        id: ConnectionId,
-        opening: &Opening,
-        data: &[u8],
-        out: &mut impl Output,
-    ) {
-        if !self.can_be_accepted(id, opening, data) {
-            return self.refuse(id, ReasonCode::ImplementationSpecificError, out);
-        }
-        let present = self.take_over(opening, out);
+    /// Gives a client its session, which no connection holds.
+    pub(super) fn open_session(&mut self, id: ConnectionId, claim: &Claim, out: &mut impl Output) {
+        let opening = &claim.opening;
+        let present = self.resumable(opening, out);
         let Some(slot) = present.or_else(|| self.new_session(opening)) else {
             return self.refuse(id, ReasonCode::ServerUnavailable, out);
         };
-        let connection = self.connections.get_mut(id).expect("it was not the old connection");
+        self.bind(id, slot, &opening.agreement, present.is_some(), claim, out);
+        self.record_session(slot, out);
+    }
+
+    /// Makes a session and a connection each other's, and tells the client.
+    pub(super) fn bind(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        agreement: &Agreement,
+        is_present: bool,
+        claim: &Claim,
+        out: &mut impl Output,
+    ) {
+        let Claim { opening, data } = claim;
+        let connection = self.connections.get_mut(id).expect("its CONNECT is being handled");
         connection.phase = Phase::Ready { slot };
         connection.method.clone_from(&opening.method);
         connection.keep_alive = KeepAlive::new(opening.keep_alive_s, self.now);
@@ -314,7 +331,7 @@ impl Shard {
         if let Some(deadline) = connection.keep_alive.deadline() {
             self.set_timer(deadline, Timer::Silence(id));
         }
-        self.accept_connect(id, opening, present.is_some(), data, out);
+        self.accept_connect(id, opening, is_present, data, out);
         let resident = self.registry.get_mut(slot);
         resident.connection = Some(id);
         resident.peer = Peer::new(version, packet_bytes_max, opening.alias_count_max);
@@ -322,12 +339,11 @@ impl Shard {
         resident.expiry = Time::END;
         resident.take_will(); // [MQTT-3.1.3-9]
         self.with_wire(slot, out, |session, wire| {
-            session.handle_resumed(&opening.agreement, wire);
+            session.handle_resumed(agreement, wire);
         });
-        self.record_session(slot, out);
         self.handle_load(slot, out);
         self.replay_later(slot);
-        debug!(%id, client_id = %opening.client_id, present = present.is_some(), "connected");
+        debug!(%id, client_id = %opening.client_id, present = is_present, "connected");
     }
 
     /// CONNACK that says yes, and in 5.0 on which terms.
@@ -359,16 +375,10 @@ impl Shard {
         encoded.len() <= connection.packet_bytes_max as usize
     }
 
-    /// Ends an older connection of the same client [MQTT-3.1.4-3]; the slot of the session that
-    /// goes on, if one does.
-    fn take_over(&mut self, opening: &Opening, out: &mut impl Output) -> Option<u32> {
+    /// Returns the slot of the session that goes on, if one does.
+    fn resumable(&mut self, opening: &Opening, out: &mut impl Output) -> Option<u32> {
         let slot = self.registry.find(&opening.client_id)?;
-        if let Some(old) = self.registry.get(slot).connection {
-            self.counters.takeovers += 1;
-            self.close(old, ReasonCode::SessionTakenOver, out);
-        } else {
-            self.catch_up(slot, out);
-        }
+        self.catch_up(slot, out);
         let slot = self.registry.find(&opening.client_id)?;
         if opening.clean_start {
             self.end_session(slot, out); // [MQTT-3.1.2-4]
@@ -387,10 +397,14 @@ impl Shard {
 
     /// None when there are too many sessions.
     fn new_session(&mut self, opening: &Opening) -> Option<u32> {
-        if self.registry.len() >= self.share(self.limits.session_count_max) {
+        if !self.has_room_for_session() {
             return None;
         }
         Some(self.registry.insert(Session::new(&opening.client_id, &opening.agreement)))
+    }
+
+    pub(super) fn has_room_for_session(&self) -> bool {
+        self.registry.len() < self.share(self.limits.session_count_max)
     }
 
     /// Tells storage once that a session stays.
@@ -409,7 +423,8 @@ impl Shard {
     }
 
     /// What follows from the end of a connection, whoever ended it.
-    fn leave(&mut self, connection: Connection, out: &mut impl Output) {
+    fn leave(&mut self, id: ConnectionId, connection: Connection, out: &mut impl Output) {
+        self.take_overs.handle_left(id);
         self.counters.connections -= 1;
         self.counters.connections_closed += 1;
         let Phase::Ready { slot } = connection.phase else { return };

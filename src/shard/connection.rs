@@ -12,6 +12,7 @@ use crate::routing::{Placement, ShardId, shared_filter};
 use crate::session::{Ask, KeepAlive, ProtocolError, Session};
 
 use super::connect::Opening;
+use super::take_over::{Cause, Claim};
 use super::will::LastWill;
 use super::wire::{UNLIMITED, Wire};
 use super::{ConnectionId, Output, Shard, Timer};
@@ -24,6 +25,9 @@ const VERSION_AT_MAX: usize = 14;
 ///
 /// ```text
 /// AwaitConnect --CONNECT--> Authenticating --allowed--> Ready
+///                                  |                      ^
+///                                  +--> Claiming ---------+
+///                  another connection holds its session
 /// ```
 #[derive(Debug)]
 pub(super) enum Phase {
@@ -31,6 +35,8 @@ pub(super) enum Phase {
     AwaitConnect,
     /// CONNECT has come and is being judged.
     Authenticating(Box<Opening>),
+    /// It may connect, and waits until the older connection of its client has ended.
+    Claiming(Box<Claim>),
     /// Bound to the session in this slot.
     Ready { slot: u32 },
 }
@@ -48,6 +54,15 @@ pub(super) enum Pause {
     Outbox,
     /// Its CONNECT is being judged.
     Authentication,
+    /// The older connection of its client has not ended.
+    TakeOver,
+}
+
+impl Pause {
+    /// Whether a publisher waits for room.
+    fn is_for_room(self) -> bool {
+        !matches!(self, Self::Authentication | Self::TakeOver)
+    }
 }
 
 #[derive(Debug)]
@@ -68,6 +83,13 @@ pub(super) struct Connection {
     watched: bool,
     /// Bytes that came and could not be handled: part of a packet, or what came while paused.
     held: Vec<u8>,
+}
+
+impl Connection {
+    /// Whether it is not read.
+    pub(super) fn is_paused(&self) -> bool {
+        self.pause.is_some()
+    }
 }
 
 /// The connections of this shard by index.
@@ -143,6 +165,9 @@ impl Shard {
 
     pub(super) fn handle_bytes(&mut self, id: ConnectionId, bytes: &[u8], out: &mut impl Output) {
         self.counters.bytes_received += bytes.len() as u64;
+        if self.take_overs.is_settling() {
+            self.take_overs.note_bytes(id, bytes.len());
+        }
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.keep_alive.handle_bytes(self.now);
         if connection.pause.is_some() {
@@ -178,9 +203,9 @@ impl Shard {
         match pause {
             Pause::Link(peer) => self.links.wait(peer, id),
             Pause::Outbox => out.outbox(id).want_drained(self.limits.outbox_bytes_max / 2),
-            Pause::Receipts | Pause::PutOff | Pause::Authentication => {}
+            Pause::Receipts | Pause::PutOff | Pause::Authentication | Pause::TakeOver => {}
         }
-        if pause != Pause::Authentication {
+        if pause.is_for_room() {
             self.counters.publishers_paused += 1;
         }
     }
@@ -210,8 +235,19 @@ impl Shard {
 
     /// A connection that is still not a client's when its time is up is closed.
     pub(super) fn handle_connect_timeout(&mut self, id: ConnectionId, out: &mut impl Output) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        if !matches!(connection.phase, Phase::Ready { .. }) {
+        if self.is_waiting_for_connect(id) {
+            self.settle(id, Cause::NoConnect, out);
+        }
+    }
+
+    /// A claimant's CONNECT has come in time, however long its session takes.
+    fn is_waiting_for_connect(&mut self, id: ConnectionId) -> bool {
+        let phase = self.connections.get_mut(id).map(|connection| &connection.phase);
+        matches!(phase, Some(Phase::AwaitConnect | Phase::Authenticating(_)))
+    }
+
+    pub(super) fn judge_connect_time(&mut self, id: ConnectionId, out: &mut impl Output) {
+        if self.is_waiting_for_connect(id) {
             debug!(%id, "closed: no CONNECT in time");
             self.close(id, ReasonCode::MaximumConnectTime, out);
         }
@@ -225,6 +261,15 @@ impl Shard {
             connection.keep_alive.handle_bytes(self.now);
         }
         let Some(deadline) = connection.keep_alive.deadline() else { return };
+        match deadline > self.now {
+            true => self.set_timer(deadline, Timer::Silence(id)),
+            false => self.settle(id, Cause::Silent, out),
+        }
+    }
+
+    pub(super) fn judge_silence(&mut self, id: ConnectionId, out: &mut impl Output) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(deadline) = connection.keep_alive.deadline() else { return };
         if deadline > self.now {
             return self.set_timer(deadline, Timer::Silence(id));
         }
@@ -235,6 +280,12 @@ impl Shard {
 
     /// A client that has not read one byte for the whole time is closed.
     pub(super) fn handle_stall(&mut self, id: ConnectionId, written: u64, out: &mut impl Output) {
+        if self.connections.get_mut(id).is_some() {
+            self.settle(id, Cause::Stalled { written }, out);
+        }
+    }
+
+    pub(super) fn judge_stall(&mut self, id: ConnectionId, written: u64, out: &mut impl Output) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let outbox = out.outbox(id);
         if outbox.is_empty() {
@@ -356,6 +407,7 @@ impl Shard {
                 }
                 Ok(self.step_after(id))
             }
+            Phase::Claiming(_) => Ok(Step::Refused), // It is not read meanwhile.
             Phase::Ready { slot } if frame.kind == PacketType::Publish => {
                 let publish = Publish::decode(frame, connection.version)?;
                 self.handle_publish_packet(id, slot, &publish, out)

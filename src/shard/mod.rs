@@ -23,6 +23,7 @@ mod replay;
 mod share;
 mod slice;
 mod subscribe;
+mod take_over;
 mod timer;
 mod will;
 mod wire;
@@ -31,6 +32,7 @@ pub use message::{Message, Receipt, ReplayRequest, SessionRef, Ticket};
 pub use outbox::{Outbox, Spares};
 pub use output::{ConnectionId, Full, Output};
 pub use put_off::Slices;
+pub use take_over::Standing;
 
 use std::collections::VecDeque;
 
@@ -53,6 +55,7 @@ use links::Links;
 use put_off::Jobs;
 use registry::Registry;
 use subscribe::{Placing, Subscribed};
+use take_over::TakeOvers;
 use timer::Timers;
 use wire::Layouts;
 
@@ -85,6 +88,14 @@ pub enum Input<'a> {
     Drained {
         /// Which.
         connection: ConnectionId,
+    },
+    /// A look at a connection has ended, after [`Output::settle`]: what had come before has been
+    /// given to the shard.
+    Settled {
+        /// Which.
+        connection: ConnectionId,
+        /// Nothing is left to read, and it may be read.
+        is_quiet: bool,
     },
     /// Another shard says something.
     Message {
@@ -136,6 +147,8 @@ enum Timer {
     Silence(ConnectionId),
     /// The client may have stopped reading; so many bytes had been written.
     Stall(ConnectionId, u64),
+    /// A connection that is being settled is looked at again.
+    Settle(ConnectionId),
     /// An offline session may be over, or its will due.
     Session(SessionRef),
     /// The retained message of a topic may have expired.
@@ -152,6 +165,7 @@ pub struct Shard {
     now: Time,
 
     connections: Connections,
+    take_overs: TakeOvers,
     registry: Registry,
     timers: Timers<Timer>,
     /// With so many timers, those that nobody waits for any more are given up.
@@ -200,6 +214,7 @@ impl Shard {
             counters: Counters::default(),
             now: Time::START,
             connections: Connections::default(),
+            take_overs: TakeOvers::default(),
             registry: Registry::new(hasher),
             timers: Timers::default(),
             timer_sweep_count: TIMER_SWEEP_COUNT_MIN,
@@ -241,6 +256,9 @@ impl Shard {
             Input::Closed { connection } => self.handle_closed(connection, out),
             Input::Blocked { connection } => self.handle_blocked(connection, out),
             Input::Drained { connection } => self.handle_drained(connection, out),
+            Input::Settled { connection, is_quiet } => {
+                self.handle_settled(connection, is_quiet, out);
+            }
             Input::Message { from, message } => self.handle_message(from, message, out),
             Input::Room { to } => self.links.handle_room(to, out),
             Input::Persisted { token } => self.handle_persisted(token, out),
@@ -331,8 +349,14 @@ impl Shard {
 
     /// Work that other work made possible: done here so that no rule calls itself.
     fn go_on(&mut self, out: &mut impl Output) {
-        while let Some(connection) = self.ready.pop_front().or_else(|| self.links.next_ready()) {
-            self.resume(connection, out);
+        loop {
+            if let Some(claimant) = self.take_overs.next_granted() {
+                self.grant(claimant, out);
+            } else if let Some(id) = self.ready.pop_front().or_else(|| self.links.next_ready()) {
+                self.resume(id, out);
+            } else {
+                break;
+            }
         }
         self.go_on_replaying(out);
     }
@@ -342,9 +366,10 @@ impl Shard {
         if self.timers.len() >= self.timer_sweep_count {
             let (connections, registry) = (&mut self.connections, &self.registry);
             self.timers.retain(|timer| match timer {
-                Timer::Connect(id) | Timer::Silence(id) | Timer::Stall(id, _) => {
-                    connections.get_mut(*id).is_some()
-                }
+                Timer::Connect(id)
+                | Timer::Silence(id)
+                | Timer::Stall(id, _)
+                | Timer::Settle(id) => connections.get_mut(*id).is_some(),
                 Timer::Session(name) => registry.resolve(*name).is_some(),
                 Timer::Retained(_) => true,
             });
@@ -363,6 +388,7 @@ impl Shard {
                 Timer::Stall(connection, written) => {
                     self.handle_stall(connection, written, out);
                 }
+                Timer::Settle(connection) => self.settle_again(connection, out),
                 Timer::Session(session) => self.handle_session_timer(session, out),
                 Timer::Retained(topic) => self.handle_retained_expiry(&topic),
             }

@@ -7,7 +7,7 @@ use crate::mqtt::ReasonCode;
 use crate::routing::ShardId;
 use crate::storage::{Record, Token};
 
-use super::{Message, Outbox};
+use super::{Message, Outbox, Standing};
 
 /// A connection as its shard and its executor know it; stale once the index is used again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -45,6 +45,18 @@ pub trait Output {
     /// this, and need not have the connection looked at when the turn ends.
     fn outbox_len(&mut self, connection: ConnectionId) -> usize {
         self.outbox(connection).len()
+    }
+
+    /// Has all that the peer of a connection has sent until now given to the shard, which is told
+    /// by [`Input::Settled`](super::Input::Settled); true if that has happened already.
+    fn settle(&mut self, _connection: ConnectionId) -> bool {
+        true
+    }
+
+    /// Tells which of two connections of one client identifier is the newer one: `claimant` asks
+    /// for the session that `holder` has.
+    fn standing(&mut self, _claimant: ConnectionId, _holder: ConnectionId) -> Standing {
+        Standing::Newer
     }
 
     /// Stops (`true`) or resumes reading a connection.

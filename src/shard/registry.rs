@@ -113,6 +113,15 @@ impl Registry {
     pub(super) fn insert(&mut self, session: Session) -> u32 {
         debug_assert!(self.find(session.client_id()).is_none(), "one session for a client id");
         let hash = self.hasher.hash_one(session.client_id());
+        let slot = self.insert_aside(session);
+        let (residents, hasher) = (&self.residents, &self.hasher);
+        let rehash = |slot: &u32| hasher.hash_one(residents.get(key(*slot)).session.client_id());
+        self.slots.insert_unique(hash, slot, rehash);
+        slot
+    }
+
+    /// Adds a session that is not found by its client identifier.
+    pub(super) fn insert_aside(&mut self, session: Session) -> u32 {
         self.next_generation = self.next_generation.wrapping_add(1);
         let resident = Resident {
             session,
@@ -125,11 +134,7 @@ impl Registry {
             is_recorded: false,
             aside: None,
         };
-        let slot = self.residents.insert(resident).bits();
-        let (residents, hasher) = (&self.residents, &self.hasher);
-        let rehash = |slot: &u32| hasher.hash_one(residents.get(key(*slot)).session.client_id());
-        self.slots.insert_unique(hash, slot, rehash);
-        slot
+        self.residents.insert(resident).bits()
     }
 
     pub(super) fn remove(&mut self, slot: u32) -> Resident {

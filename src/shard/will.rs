@@ -35,6 +35,13 @@ impl Shard {
         }
     }
 
+    /// The end of this connection publishes no will that could wait.
+    pub(super) fn void_delayed_will(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.get_mut(id) {
+            connection.will.take_if(|will| will.delay_s > 0);
+        }
+    }
+
     /// Publishes a will when its delay has passed or its session ends [MQTT-3.1.3-9].
     pub(super) fn set_will(&mut self, slot: u32, will: Box<LastWill>, out: &mut impl Output) {
         if will.delay_s == 0 {

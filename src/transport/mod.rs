@@ -5,5 +5,5 @@ mod tcp;
 mod wakeup;
 
 pub use sockets::{Chunk, Event, Key, Reading, Sockets, Written};
-pub use tcp::{Tcp, TcpListener, bind};
+pub use tcp::{PeerFacts, PeerState, Tcp, TcpListener, bind};
 pub use wakeup::Wakeup;

@@ -271,6 +271,12 @@ impl Sockets {
         None
     }
 
+    /// Whether something has happened to a socket that [`Sockets::next_event`] has not told yet.
+    #[must_use]
+    pub fn has_event(&self, key: Key) -> bool {
+        self.seen.iter().any(|seen| self::key(seen.name) == key)
+    }
+
     /// What was received.
     #[must_use]
     pub fn bytes(&self, chunk: &Chunk) -> &[u8] {

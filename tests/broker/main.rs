@@ -12,5 +12,7 @@ mod limits;
 mod log;
 mod options;
 mod panics;
+mod pause;
 mod shutdown;
 mod slow_consumer;
+mod take_over;

@@ -103,6 +103,11 @@ impl Client {
     }
 
     #[track_caller]
+    pub(crate) fn expect_any_order(&mut self, texts: &[&str]) {
+        self.peer.expect_any_order(texts).unwrap();
+    }
+
+    #[track_caller]
     pub(crate) fn expect_closed(&mut self) {
         self.peer.expect_closed(None).unwrap();
     }
@@ -142,6 +147,11 @@ impl Client {
     /// Ends the connection as a killed process does.
     pub(crate) fn abort(&mut self) {
         self.peer.end(End::Abort);
+    }
+
+    /// Ends the connection; the broker may not have seen it when this returns.
+    pub(crate) fn end_at_once(mut self, how: End) {
+        self.peer.end_at_once(how);
     }
 
     /// Ends the connection in order, but without a DISCONNECT.

@@ -161,9 +161,14 @@ impl<L: Link> Peer<L> {
     }
 
     pub(crate) fn end(&mut self, how: End) {
+        self.end_at_once(how);
+        L::wait_after_end();
+    }
+
+    /// Ends the connection; the other side may not have seen it when this returns.
+    pub(crate) fn end_at_once(&mut self, how: End) {
         self.link().end(how);
         self.link = None;
-        L::wait_after_end();
     }
 
     fn receive(&mut self, patience: Duration) -> Received {

@@ -327,6 +327,7 @@ impl Client {
         let link = self.link.as_ref().expect("it is ready");
         let (pipe, connection) = (link.pipe, link.connection);
         history.connections[connection].is_leaving = true;
+        history.connections[connection].said_goodbye = !keeps_will;
         self.end_link(history);
         network.end(pipe, End::Close, 1000);
     }

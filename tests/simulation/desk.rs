@@ -20,6 +20,8 @@ pub(crate) struct Io {
     pub(crate) closing: bool,
     /// The end was reported.
     pub(crate) told: bool,
+    /// The shard waits to hear that it was given all that has been sent.
+    pub(crate) settling: bool,
 }
 
 /// What storage was given.
@@ -87,8 +89,9 @@ impl Desk {
         let index = u32::try_from(slot).expect("few connections");
         let id = ConnectionId { index, generation: self.opened_count };
         let outbox = Outbox::default();
-        let (paused, closing, told) = (false, false, false);
-        self.connections[slot] = Some(Io { id, pipe, client, outbox, paused, closing, told });
+        let (paused, closing, told, settling) = (false, false, false, false);
+        let io = Io { id, pipe, client, outbox, paused, closing, told, settling };
+        self.connections[slot] = Some(io);
         (slot, id)
     }
 
@@ -121,6 +124,11 @@ impl Output for Desk {
         let io = self.io(connection);
         assert!(!io.closing, "the shard writes to a connection that it has closed");
         &mut io.outbox
+    }
+
+    fn settle(&mut self, connection: ConnectionId) -> bool {
+        self.io(connection).settling = true;
+        false
     }
 
     fn pause(&mut self, connection: ConnectionId, paused: bool) {

@@ -101,6 +101,8 @@ pub(crate) struct Connection {
     pub(crate) will: Option<usize>,
     /// The client sent DISCONNECT, or broke the protocol.
     pub(crate) is_leaving: bool,
+    /// The client sent a DISCONNECT that voids the will.
+    pub(crate) said_goodbye: bool,
     /// The broker was given a DISCONNECT that voids the will.
     pub(crate) was_told_to_void: bool,
     /// ... and has acted on it.
@@ -181,6 +183,7 @@ impl History {
             ended: None,
             will,
             is_leaving: false,
+            said_goodbye: false,
             was_told_to_void: false,
             is_void: false,
             keep_alive_s,

@@ -3,6 +3,8 @@
 //!
 //! One [`Network::act`] does one thing, wherever a [`Random`] says; nothing happens by itself.
 
+mod settle;
+
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -12,7 +14,7 @@ use ringmq::metrics::Counters;
 use ringmq::mqtt::{self, Packet, Version};
 use ringmq::routing::{Partition, ShardId};
 use ringmq::session::Time;
-use ringmq::shard::{Input, Message, Outbox, Shard};
+use ringmq::shard::{ConnectionId, Input, Message, Outbox, Shard};
 
 use crate::desk::{Desk, Stored};
 use crate::life::Life;
@@ -111,10 +113,19 @@ enum Kind {
     Store,
     Judge,
     Continue,
+    Settle,
 }
 
-const KINDS: [Kind; 7] =
-    [Kind::Hand, Kind::Flush, Kind::Carry, Kind::Room, Kind::Store, Kind::Judge, Kind::Continue];
+const KINDS: [Kind; 8] = [
+    Kind::Hand,
+    Kind::Flush,
+    Kind::Carry,
+    Kind::Room,
+    Kind::Store,
+    Kind::Judge,
+    Kind::Continue,
+    Kind::Settle,
+];
 
 pub(crate) struct Network {
     pub(crate) now: Time,
@@ -236,7 +247,7 @@ impl Network {
 
     /// Does one thing if there is one to do.
     pub(crate) fn act(&mut self, random: &mut Random, mood: &Mood) -> bool {
-        let first = random.pick(&[0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 4, 5, 6]);
+        let first = random.pick(&[0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 4, 5, 6, 7, 7]);
         for offset in 0..KINDS.len() {
             let moved = match KINDS[(first + offset) % KINDS.len()] {
                 Kind::Hand => self.hand(random, mood),
@@ -246,6 +257,7 @@ impl Network {
                 Kind::Store => self.store(random, mood),
                 Kind::Judge => self.judge(random),
                 Kind::Continue => self.go_on(random, mood),
+                Kind::Settle => self.settle(random, mood),
             };
             if moved {
                 return true;
@@ -254,8 +266,9 @@ impl Network {
         false
     }
 
-    /// Moves the clock; timers fire on their way.
+    /// Moves the clock; timers fire on their way. A look into sockets takes no time.
     pub(crate) fn advance(&mut self, to: Time) {
+        let mut random = Random::new(self.now.ms());
         while self.now < to {
             let next = self.shards.iter().filter_map(Shard::next_timeout).min();
             self.now = next.unwrap_or(to).clamp(self.now, to);
@@ -264,6 +277,7 @@ impl Network {
                     self.handle(index, Input::Timeout);
                 }
             }
+            while self.settle(&mut random, &Mood::default()) {}
         }
     }
 
@@ -579,7 +593,7 @@ impl Network {
         false
     }
 
-    fn let_in(&mut self, shard: usize, connection: ringmq::shard::ConnectionId) {
+    fn let_in(&mut self, shard: usize, connection: ConnectionId) {
         let verdict = Verdict::Allow(Vec::new());
         self.handle(shard, Input::Authenticated { connection, verdict });
     }

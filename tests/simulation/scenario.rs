@@ -352,7 +352,7 @@ fn profile(number: usize, taste: &Taste, random: &mut Random) -> Profile {
         alias_max: (is_v5 && random.percent(60)).then(|| random.pick(&[1, 2, 5])),
         identifies: is_v5 && random.percent(60),
         is_worker: random.percent(taste.share_percent),
-        refuses: is_v5 && random.percent(15),
+        refuses: is_v5 && random.percent(30),
     }
 }
 

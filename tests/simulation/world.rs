@@ -58,6 +58,9 @@ impl World {
         self.come_to_rest();
         self.look_at_retained();
         let counters = self.network.counters();
+        if counters.takeovers_cut_off == 0 {
+            self.expect_goodbyes_to_count();
+        }
         checker::judge(&self.history, &self.scenario, &counters.ledger);
         let deliveries = self.history.sessions.iter().map(|session| session.deliveries.len());
         Outcome { trace: self.network.trace(), delivery_count: deliveries.sum(), counters }
@@ -92,7 +95,10 @@ impl World {
             Step::Expel { .. } => {
                 // Whichever of its connections that hits.
                 let its = |c: &&mut Connection| c.client == number;
-                history.connections.iter_mut().filter(its).for_each(|c| c.is_leaving = true);
+                for connection in history.connections.iter_mut().filter(its) {
+                    connection.is_leaving = true;
+                    connection.said_goodbye = false; // It may not come so far.
+                }
                 network.expel(&client.profile.name);
             }
             Step::Read { answer_count, .. } => {
@@ -165,6 +171,21 @@ impl World {
         assert!(has_cause, "the broker has closed connection {number} of {name} without a cause");
     }
 
+    /// A DISCONNECT that was sent before the next CONNECT of its client is handled before it.
+    fn expect_goodbyes_to_count(&self) {
+        let connections = &self.history.connections;
+        for (number, connection) in connections.iter().enumerate() {
+            let newer = connections[number + 1..].iter().filter(|c| c.client == connection.client);
+            let is_cut_off =
+                |ended| newer.clone().any(|c| c.accepted.is_some() && c.opened < ended);
+            let is_lost = connection.said_goodbye
+                && !connection.was_told_to_void
+                && connection.ended.is_some_and(is_cut_off);
+            let name = &self.clients[connection.client].profile.name;
+            assert!(!is_lost, "the DISCONNECT of {name} on connection {number} was thrown away");
+        }
+    }
+
     /// Who has been silent for one and a half times its keep-alive is closed.
     fn expect_silent_to_be_closed(&self) {
         for (connection, pipe) in self.history.connections.iter().zip(&self.network.pipes) {
@@ -190,19 +211,22 @@ impl World {
         for _ in 0..ROUNDS_MAX {
             let moved = self.settle(&mut random);
             let (network, history) = (&mut self.network, &mut self.history);
-            let mut rest = !moved;
+            let mut is_idle = !moved;
+            let mut all_rest = true;
             for client in &mut self.clients {
                 if !client.is_open() && !client.is_waiting_for_close() {
                     client.connect(false, None, network, history);
                 }
-                rest &= !client.take_in(usize::MAX, network, history) && client.is_at_rest();
+                is_idle &= !client.take_in(usize::MAX, network, history);
+                all_rest &= client.is_at_rest();
             }
             self.digest();
+            let rest = is_idle && all_rest;
             quiet = if rest { quiet + 1 } else { 0 };
             if quiet > 3 {
                 return;
             }
-            if rest {
+            if is_idle {
                 self.wait(Duration::from_millis(20));
             }
         }

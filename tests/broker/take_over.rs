@@ -1,0 +1,90 @@
+//! The same client id again, on sockets that different executors accept: what an older connection
+//! has sent counts, and it never ends a newer one.
+
+use crate::harness::broker::Broker;
+use crate::harness::client::Client;
+use crate::harness::peer::End;
+
+const CORE_COUNTS: [&str; 4] = ["1", "2", "4", "16"];
+const ROUNDS: usize = 100;
+
+fn watcher(broker: &Broker, filter: &str) -> Client {
+    let mut watcher = Client::connect(broker.address, "CONNECT watcher");
+    watcher.subscribe(filter);
+    watcher
+}
+
+/// [MQTT-3.14.4-3]: a will is void once DISCONNECT was sent, although the next CONNECT of the same
+/// client comes right behind it.
+#[test]
+fn a_disconnect_is_honoured_before_the_same_client_connects_again() {
+    for cores in CORE_COUNTS {
+        let broker = Broker::start(&["--cores", cores]);
+        let mut watcher = watcher(&broker, "r/#:0");
+        for round in 0..ROUNDS {
+            let mut sensor =
+                Client::connect(broker.address, "CONNECT sensor will=r/will will_payload=lost");
+            sensor.send(&format!("PUBLISH r/message \"{round}\""));
+            sensor.send("DISCONNECT");
+            sensor.end_at_once(End::Close);
+        }
+        for round in 0..ROUNDS {
+            watcher.expect(&format!("PUBLISH r/message \"{round}\""));
+        }
+        watcher.expect_nothing();
+    }
+}
+
+/// What was sent before the newer CONNECT is delivered, and then the will: the connection ended
+/// without DISCONNECT.
+#[test]
+fn what_an_older_connection_has_sent_is_delivered_before_it_is_closed() {
+    for cores in CORE_COUNTS {
+        let broker = Broker::start(&["--cores", cores]);
+        let mut watcher = watcher(&broker, "r/#:0");
+        let mut older =
+            Client::connect(broker.address, "CONNECT sensor will=r/message will_payload=lost");
+        (0..ROUNDS).for_each(|number| older.send(&format!("PUBLISH r/message \"{number}\"")));
+        let _newer = Client::connect(broker.address, "CONNECT sensor");
+        older.expect_closed();
+        (0..ROUNDS).for_each(|number| watcher.expect(&format!("PUBLISH r/message \"{number}\"")));
+        watcher.expect("PUBLISH r/message \"lost\"");
+    }
+}
+
+/// [MQTT-3.1.4-3] is about the connection whose CONNECT came last, and not about the one that an
+/// executor has handled last.
+#[test]
+fn a_connection_that_has_gone_takes_over_no_living_one() {
+    for cores in CORE_COUNTS {
+        let broker = Broker::start(&["--cores", cores]);
+        let mut watcher = watcher(&broker, "r/#:0");
+        let mut living: Vec<Client> = (0..ROUNDS).map(|round| replace(&broker, round)).collect();
+        for client in &mut living {
+            client.send("PINGREQ");
+            client.expect("PINGRESP");
+        }
+        let sent = (0..ROUNDS).filter(|round| !is_reset(*round));
+        let sent: Vec<String> = sent.map(|round| format!("PUBLISH r/{round} \"gone\"")).collect();
+        let wanted: Vec<&str> = sent.iter().map(String::as_str).collect();
+        watcher.expect_any_order(&wanted);
+    }
+}
+
+fn is_reset(round: usize) -> bool {
+    round % 2 == 1
+}
+
+/// Connects after a connection of the same client that has gone by then.
+fn replace(broker: &Broker, round: usize) -> Client {
+    let mut older = Client::open(broker.address);
+    older.send(&format!("CONNECT c{round}"));
+    if is_reset(round) {
+        older.end_at_once(End::Abort);
+    } else {
+        older.send(&format!("PUBLISH r/{round} \"gone\""));
+        older.send("DISCONNECT");
+        older.end_at_once(End::Close);
+    }
+    Client::connect(broker.address, &format!("CONNECT c{round}"))
+}
