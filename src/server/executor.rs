@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -97,7 +98,23 @@ pub(super) async fn run(plan: Plan) -> Counters {
 /// Lets every other task have its turn, and the executor look at its ring. A task that only woke
 /// itself up would keep it from looking: it does so when no task is ready.
 pub(super) async fn breathe() {
-    Timer::new(Duration::from_micros(1)).await;
+    // A timer that is over before it is looked at is not given to the executor, in a debug build or
+    // when the thread was interrupted just then: a longer one takes its place until one waits.
+    let mut pause = Duration::from_micros(1);
+    let mut timer = Timer::new(pause);
+    let mut is_waiting = false;
+    poll_fn(|cx| {
+        while Pin::new(&mut timer).poll(cx).is_ready() {
+            if is_waiting {
+                return Poll::Ready(());
+            }
+            pause *= 2;
+            timer = Timer::new(pause);
+        }
+        is_waiting = true;
+        Poll::Pending
+    })
+    .await;
 }
 
 async fn beat() {
