@@ -6,8 +6,14 @@ use crate::harness::broker::{Broker, program};
 use crate::harness::client::Client;
 use crate::harness::files::TempFile;
 
+/// Runs the broker with words that it is expected to end of: it is ended if it does not.
 fn run(arguments: &[&str]) -> Output {
-    Command::new(program()).args(arguments).output().expect("the broker can be started")
+    let mut command = Command::new("timeout");
+    command.args(["--signal=KILL", "20"]).arg(program()).args(arguments);
+    let output = command.output().expect("the broker can be started");
+    let is_ended = output.status.code() != Some(137);
+    assert!(is_ended, "{arguments:?}: the broker did not end within 20 s: {output:?}");
+    output
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -1,5 +1,7 @@
 //! The broker as a process: started on a port of its own, stopped and judged at the end.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +13,10 @@ use std::time::{Duration, Instant};
 
 /// How long the broker may take to start or to stop on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The same once the test has failed.
+const PATIENCE_AFTER_FAILURE: Duration = Duration::from_secs(2);
+/// How long the end of a log may take once its writer has ended.
+const LOG_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A running broker. Dropping it asks it to stop and fails the test if it does not exit with 0.
 pub(crate) struct Broker {
@@ -112,6 +118,18 @@ impl Broker {
         line.split_whitespace().nth(1)?.parse().ok()
     }
 
+    /// How long each thread of the broker has had a processor.
+    pub(crate) fn cpu_times(&self) -> CpuTimes {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
+        let tasks = tasks.expect("the broker is running").map_while(Result::ok);
+        let time = |task: std::fs::DirEntry| {
+            let said = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+            let nanoseconds = said.split_whitespace().next()?.parse().ok()?;
+            Some((task.file_name(), Duration::from_nanos(nanoseconds)))
+        };
+        CpuTimes(tasks.filter_map(time).collect())
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill")
             .args(["-s", name, &self.pid().to_string()])
@@ -129,12 +147,15 @@ impl Broker {
     }
 
     fn wait(&mut self) -> ExitStatus {
-        let status = wait_for(&mut self.child, PATIENCE).unwrap_or_else(|| {
+        let patience = if thread::panicking() { PATIENCE_AFTER_FAILURE } else { PATIENCE };
+        let status = wait_for(&mut self.child, patience).unwrap_or_else(|| {
             let _ = self.child.kill();
+            eprintln!("the broker did not end within {patience:?} of the signal, and was killed");
             self.child.wait().expect("a killed process ends")
         });
         if let Some(reader) = self.log_reader.take() {
-            let _ = reader.join();
+            let is_over = wait_until(LOG_PATIENCE, || reader.is_finished());
+            assert!(is_over || thread::panicking(), "the log of the broker never ends");
         }
         if status.success() && !thread::panicking() {
             self.expect_balance();
@@ -160,6 +181,19 @@ impl Broker {
     }
 }
 
+/// What threads had of the processors at one moment.
+pub(crate) struct CpuTimes(BTreeMap<OsString, Duration>);
+
+impl CpuTimes {
+    /// What the busiest thread has had since: time in which another process had the processor
+    /// does not count.
+    pub(crate) fn most_until(&self, later: &Self) -> Duration {
+        let before = |thread: &OsString| self.0.get(thread).copied().unwrap_or_default();
+        let spent = later.0.iter().map(|(thread, time)| time.saturating_sub(before(thread)));
+        spent.max().unwrap_or_default()
+    }
+}
+
 impl Drop for Broker {
     fn drop(&mut self) {
         if self.judged {
@@ -179,16 +213,24 @@ impl Drop for Broker {
 
 /// Waits for the end of a process, at most this long.
 pub(crate) fn wait_for(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+    let mut status = None;
+    wait_until(patience, || {
+        status = child.try_wait().expect("it is our child");
+        status.is_some()
+    });
+    status
+}
+
+/// Waits until something is so, at most this long; whether it is.
+pub(crate) fn wait_until(patience: Duration, mut is_so: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + patience;
-    loop {
-        if let Some(status) = child.try_wait().expect("it is our child") {
-            return Some(status);
-        }
+    while !is_so() {
         if Instant::now() > deadline {
-            return None;
+            return false;
         }
         thread::sleep(Duration::from_millis(2));
     }
+    true
 }
 
 fn listening_address(said: &Receiver<String>) -> Option<SocketAddr> {

@@ -13,7 +13,8 @@ pub(crate) struct SocketLink {
 
 impl SocketLink {
     pub(crate) fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("the broker accepts connections");
+        let stream = TcpStream::connect_timeout(&address, Self::PATIENCE)
+            .expect("the broker accepts connections in time");
         stream.set_nodelay(true).expect("a TCP socket has this option");
         stream.set_write_timeout(Some(Self::PATIENCE)).expect("the timeout is not zero");
         Self { stream }

@@ -20,4 +20,6 @@ pub(crate) mod client;
 #[cfg(feature = "server")]
 pub(crate) mod files;
 #[cfg(feature = "server")]
+pub(crate) mod gate;
+#[cfg(feature = "server")]
 pub(crate) mod program;

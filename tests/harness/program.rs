@@ -9,6 +9,8 @@ use super::broker::{lines_of, wait_for};
 
 /// How long a program may stay silent, and how long it may take to end.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// How long the next line of a program that has ended may take.
+const REST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A running program with its standard output and error as one stream of lines.
 pub(crate) struct Program {
@@ -59,8 +61,16 @@ impl Program {
     /// Waits for the end and gives the exit status and the lines that were not read yet.
     pub(crate) fn finish(mut self) -> (ExitStatus, Vec<String>) {
         let status = wait_for(&mut self.child, PATIENCE);
-        let status = status.unwrap_or_else(|| panic!("{} does not end", self.name));
-        (status, self.lines.iter().collect())
+        let status = status.unwrap_or_else(|| {
+            panic!("{} did not end within {PATIENCE:?}; it said {:#?}", self.name, self.rest())
+        });
+        (status, self.rest())
+    }
+
+    /// The lines that were not read yet. What the program has started may still hold its output.
+    fn rest(&self) -> Vec<String> {
+        let next = || self.lines.recv_timeout(REST_PATIENCE).ok();
+        std::iter::from_fn(next).collect()
     }
 
     /// Expects the program to end with status 0 and gives the rest of its lines.

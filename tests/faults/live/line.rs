@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::harness::notation::parse_packet;
 use crate::harness::packet::split_header;
@@ -22,7 +22,7 @@ pub(crate) struct Line {
 
 impl Line {
     pub(crate) fn open(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
+        let stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -83,8 +83,12 @@ impl Line {
 
     /// Waits until the broker closes; what comes before that is thrown away.
     pub(crate) fn is_closed_within(&mut self, patience: Duration) -> bool {
-        let _ = self.set_patience(patience);
+        let deadline = Instant::now() + patience;
         loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || self.set_patience(left).is_err() {
+                return false;
+            }
             match self.stream.read(&mut [0; 1024]) {
                 Ok(0) => return true,
                 Ok(_) => {}

@@ -10,6 +10,7 @@ use super::line::{Line, packet};
 use super::probe::Probe;
 use super::{large_run, mib};
 use crate::harness::broker::Broker;
+use crate::harness::gate::StopAtEnd;
 
 const READERS: usize = 200;
 const PAYLOAD_BYTES: usize = 10_000;
@@ -61,6 +62,7 @@ fn flood_stopped_readers(duration: Duration) {
     let (before, stop, mut peak) = (broker.resident_bytes(), AtomicBool::new(false), 0);
     probe.enter(1);
     let sent: Vec<u64> = thread::scope(|scope| {
+        let stopping = StopAtEnd(&stop);
         let floods: Vec<_> = (0..2)
             .map(|qos| {
                 scope.spawn({
@@ -74,7 +76,7 @@ fn flood_stopped_readers(duration: Duration) {
             peak = peak.max(broker.resident_bytes());
             thread::sleep(Duration::from_millis(50));
         }
-        stop.store(true, Ordering::Relaxed);
+        drop(stopping);
         floods.into_iter().map(|flood| flood.join().expect("it is served")).collect()
     });
     probe.enter(2);
