@@ -1,5 +1,7 @@
 //! Scenarios whose clients come and go: connections, persistent sessions, retained messages.
 
+use std::time::Duration;
+
 use crate::fake_broker::{FakeBroker, Fate, Script};
 use crate::{Run, run_at};
 
@@ -52,11 +54,22 @@ fn a_broker_that_refuses_everybody_fails_the_run() {
 
 #[test]
 fn connections_come_at_their_rate_and_count_from_their_time() {
-    // The broker takes 100 ms for every fourth; five per second come, whatever it does.
-    let script = Script { expels: |_| false, ..Script::default() };
-    let run = run("connect", script, "--connections 6 --connect-rate 10 --hold 0");
-    assert!(run.report["steps"][0]["seconds"].as_f64().is_some_and(|seconds| seconds >= 0.5));
-    assert_eq!(run.operation("connect", "connect", "count"), 6);
+    let options = "--connections 6 --connect-rate 10 --hold 0 --cores 1";
+    let prompt = run("connect", Script::default(), options);
+    let seconds = |run: &Run| run.report["steps"][0]["seconds"].as_f64().expect("it took a time");
+    assert!(seconds(&prompt) >= 0.5, "ten a second come in {} s", seconds(&prompt));
+    assert_eq!(prompt.operation("connect", "connect", "count"), 6);
+    // One after the other, 300 ms each: the last is due after 500 ms and done after 1800 ms.
+    let delay = Duration::from_millis(300);
+    let script = Script { connack_delay: delay, ..Script::default() };
+    let slow = run("connect", script, &format!("{options} --at-once 1"));
+    assert_eq!(slow.operation("connect", "connect", "count"), 6);
+    let operations = &slow.report["steps"][0]["operations"];
+    let figures = operations.as_array().expect("a list").iter().find(|o| o["name"] == "connect");
+    let latency = &figures.expect("they connect")["latency_ns"];
+    let max = Duration::from_nanos(latency["max"].as_u64().expect("a figure"));
+    assert!(max >= Duration::from_millis(1290), "counted from when it began: {max:?}");
+    assert!(seconds(&slow) >= 1.8, "six times 300 ms in {} s", seconds(&slow));
 }
 
 const SESSIONS: &str = "--sessions 20 --messages 3 --resume 0.5 --rate 400 --drain 1 --at-once 1";

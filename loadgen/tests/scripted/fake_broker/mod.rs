@@ -51,6 +51,8 @@ pub(crate) struct Script {
     pub(crate) piece_bytes: usize,
     /// `None`: CONNECT is never answered.
     pub(crate) connack: Option<u8>,
+    /// How long CONNECT waits for its answer.
+    pub(crate) connack_delay: Duration,
     /// Instead of the QoS that was asked for.
     pub(crate) granted: Option<u8>,
     pub(crate) answers_pings: bool,
@@ -82,6 +84,7 @@ impl Default for Script {
             unacknowledged: None,
             piece_bytes: usize::MAX,
             connack: Some(0),
+            connack_delay: Duration::ZERO,
             granted: None,
             answers_pings: true,
             members: |message, member_count| vec![message % member_count],
@@ -238,6 +241,7 @@ impl Broker {
     fn handle_connect(&self, body: &[u8], connection: &mut Connection) {
         let (client_id, clean) = parse_connect(body);
         connection.client_id = client_id;
+        thread::sleep(self.script.connack_delay);
         match self.script.connack {
             None => (),
             Some(0) => self.sessions().connect(&connection.client_id, clean, &connection.output),
