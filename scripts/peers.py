@@ -93,7 +93,7 @@ COMMANDS = {
     "ceiling": "{binaries}/examples/ceiling 127.0.0.1:{port}",
     "rumqttd": "{root}/target/peers/bin/rumqttd -q -c {config}",
     "rmqtt": "{root}/target/peers/bin/rmqttd -f {config}",
-    "nats": "nats-server -c {config}",
+    "nats": "{root}/target/peers/bin/nats-server -c {config}",
     "aedes": "node {config}",
 }
 # Shares core 1 with the load, since two cores are all there are. Two shards on the one core of the
