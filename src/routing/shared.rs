@@ -128,6 +128,11 @@ impl<M: Copy + Eq + std::hash::Hash> Groups<M> {
         self.loads.remove(&(home, member));
     }
 
+    /// The members of one home whose load is known.
+    pub fn members_with_load(&self, home: ShardId) -> impl Iterator<Item = M> {
+        self.loads.keys().filter(move |(other, _)| *other == home).map(|(_, member)| *member)
+    }
+
     /// Chooses one member of each group that matches a topic.
     pub fn choose(&mut self, topic: &str) -> Vec<Chosen<M>> {
         let mut ids = Vec::new();

@@ -2,8 +2,28 @@
 
 use crate::metrics::AuditError;
 
-use super::Shard;
 use super::connection::Phase;
+use super::links::{CREDIT_UNITS, published_units, returned_units};
+use super::{Message, Shard};
+
+/// Follows the credit that the shard `home` has at the shard `owner`: at any time all of it is in
+/// the home's hands, with publishes on their way, owed by the owner, or on its way back. The
+/// messages are those in the channels between the two.
+///
+/// # Errors
+/// Credit was lost, or made.
+pub fn audit_credit<'m>(
+    home: &Shard,
+    owner: &Shard,
+    to_owner: impl Iterator<Item = &'m Message>,
+    to_home: impl Iterator<Item = &'m Message>,
+) -> Result<(), AuditError> {
+    let under_way =
+        to_owner.map(published_units).sum::<i64>() + to_home.map(returned_units).sum::<i64>();
+    let held = home.links.credit_at(owner.id) + under_way + owner.links.owed_to(home.id);
+    let held = u64::try_from(held).unwrap_or(0);
+    AuditError::compare("units of credit", CREDIT_UNITS.unsigned_abs(), held)
+}
 
 impl Shard {
     /// Looks at everything that the shard holds: deliveries against the ledger, bytes against
@@ -31,7 +51,20 @@ impl Shard {
         AuditError::compare("filters", filters, self.subscriptions.len() as u64)?;
         self.put_off.audit()?;
         self.links.audit()?;
+        self.audit_members()?;
         self.audit_connections()
+    }
+
+    /// Of the members of shared subscriptions that live here, loads are known as long as they are
+    /// members of something.
+    fn audit_members(&self) -> Result<(), AuditError> {
+        let is_member = |session| {
+            let slot = self.registry.resolve(session);
+            slot.is_some_and(|slot| self.registry.get(slot).share_count() > 0)
+        };
+        let known = self.groups.members_with_load(self.id);
+        let gone = known.filter(|session| !is_member(*session)).count();
+        AuditError::compare("loads of members that have gone", 0, gone as u64)
     }
 
     /// Connections and sessions know each other.

@@ -169,6 +169,18 @@ impl Links {
         }
     }
 
+    /// Units that may still be published to `owner`, or wait here to be sent there.
+    pub(super) fn credit_at(&self, owner: ShardId) -> i64 {
+        let link = &self.links[owner.index()];
+        link.credit + link.backlog.iter().map(published_units).sum::<i64>()
+    }
+
+    /// Units that `home` has not been given back, or that wait here to be sent there.
+    pub(super) fn owed_to(&self, home: ShardId) -> i64 {
+        let link = &self.links[home.index()];
+        i64::from(link.owed) + link.backlog.iter().map(returned_units).sum::<i64>()
+    }
+
     /// Compares what is known of the peers with what is there.
     pub(super) fn audit(&self) -> Result<(), AuditError> {
         let behind = self.links.iter().filter(|link| link.is_behind()).count();
@@ -193,6 +205,22 @@ impl Links {
             let units = std::mem::take(&mut link.owed);
             self.send(home, Message::Credit { units }, out);
         }
+    }
+}
+
+/// Units that a message to an owner was paid for with.
+pub(super) fn published_units(message: &Message) -> i64 {
+    match message {
+        Message::Publish { publication, .. } => units(publication.len()).into(),
+        _ => 0,
+    }
+}
+
+/// Units that a message to a home gives back.
+pub(super) fn returned_units(message: &Message) -> i64 {
+    match message {
+        Message::Credit { units } => (*units).into(),
+        _ => 0,
     }
 }
 

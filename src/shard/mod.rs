@@ -28,6 +28,7 @@ mod timer;
 mod will;
 mod wire;
 
+pub use audit::audit_credit;
 pub use message::{Message, Receipt, ReplayRequest, SessionRef, Ticket};
 pub use outbox::{Outbox, Spares};
 pub use output::{ConnectionId, Full, Output};

@@ -147,6 +147,11 @@ impl Client {
         self.link.as_ref().is_some_and(|link| link.is_mute)
     }
 
+    /// Whether its session is to outlive this connection.
+    pub(crate) fn is_persistent(&self) -> bool {
+        self.expiry_s.0 > 0
+    }
+
     fn is_ready(&self) -> bool {
         self.link.as_ref().is_some_and(|link| link.accepted && !link.is_mute)
     }

@@ -1,6 +1,6 @@
 //! Everything that leaves one shard, kept until the network takes it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ringmq::auth::{AuthRequest, Verdict};
 use ringmq::mqtt::ReasonCode;
@@ -15,6 +15,7 @@ pub(crate) struct Io {
     pub(crate) id: ConnectionId,
     pub(crate) pipe: usize,
     client: usize,
+    name: String,
     pub(crate) outbox: Outbox,
     pub(crate) paused: bool,
     pub(crate) closing: bool,
@@ -42,6 +43,51 @@ pub(crate) enum Stored {
     Other,
 }
 
+/// What would be there after a restart: all that storage was ever told, one after the other.
+#[derive(Default)]
+pub(crate) struct Kept {
+    /// The filters of each session that stays.
+    pub(crate) sessions: BTreeMap<String, BTreeSet<String>>,
+    /// The message of each topic that has one.
+    pub(crate) retained: BTreeMap<String, usize>,
+}
+
+impl Kept {
+    /// Takes one record, which has to fit to those before it.
+    fn take(&mut self, record: &Record<'_>) {
+        match record {
+            Record::SessionBegun { client_id } => {
+                let before = self.sessions.insert((*client_id).to_owned(), BTreeSet::new());
+                assert!(before.is_none(), "storage: {client_id} begins before its session ended");
+            }
+            Record::SessionEnded { client_id } => {
+                let before = self.sessions.remove(*client_id);
+                assert!(before.is_some(), "storage: {client_id} ends and has not begun");
+            }
+            Record::Subscribed { client_id, filter, .. } => {
+                self.filters(client_id).insert((*filter).to_owned());
+            }
+            Record::Unsubscribed { client_id, filter } => {
+                let was_there = self.filters(client_id).remove(*filter);
+                assert!(was_there, "storage: {client_id} did not subscribe to {filter}");
+            }
+            Record::Held { client_id, .. } => _ = self.filters(client_id),
+            Record::Retained { publish } => {
+                let topic = publish.topic.as_str();
+                match number_of(publish.payload) {
+                    Some(message) => _ = self.retained.insert(topic.to_owned(), message),
+                    None => _ = self.retained.remove(topic),
+                }
+            }
+        }
+    }
+
+    fn filters(&mut self, client_id: &str) -> &mut BTreeSet<String> {
+        let filters = self.sessions.get_mut(client_id);
+        filters.unwrap_or_else(|| panic!("storage: {client_id} has no session there"))
+    }
+}
+
 /// Filled by a shard as production's sockets and channels are.
 pub(crate) struct Desk {
     pub(crate) channels: Vec<VecDeque<Message>>,
@@ -55,6 +101,9 @@ pub(crate) struct Desk {
     /// In order, not confirmed.
     pub(crate) stored: VecDeque<(Token, Stored)>,
     last: Token,
+    pub(crate) kept: Kept,
+    /// Clients that were given a message while they had no connection.
+    pub(crate) given_offline: Vec<(String, usize)>,
     judging: VecDeque<(ConnectionId, usize)>,
     judged_count: u32,
     /// For the trace.
@@ -72,6 +121,8 @@ impl Desk {
             opened_count: 0,
             stored: VecDeque::new(),
             last: Token::default(),
+            kept: Kept::default(),
+            given_offline: Vec::new(),
             judging: VecDeque::new(),
             judged_count: 0,
             judged: Vec::new(),
@@ -79,7 +130,7 @@ impl Desk {
     }
 
     /// A place that was free is used again, as in production.
-    pub(crate) fn open(&mut self, pipe: usize, client: usize) -> (usize, ConnectionId) {
+    pub(crate) fn open(&mut self, pipe: usize, client: usize, name: &str) -> (usize, ConnectionId) {
         let free = self.connections.iter().position(Option::is_none);
         let slot = free.unwrap_or_else(|| {
             self.connections.push(None);
@@ -89,8 +140,9 @@ impl Desk {
         let index = u32::try_from(slot).expect("few connections");
         let id = ConnectionId { index, generation: self.opened_count };
         let outbox = Outbox::default();
+        let name = name.to_owned();
         let (paused, closing, told, settling) = (false, false, false, false);
-        let io = Io { id, pipe, client, outbox, paused, closing, told, settling };
+        let io = Io { id, pipe, client, name, outbox, paused, closing, told, settling };
         self.connections[slot] = Some(io);
         (slot, id)
     }
@@ -99,6 +151,10 @@ impl Desk {
     pub(crate) fn take_judging(&mut self, is_it: impl Fn(usize) -> bool) -> Option<ConnectionId> {
         let index = self.judging.iter().position(|(_, client)| is_it(*client))?;
         self.judging.remove(index).map(|(id, _)| id)
+    }
+
+    fn has_connection(&self, name: &str) -> bool {
+        self.connections.iter().flatten().any(|io| io.name == name && !io.closing)
     }
 
     fn io(&mut self, id: ConnectionId) -> &mut Io {
@@ -138,6 +194,13 @@ impl Output for Desk {
     fn persist(&mut self, record: &Record<'_>, token: Token) {
         assert!(self.last < token, "tokens do not ascend");
         self.last = token;
+        self.kept.take(record);
+        if let Record::Held { client_id, publish, .. } = record
+            && let Some(message) = number_of(publish.payload)
+            && !self.has_connection(client_id)
+        {
+            self.given_offline.push(((*client_id).to_owned(), message));
+        }
         let what = match record {
             Record::Held { client_id, publish, .. } => match number_of(publish.payload) {
                 Some(message) => Stored::Held { client: (*client_id).to_owned(), message },

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use ringmq::metrics::DropCause;
+
 use crate::scenario::{Letter, Will, Wish};
 
 /// A place in the run: what comes later has a greater `seq`.
@@ -110,6 +112,14 @@ pub(crate) struct Connection {
     pub(crate) keep_alive_s: u16,
 }
 
+/// A delivery that a shard has given up and counted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dropped {
+    pub(crate) shard: usize,
+    pub(crate) cause: DropCause,
+    pub(crate) at: Moment,
+}
+
 #[derive(Clone, Default)]
 pub(crate) struct History {
     pub(crate) seq: u64,
@@ -117,6 +127,9 @@ pub(crate) struct History {
     pub(crate) messages: Vec<Message>,
     pub(crate) sessions: Vec<Session>,
     pub(crate) connections: Vec<Connection>,
+    pub(crate) drops: Vec<Dropped>,
+    /// The shard of each client.
+    pub(crate) homes: Vec<usize>,
     /// Names of clients that have shared subscriptions, whose deliveries may come to them late.
     pub(crate) workers: BTreeSet<String>,
 }

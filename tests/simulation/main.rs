@@ -21,6 +21,7 @@ mod random;
 mod regressions;
 mod runner;
 mod scenario;
+mod storage;
 mod world;
 
 use std::time::{Duration, Instant};

@@ -5,16 +5,18 @@
 
 mod settle;
 
+mod inspection;
+
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use ahash::RandomState;
 use ringmq::auth::Verdict;
-use ringmq::metrics::Counters;
+use ringmq::metrics::DropCause;
 use ringmq::mqtt::{self, Packet, Version};
 use ringmq::routing::{Partition, ShardId};
 use ringmq::session::Time;
-use ringmq::shard::{ConnectionId, Input, Message, Outbox, Shard};
+use ringmq::shard::{ConnectionId, Input, Message, Shard};
 
 use crate::desk::{Desk, Stored};
 use crate::life::Life;
@@ -39,6 +41,10 @@ pub(crate) enum Report {
     Handed { pipe: usize, packet: usize, closed: bool },
     /// The broker knows that the connection has ended, or has ended it.
     Ended { pipe: usize, by_broker: bool },
+    /// A shard has given up one delivery.
+    Dropped { shard: usize, cause: DropCause },
+    /// A message was given to a session whose client had no connection.
+    GivenOffline { client: usize, message: usize },
 }
 
 /// One connection, as the wire sees it.
@@ -57,7 +63,8 @@ pub(crate) struct Pipe {
     unplaced: Vec<u8>,
     /// Shard and place in its table.
     home: Option<(usize, usize)>,
-    blocked: bool,
+    /// Since when the broker knows that the client takes nothing, if it does not.
+    pub(crate) blocked: Option<Time>,
     /// The broker has no part in it any more.
     over: bool,
     /// When the broker last got a byte.
@@ -65,6 +72,8 @@ pub(crate) struct Pipe {
     /// When the client's end last took a byte.
     pub(crate) written: Time,
     pub(crate) was_paused: bool,
+    /// It was not read when the broker closed it.
+    pub(crate) is_paused: bool,
 }
 
 /// What does not move for a while.
@@ -180,11 +189,12 @@ impl Network {
             to_client: Vec::new(),
             unplaced: Vec::new(),
             home: None,
-            blocked: false,
+            blocked: None,
             over: false,
             heard: self.now,
             written: self.now,
             was_paused: false,
+            is_paused: false,
         });
         self.pipes.len() - 1
     }
@@ -286,36 +296,19 @@ impl Network {
         self.trace.finish()
     }
 
-    /// What all shards have counted.
-    pub(crate) fn counters(&self) -> Counters {
-        let mut sum = Counters::default();
-        self.shards.iter().for_each(|shard| sum.add(&shard.counters()));
-        sum
-    }
-
     fn handle(&mut self, index: usize, input: Input<'_>) {
         (index, self.now.ms(), std::mem::discriminant(&input)).hash(&mut self.trace);
         if let Input::Bytes { connection, bytes } = &input {
             (connection, bytes).hash(&mut self.trace);
         }
+        let before = self.shards[index].counters().ledger;
         self.shards[index].handle(self.now, input, &mut self.desks[index]);
         self.audit(index);
         for (record, what) in std::mem::take(&mut self.desks[index].judged) {
             (record, what).hash(&mut self.trace);
         }
         self.take_closed(index);
-    }
-
-    /// After every input every delivery of the shard is accounted for, and every byte.
-    fn audit(&self, index: usize) {
-        if !self.audits {
-            return;
-        }
-        let outboxes = self.desks[index].connections.iter().flatten().map(|io| &io.outbox);
-        let result = outboxes.map(Outbox::audit).collect::<Result<Vec<()>, _>>();
-        if let Err(error) = self.shards[index].audit().and(result) {
-            panic!("shard {index}: {error}");
-        }
+        self.report_deliveries(index, &before);
     }
 
     /// Connections that the shard closed with nothing left to write are over.
@@ -326,6 +319,7 @@ impl Network {
             pipe.was_paused |= io.paused;
             if io.closing && !io.told {
                 io.told = true;
+                pipe.is_paused = io.paused;
                 self.reports.push((self.now, Report::Ended { pipe: io.pipe, by_broker: true }));
             }
         }
@@ -429,7 +423,8 @@ impl Network {
         while let Some(id) = self.desks[shard].take_judging(|judged| judged == client) {
             self.let_in(shard, id);
         }
-        let (slot, connection) = self.desks[shard].open(number, client);
+        let name = self.scenario.clients.get(client).map_or("", |profile| &profile.name);
+        let (slot, connection) = self.desks[shard].open(number, client, name);
         let pipe = &mut self.pipes[number];
         pipe.home = Some((shard, slot));
         let bytes = std::mem::take(&mut pipe.unplaced);
@@ -477,7 +472,7 @@ impl Network {
         }
         io.outbox.consume(count);
         pipe.written = self.now;
-        pipe.blocked &= !io.outbox.is_empty();
+        pipe.blocked = pipe.blocked.filter(|_| !io.outbox.is_empty());
         if !io.closing && io.outbox.take_drained() {
             self.handle(shard, Input::Drained { connection: id });
         }
@@ -495,8 +490,8 @@ impl Network {
             self.desks[shard].connections[slot] = None;
             return true;
         }
-        if room == 0 && !io.outbox.is_empty() && !pipe.blocked {
-            pipe.blocked = true;
+        if room == 0 && !io.outbox.is_empty() && pipe.blocked.is_none() {
+            pipe.blocked = Some(self.now);
             self.handle(shard, Input::Blocked { connection: id });
             return true;
         }

@@ -7,11 +7,12 @@ use ringmq::session::Time;
 
 use crate::checker;
 use crate::client::{Client, DISCONNECT, OTHER};
-use crate::history::{Connection, History, Moment};
+use crate::history::{Connection, Dropped, History, Moment, Subscription, matches, shared};
 use crate::life::Life;
 use crate::network::{Mood, Network, Report};
 use crate::random::Random;
 use crate::scenario::{Profile, Scenario, Step, Version};
+use crate::storage;
 
 /// Turns of everybody after which nobody may still wait for anything.
 const ROUNDS_MAX: usize = 3000;
@@ -42,10 +43,12 @@ impl World {
         let client = |(number, profile)| Client::new(number, profile, scenario.limits);
         let shares = |profile: &&Profile| profile.is_worker || profile.identifies;
         let workers = scenario.clients.iter().filter(shares).map(|profile| profile.name.clone());
+        let network = Network::new(scenario, life);
+        let homes = scenario.clients.iter().map(|profile| network.home(&profile.name)).collect();
         Self {
             scenario: Scenario { steps: Vec::new(), ..scenario.clone() },
-            network: Network::new(scenario, life),
-            history: History { workers: workers.collect(), ..History::default() },
+            network,
+            history: History { workers: workers.collect(), homes, ..History::default() },
             clients: scenario.clients.iter().enumerate().map(client).collect(),
         }
     }
@@ -57,6 +60,8 @@ impl World {
         }
         self.come_to_rest();
         self.look_at_retained();
+        self.network.audit_credit();
+        storage::judge(&self.history, &self.clients, &self.network);
         let counters = self.network.counters();
         if counters.takeovers_cut_off == 0 {
             self.expect_goodbyes_to_count();
@@ -72,7 +77,7 @@ impl World {
             Step::Work { count, seed } => return self.work(*count, *seed),
             Step::Settle { seed } => {
                 self.settle(&mut Random::new(*seed));
-                return;
+                return self.network.audit_credit();
             }
             Step::Wait { ms } => return self.wait(Duration::from_millis(*ms)),
             _ => {}
@@ -125,6 +130,7 @@ impl World {
         self.history.ms = self.network.now.ms();
         self.digest();
         self.expect_silent_to_be_closed();
+        self.expect_stuck_to_be_closed();
     }
 
     /// What the wire tells goes into the history.
@@ -139,6 +145,12 @@ impl World {
                 }
                 Report::Handed { packet, .. } => {
                     self.history.messages[packet].handed.get_or_insert(now);
+                }
+                Report::Dropped { shard, cause } => {
+                    self.history.drops.push(Dropped { shard, cause, at: now });
+                }
+                Report::GivenOffline { client, message } => {
+                    self.expect_nobody_online(client, message, now);
                 }
                 Report::Ended { pipe, by_broker } => {
                     self.history.connections[pipe].ended.get_or_insert(now);
@@ -161,7 +173,9 @@ impl World {
         };
         let is_taken_over = later.into_iter().any(is_newer);
         let keep_alive = Duration::from_millis(u64::from(connection.keep_alive_s) * 1500);
-        let is_silent = !keep_alive.is_zero() && now.since(pipe.heard) >= keep_alive;
+        // Nothing is heard of a client that is not read.
+        let is_silent =
+            !keep_alive.is_zero() && now.since(pipe.heard) >= keep_alive && !pipe.is_paused;
         let timeout = Duration::from_secs(self.scenario.limits.slow_consumer_timeout_s.into());
         let is_stuck = now.since(pipe.written) >= timeout;
         let timeout = u64::from(self.scenario.limits.connect_timeout_s) * 1000;
@@ -201,6 +215,64 @@ impl World {
                 self.clients[connection.client].profile.name
             );
         }
+    }
+
+    /// A client that takes nothing is closed: it has the whole time once more after the timer
+    /// that found that it had taken something.
+    fn expect_stuck_to_be_closed(&self) {
+        let timeout = Duration::from_secs(self.scenario.limits.slow_consumer_timeout_s.into());
+        for (connection, pipe) in self.history.connections.iter().zip(&self.network.pipes) {
+            let Some(blocked) = pipe.blocked.filter(|_| connection.ended.is_none()) else {
+                continue;
+            };
+            let stuck = self.network.now.since(blocked.max(pipe.written));
+            assert!(
+                stuck <= 2 * timeout + TIMER_SLACK,
+                "{} has taken nothing for {stuck:?} and is not closed",
+                self.clients[connection.client].profile.name
+            );
+        }
+    }
+
+    /// A shared subscription gives nothing to a member without a connection while another one has
+    /// been there all the time.
+    fn expect_nobody_online(&self, client: usize, message: usize, now: Moment) {
+        let first = self.history.messages[message].first();
+        let topic = self.history.messages[message].letter.topic;
+        let Some(session) = self.clients[client].session.filter(|_| {
+            self.clients[client].profile.is_worker // It has no other subscriptions.
+        }) else {
+            return;
+        };
+        let is_its = |s: &&Subscription| {
+            shared(s.wish.filter).is_some_and(|(_, filter)| matches(filter, topic))
+                && s.may_be_in(first, now)
+        };
+        let mut its = self.history.sessions[session].subscriptions.iter().filter(is_its).peekable();
+        let is_wrong = its.peek().is_some()
+            && its.all(|s| self.has_member_online(s.wish.filter, client, first));
+        assert!(
+            !is_wrong,
+            "message {message} was given to {}, which is offline, although another is there",
+            self.clients[client].profile.name
+        );
+    }
+
+    /// Whether somebody else subscribed to a group before that moment, on a connection that is
+    /// still there.
+    fn has_member_online(&self, group: &str, except: usize, first: Moment) -> bool {
+        self.clients.iter().filter(|c| c.number != except).any(|client| {
+            let Some(session) = client.session else { return false };
+            let mut connections = self.history.connections.iter().rev();
+            let last = connections.find(|c| c.client == client.number);
+            let since = last.filter(|c| c.ended.is_none() && c.dropped.is_none());
+            let Some(since) = since.and_then(|connection| connection.accepted) else {
+                return false;
+            };
+            let subscriptions = self.history.sessions[session].subscriptions.iter();
+            let mut its = subscriptions.filter(|s| s.wish.filter == group && s.asked > since);
+            its.any(|s| s.granted.is_some_and(|at| at < first) && s.leaving.is_none())
+        })
     }
 
     /// Everybody comes back and goes on until nobody waits for anything.
@@ -260,6 +332,7 @@ impl World {
             is_worker: false,
             refuses: false,
         };
+        self.history.homes.push(self.network.home(&profile.name));
         self.scenario.clients.push(profile.clone());
         self.clients.push(Client::new(number, &profile, self.scenario.limits));
         self.come_to_rest();

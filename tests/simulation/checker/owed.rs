@@ -2,7 +2,7 @@
 
 use ringmq::metrics::DropCause;
 
-use crate::history::{Fate, Message, Moment, Session, Subscription};
+use crate::history::{Dropped, Fate, Message, Moment, Session, Subscription};
 use crate::history::{matches, shared};
 
 use super::{Case, Channel, END, is_asked_alone, is_of};
@@ -12,6 +12,47 @@ pub(super) struct Loss {
     pub(super) text: String,
     /// Why it may have been dropped.
     pub(super) causes: Vec<DropCause>,
+    /// The shards that may have dropped it.
+    pub(super) homes: Vec<usize>,
+    /// When it was published.
+    pub(super) from: Moment,
+    /// By then it was delivered or held, if that is known.
+    pub(super) held: Moment,
+}
+
+impl Loss {
+    /// Whether it may be what was given up there and then.
+    fn may_be(&self, dropped: &Dropped) -> bool {
+        // What is held may still expire, or not fit a later connection.
+        let is_late = matches!(dropped.cause, DropCause::Expired | DropCause::TooLarge);
+        self.causes.contains(&dropped.cause)
+            && self.homes.contains(&dropped.shard)
+            && dropped.at >= self.from
+            && (is_late || dropped.at <= self.held)
+    }
+}
+
+/// Gives a loss a dropped delivery of its own, if need be by giving others another one: whether
+/// that is possible.
+fn explain(
+    loss: usize,
+    losses: &[Loss],
+    drops: &[Dropped],
+    taken: &mut [Option<usize>],
+    seen: &mut [bool],
+) -> bool {
+    for (number, dropped) in drops.iter().enumerate() {
+        if seen[number] || !losses[loss].may_be(dropped) {
+            continue;
+        }
+        seen[number] = true;
+        let other = taken[number];
+        if other.is_none_or(|other| explain(other, losses, drops, taken, seen)) {
+            taken[number] = Some(loss);
+            return true;
+        }
+    }
+    false
 }
 
 impl Case<'_> {
@@ -28,16 +69,18 @@ impl Case<'_> {
         }
         losses.extend(self.lost_of_groups());
         losses.extend(self.judge_retained());
-        for loss in &losses {
-            let counted = loss.causes.iter().any(|cause| self.ledger.dropped_for(*cause) > 0);
-            assert!(counted, "{}: lost, and none is counted as {:?}", loss.text, loss.causes);
-        }
-        let is_cause = |cause: &&DropCause| losses.iter().any(|loss| loss.causes.contains(cause));
-        let causes = DropCause::ALL.iter().filter(is_cause);
-        let counted: u64 = causes.map(|cause| self.ledger.dropped_for(*cause)).sum();
-        if losses.len() as u64 > counted {
-            let texts: Vec<_> = losses.iter().map(|loss| loss.text.as_str()).collect();
-            panic!("{} are lost, {counted} counted: {}", losses.len(), texts.join(", "));
+        let drops = &self.history.drops;
+        let mut taken = vec![None; drops.len()];
+        for (number, loss) in losses.iter().enumerate() {
+            let mut seen = vec![false; drops.len()];
+            let is_explained = explain(number, &losses, drops, &mut taken, &mut seen);
+            let Loss { text, causes, homes, .. } = loss;
+            assert!(
+                is_explained,
+                "{text}: lost, and no delivery of its own was dropped there as {causes:?}; \
+                 shards {homes:?}, {} lost",
+                losses.len()
+            );
         }
     }
 
@@ -86,7 +129,20 @@ impl Case<'_> {
         };
         let most = session.subscriptions.iter().filter(may_be).map(|s| s.wish.qos).max()?;
         let most = most.min(message.letter.qos);
-        (!has_come).then(|| Loss { text, causes: self.causes(session, message, qos, most) })
+        let causes = self.causes(session, message, qos, most);
+        (!has_come).then(|| self.loss_of(session, message, text, causes))
+    }
+
+    fn loss_of(
+        &self,
+        session: &Session,
+        message: &Message,
+        text: String,
+        causes: Vec<DropCause>,
+    ) -> Loss {
+        let homes = vec![self.history.homes[session.client]];
+        let held = message.accepted.unwrap_or(END);
+        Loss { text, causes, homes, from: message.first(), held }
     }
 
     /// Whether the client had one connection from before that moment to the end.
@@ -149,7 +205,9 @@ impl Case<'_> {
             let is_owed = qos > 0 || self.is_there_since(session, wanting.asked);
             if is_owed && !session.deliveries.iter().any(is_it) {
                 let text = format!("message {number}, retained, to {}", self.name(session));
-                losses.push(Loss { text, causes: self.causes(session, message, qos, qos) });
+                let causes = self.causes(session, message, qos, qos);
+                let loss = self.loss_of(session, message, text, causes);
+                losses.push(Loss { from: wanting.asked, held: END, ..loss });
             }
         }
         losses
@@ -205,7 +263,9 @@ impl Case<'_> {
             return None;
         }
         let causes = members().flat_map(|(session, _)| self.causes(session, m, 1, 2)).collect();
-        Some(Loss { text: format!("message {number} to {group}"), causes })
+        let homes = members().map(|(session, _)| self.history.homes[session.client]).collect();
+        let text = format!("message {number} to {group}");
+        Some(Loss { text, causes, homes, from: m.first(), held: END })
     }
 
     fn members_of<'s>(&self, session: &'s Session, group: &'static str) -> Vec<&'s Subscription> {

@@ -32,6 +32,9 @@ impl Case<'_> {
                 .map(|number| &self.history.messages[*number])
                 .flat_map(|message| self.causes(session, message, message.letter.qos, 2))
                 .collect(),
+            homes: vec![self.history.homes[session.client]],
+            from: self.history.messages[candidates[0]].first(),
+            held: END,
         };
         missing.map(lost).collect()
     }
