@@ -145,6 +145,8 @@ pub(crate) struct Network {
     pub(crate) pipes: Vec<Pipe>,
     /// The first pipe that may still do anything.
     first_pipe: usize,
+    /// Bits of shards that do not go on with what they have put off.
+    pub(crate) held_back: u64,
     /// With their time.
     pub(crate) reports: Vec<(Time, Report)>,
     trace: DefaultHasher,
@@ -170,6 +172,7 @@ impl Network {
             scenario: Scenario { steps: Vec::new(), ..scenario.clone() },
             pipes: Vec::new(),
             first_pipe: 0,
+            held_back: 0,
             reports: Vec::new(),
             trace: DefaultHasher::new(),
             life,
@@ -580,7 +583,8 @@ impl Network {
         let first = random.below(self.shards.len());
         for offset in 0..self.shards.len() {
             let shard = (first + offset) % self.shards.len();
-            if !mood.is_frozen(shard) && self.shards[shard].end_turn() {
+            let is_held = mood.is_frozen(shard) || self.held_back >> shard & 1 == 1;
+            if !is_held && self.shards[shard].end_turn() {
                 self.handle(shard, Input::Continue);
                 return true;
             }

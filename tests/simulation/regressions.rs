@@ -37,6 +37,10 @@ fn retained(topic: &'static str) -> Letter {
 
 /// Runs a script on several shards in many orders.
 fn keeps_promises(versions: &[Version], limits: Limits, script: &[Step]) {
+    keeps_promises_in_slices(versions, limits, Slices::default(), script);
+}
+
+fn keeps_promises_in_slices(versions: &[Version], limits: Limits, slices: Slices, script: &[Step]) {
     for seed in 0..SEEDS {
         let mut random = Random::new(seed);
         let mut steps = script.to_vec();
@@ -49,7 +53,7 @@ fn keeps_promises(versions: &[Version], limits: Limits, script: &[Step]) {
             seed,
             shard_count: 1 + seed as usize % 4,
             limits,
-            slices: Slices::default(),
+            slices,
             channel_count_max: 1 + seed as usize % 3,
             socket_bytes: 100_000,
             clients: versions.iter().enumerate().map(|(n, v)| profile(n, *v)).collect(),
@@ -124,4 +128,29 @@ fn suback_comes_on_its_own_connection() {
         Step::Settle { seed: 0 },
     ]);
     keeps_promises(&[Version::V311, Version::V5], Limits::default(), &steps);
+}
+
+/// A publish that was put off was joined by one that others were to get, too.
+#[test]
+fn who_subscribes_while_a_publish_is_put_off_gets_the_next_one() {
+    let mut steps = opening(4);
+    for client in 1..3 {
+        steps.push(Step::Subscribe { client, wishes: vec![wish("b/b", 1)] });
+        steps.push(Step::Settle { seed: 0 });
+        steps.push(Step::Read { client, answer_count: 9 });
+    }
+    let letter = Letter { retain: false, ..retained("b/b") };
+    steps.extend([
+        Step::PutOff { shards: u64::MAX },
+        Step::Publish { client: 0, letter },
+        Step::Work { count: 60, seed: 0 },
+        Step::Subscribe { client: 3, wishes: vec![wish("b/b", 1)] },
+        Step::Work { count: 60, seed: 0 },
+        Step::Read { client: 3, answer_count: 9 },
+        Step::Publish { client: 0, letter },
+        Step::Work { count: 60, seed: 0 },
+        Step::PutOff { shards: 0 },
+    ]);
+    let slices = Slices { subscriber_count: 1, ..Slices::default() };
+    keeps_promises_in_slices(&[Version::V5; 4], Limits::default(), slices, &steps);
 }

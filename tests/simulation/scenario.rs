@@ -27,6 +27,9 @@ const SHARED: [&str; 8] = [
     "$share/i/+",
 ];
 
+/// So many clients beside each other share a filter before others.
+const MEMBERS: usize = 3;
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Version {
     V31,
@@ -147,6 +150,10 @@ pub(crate) enum Step {
     Expel {
         client: usize,
     },
+    /// From now on these shards, by their bits, do not go on with what they have put off.
+    PutOff {
+        shards: u64,
+    },
     /// The network and the shards do so many things.
     Work {
         count: usize,
@@ -190,7 +197,9 @@ impl Step {
             | Self::Read { client, .. }
             | Self::Ping { client }
             | Self::Expel { client } => Some(*client),
-            Self::Work { .. } | Self::Settle { .. } | Self::Wait { .. } => None,
+            Self::PutOff { .. } | Self::Work { .. } | Self::Settle { .. } | Self::Wait { .. } => {
+                None
+            }
         }
     }
 }
@@ -229,8 +238,14 @@ impl Scenario {
             scenario.begin(client, &taste, &mut random);
         }
         for _ in 0..step_count {
+            if random.percent(1) {
+                scenario.come_late(&taste, &mut random);
+            }
             let step = scenario.step(&taste, &mut random);
             scenario.steps.push(step);
+        }
+        if random.percent(30) {
+            scenario.come_late(&taste, &mut random);
         }
         scenario
     }
@@ -251,6 +266,35 @@ impl Scenario {
         }
     }
 
+    /// A client subscribes while a publish of the same topic is put off, and another one follows.
+    fn come_late(&mut self, taste: &Taste, random: &mut Random) {
+        let topic = random.pick(&["a", "a/b", "b/b", "a//c", "$d/a"]);
+        let mut client = || random.below(self.clients.len());
+        let (first, late, second) = (client(), client(), client());
+        if self.clients[late].is_worker {
+            return; // It does not subscribe alone.
+        }
+        let work = |random: &mut Random| Step::Work { count: 60, seed: random.next() };
+        let read = |client| Step::Read { client, answer_count: 9 };
+        let publish = |client, random: &mut Random| {
+            let letter = Letter { topic, retain: false, ..letter(taste, random) };
+            Step::Publish { client, letter }
+        };
+        let wishes = vec![self.wish(late, topic, random)];
+        let steps = [
+            Step::PutOff { shards: u64::MAX },
+            publish(first, random),
+            work(random),
+            Step::Subscribe { client: late, wishes },
+            work(random),
+            read(late),
+            publish(second, random),
+            work(random),
+            Step::PutOff { shards: 0 },
+        ];
+        self.steps.extend(steps);
+    }
+
     fn step(&self, taste: &Taste, random: &mut Random) -> Step {
         let client = random.below(self.clients.len());
         match random.below(1000) {
@@ -264,8 +308,9 @@ impl Scenario {
             455..460 => Step::Expel { client },
             460..660 => Step::Read { client, answer_count: random.pick(&[0, 1, 2, 5, 50]) },
             660..665 => Step::Settle { seed: random.next() },
+            700..715 => Step::PutOff { shards: random.next() & random.next() },
             665..700 => Step::Wait { ms: random.below(taste.wait_ms_max) as u64 },
-            700..780 if random.percent(taste.lose_percent) => Step::Lose {
+            715..780 if random.percent(taste.lose_percent) => Step::Lose {
                 client,
                 how: random.pick(&[End::Close, End::Reset, End::Reset, End::Vanish]),
                 kept: random.below(1001),
@@ -304,11 +349,15 @@ impl Scenario {
     fn filter(&self, client: usize, taste: &Taste, random: &mut Random) -> &'static str {
         let profile = &self.clients[client];
         if profile.is_worker && !profile.identifies {
-            return SHARED[client % SHARED.len()];
+            return SHARED[client / MEMBERS];
         }
         let may_share = profile.is_worker || profile.identifies;
         if profile.is_worker || may_share && random.percent(taste.share_percent) {
-            return random.pick(&SHARED);
+            return if random.percent(50) {
+                SHARED[client / MEMBERS]
+            } else {
+                random.pick(&SHARED)
+            };
         }
         random.pick(&FILTERS)
     }
@@ -362,7 +411,7 @@ fn limits(random: &mut Random) -> Limits {
         inflight_count_max: random.pick(&[1, 2, 5, 256]),
         receive_count_max: random.pick(&[1, 2, 4, 1024]),
         topic_alias_count_max: random.pick(&[0, 2, 64]),
-        slow_consumer_timeout_s: 3,
+        slow_consumer_timeout_s: random.pick(&[1, 3]),
         packet_bytes_max: 1 << 20,
         ..Limits::default()
     };

@@ -79,6 +79,10 @@ impl World {
                 self.settle(&mut Random::new(*seed));
                 return self.network.audit_credit();
             }
+            Step::PutOff { shards } => {
+                network.held_back = *shards;
+                return;
+            }
             Step::Wait { ms } => return self.wait(Duration::from_millis(*ms)),
             _ => {}
         }
@@ -109,7 +113,7 @@ impl World {
             Step::Read { answer_count, .. } => {
                 client.take_in(*answer_count, network, history);
             }
-            Step::Work { .. } | Step::Settle { .. } | Step::Wait { .. } => {}
+            Step::PutOff { .. } | Step::Work { .. } | Step::Settle { .. } | Step::Wait { .. } => {}
         }
         self.digest();
     }
@@ -309,6 +313,7 @@ impl World {
     /// The network does all that it can.
     fn settle(&mut self, random: &mut Random) -> bool {
         let mut count = 0;
+        self.network.held_back = 0;
         while self.network.act(random, &Mood::default()) {
             self.digest();
             count += 1;
