@@ -128,6 +128,7 @@ fn placeholder(kind: Kind) -> &'static str {
         Kind::Seconds { .. } => "SECONDS",
         Kind::Switch => "BOOL",
         Kind::Level => "LEVEL",
+        Kind::OneOf(_) => "WORD",
         Kind::Address => "ADDR:PORT",
     }
 }
@@ -186,6 +187,7 @@ mod tests {
             }
             Kind::Switch => ["true".into(), "false".into()],
             Kind::Level => ["trace".into(), "error".into()],
+            Kind::OneOf(words) => [words[0].into(), words[1].into()],
             Kind::Address => ["0.0.0.0:1".into(), "0.0.0.0:2".into()],
         }
     }

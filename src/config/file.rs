@@ -123,14 +123,16 @@ fn read_value(row: &OptionRow, value: &Spanned<DeValue<'_>>) -> Result<Value, Fa
 
 /// The value as a word to parse, if its TOML type suits the option.
 fn word(row: &OptionRow, value: &DeValue<'_>) -> Option<String> {
-    use super::Kind::{Address, Bytes, Count, Level, Seconds, Switch};
+    use super::Kind::{Address, Bytes, Count, Level, OneOf, Seconds, Switch};
     match (row.kind, value) {
         (Count { .. } | Seconds { .. } | Bytes { .. }, DeValue::Integer(number)) => {
             let number = u64::from_str_radix(number.as_str(), number.radix());
             number.ok().map(|number| number.to_string())
         }
         (Switch, DeValue::Boolean(on)) => Some(on.to_string()),
-        (Bytes { .. } | Level | Address, DeValue::String(text)) => Some(text.to_string()),
+        (Bytes { .. } | Level | OneOf(_) | Address, DeValue::String(text)) => {
+            Some(text.to_string())
+        }
         _ => None,
     }
 }
@@ -241,6 +243,7 @@ mod tests {
             }
             Kind::Switch => ["true".into(), "false".into()],
             Kind::Level => ["trace".into(), "error".into()],
+            Kind::OneOf(words) => [words[0].into(), words[1].into()],
             Kind::Address => ["0.0.0.0:1".into(), "0.0.0.0:2".into()],
         };
         let values = words.map(|word| row.kind.parse(&word).unwrap());
@@ -387,7 +390,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_printed_is_read_back(seeds in prop::collection::vec(any::<u64>(), 30)) {
+        fn what_is_printed_is_read_back(seeds in prop::collection::vec(any::<u64>(), 99)) {
             let mut config = Config::default();
             for (row, seed) in options().zip(&seeds) {
                 let value = match row.kind {
@@ -396,6 +399,7 @@ mod tests {
                     Kind::Bytes { min, max } => Value::Bytes(min + seed % (max - min + 1)),
                     Kind::Switch => Value::Switch(seed % 2 == 0),
                     Kind::Level => Value::Level(LogLevel::ALL[(seed % 5) as usize]),
+                    Kind::OneOf(words) => Value::Word(words[*seed as usize % words.len()]),
                     Kind::Address => Value::Address(([127, 0, 0, 1], *seed as u16).into()),
                 };
                 row.set(&mut config, &[value]);

@@ -38,6 +38,28 @@ impl Default for Config {
     }
 }
 
+/// What keeps its order on its way to a subscriber.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// All publishes of one client, whatever their topics.
+    Client,
+    /// The publishes of one client to one topic [MQTT-4.6.0-6].
+    Topic,
+}
+
+impl Order {
+    /// Every order.
+    pub const ALL: [Self; 2] = [Self::Client, Self::Topic];
+    /// The words for them in options and files.
+    pub const NAMES: [&'static str; 2] = ["client", "topic"];
+
+    /// The word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+}
+
 /// The severities of log lines, worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogLevel {

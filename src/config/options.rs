@@ -1,7 +1,7 @@
 //! THE table of options. A row here is a flag, a key of the configuration file, a line of the
 //! printed reference and, for a limit, the field of [`Limits`] with its default.
 
-use super::{Config, Kind, Value};
+use super::{Config, Kind, Order, Value};
 
 /// One option.
 #[derive(Debug)]
@@ -109,6 +109,17 @@ impl Field for bool {
     }
 }
 
+impl Field for Order {
+    fn from_value(value: &Value) -> Self {
+        let is_it = |order: &Self| *value == Value::Word(order.name());
+        Self::ALL.into_iter().find(is_it).expect("its name was parsed for this option")
+    }
+
+    fn to_value(&self, _: Kind) -> Option<Value> {
+        Some(Value::Word(self.name()))
+    }
+}
+
 impl<T: Field> Field for Option<T> {
     fn from_value(value: &Value) -> Self {
         Some(T::from_value(value))
@@ -168,7 +179,8 @@ fn address(value: &Value) -> std::net::SocketAddr {
 macro_rules! limits {
     ($(
         $( #[doc = $help:literal] )+
-        $name:ident: $type:ty = $default:expr, $kind:ident $( ( $min:expr, $max:expr ) )?
+        $name:ident: $type:ty = $default:expr,
+            $kind:ident $( ( $min:expr, $max:expr ) )? $( [ $words:expr ] )?
             $( , unset $unset:literal )?;
     )+) => {
         /// How much of everything is allowed. Every queue and every table has its row.
@@ -184,7 +196,7 @@ macro_rules! limits {
         }
 
         const LIMIT_ROWS: &[OptionRow] = &[$({
-            const KIND: Kind = Kind::$kind $( { min: $min, max: $max } )?;
+            const KIND: Kind = Kind::$kind $( { min: $min, max: $max } )? $( ( $words ) )?;
             OptionRow {
                 name: stringify!($name),
                 section: Section::Limits,
@@ -251,6 +263,10 @@ limits! {
     session_count_max: usize = 10_000_000, Count(1, U32_MAX);
     /// Subscriptions of one session.
     subscription_count_max: usize = 100_000, Count(1, U32_MAX);
+    /// What keeps its order on several cores: with "client" all publishes of one client, with
+    /// "topic" those to one topic. The first costs clients that alternate between topics a round
+    /// trip between cores for each change.
+    order: Order = Order::Client, OneOf[&Order::NAMES];
     /// Levels of a topic filter.
     topic_level_count_max: usize = 128, Count(1, 65_536);
     /// Retained messages in the whole process.
@@ -280,6 +296,7 @@ mod tests {
             }
             Kind::Switch => ["true".into(), "false".into()],
             Kind::Level => ["error".into(), "trace".into()],
+            Kind::OneOf(words) => [words[0].into(), words[words.len() - 1].into()],
             Kind::Address => ["0.0.0.0:0".into(), "[::1]:65535".into()],
         }
     }

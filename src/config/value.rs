@@ -18,6 +18,8 @@ pub enum Kind {
     Switch,
     /// A [`LogLevel`] by name.
     Level,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
     /// An IP address with a port.
     Address,
 }
@@ -33,6 +35,8 @@ pub enum Value {
     Switch(bool),
     /// Of [`Kind::Level`].
     Level(LogLevel),
+    /// Of [`Kind::OneOf`].
+    Word(&'static str),
     /// Of [`Kind::Address`].
     Address(SocketAddr),
 }
@@ -54,6 +58,7 @@ impl Kind {
             Self::Bytes { .. } => parse_bytes(word).map(Value::Bytes),
             Self::Switch => word.parse().ok().map(Value::Switch),
             Self::Level => LogLevel::ALL.into_iter().find(|l| l.name() == word).map(Value::Level),
+            Self::OneOf(words) => words.iter().find(|w| **w == word).map(|w| Value::Word(w)),
             Self::Address => word.parse().ok().map(Value::Address),
         };
         value.filter(|value| self.allows(value)).ok_or_else(|| self.error())
@@ -73,6 +78,7 @@ impl Kind {
             }
             Self::Switch => "true or false".to_owned(),
             Self::Level => format!("one of {}", LogLevel::ALL.map(LogLevel::name).join(", ")),
+            Self::OneOf(words) => format!("one of {}", words.join(", ")),
             Self::Address => {
                 "an IP address and a port, such as 127.0.0.1:1883 or [::1]:1883".to_owned()
             }
@@ -99,6 +105,7 @@ impl fmt::Display for Value {
             Self::Bytes(bytes) => f.write_str(&with_unit(*bytes)),
             Self::Switch(on) => write!(f, "{on}"),
             Self::Level(level) => write!(f, "{level}"),
+            Self::Word(word) => f.write_str(word),
             Self::Address(address) => write!(f, "{address}"),
         }
     }
@@ -109,7 +116,9 @@ impl Value {
     pub(super) fn to_toml(&self) -> String {
         match self {
             Self::Number(_) | Self::Switch(_) => self.to_string(),
-            Self::Bytes(_) | Self::Level(_) | Self::Address(_) => format!("\"{self}\""),
+            Self::Bytes(_) | Self::Level(_) | Self::Word(_) | Self::Address(_) => {
+                format!("\"{self}\"")
+            }
         }
     }
 }

@@ -13,6 +13,11 @@ pub(super) struct InboundAliases {
 }
 
 impl InboundAliases {
+    /// Returns the topic that an alias stands for.
+    pub(super) fn topic(&self, alias: u16) -> Option<&str> {
+        self.topics.get(&alias).map(|topic| &**topic)
+    }
+
     /// The topic of a publish: the one that it names, which its alias stands for from now on, or
     /// the one that its alias stands for. The client was told that `count_max` is the highest.
     pub(super) fn resolve<'a>(

@@ -194,6 +194,11 @@ impl Inbound {
         self.handle_counted(sequence, 0, reason, out);
     }
 
+    /// Returns the topic that an alias of this connection stands for.
+    pub(super) fn topic_of_alias(&self, alias: u16) -> Option<&str> {
+        self.aliases.as_ref()?.topic(alias)
+    }
+
     /// What the aliases of this connection stand for.
     pub(super) fn aliases(&mut self) -> &mut InboundAliases {
         self.aliases.get_or_insert_default()

@@ -98,6 +98,8 @@ pub struct Session {
     alias_count_max: u16,
     receive_count_max: Option<u16>,
     may_retain: bool,
+    /// Storage was told that it began.
+    is_recorded: bool,
     inbound: Option<Box<Inbound>>,
     outbound: Option<Box<Outbound>>,
 }
@@ -113,6 +115,7 @@ impl Session {
             alias_count_max: 0,
             receive_count_max: None,
             may_retain: true,
+            is_recorded: false,
             inbound: None,
             outbound: None,
         };
@@ -132,10 +135,27 @@ impl Session {
         self.expiry_interval_s > 0
     }
 
+    /// Whether storage was told that the session began.
+    #[must_use]
+    pub fn is_recorded(&self) -> bool {
+        self.is_recorded
+    }
+
+    /// Notes that storage is told that the session began; whether that is new.
+    pub fn record(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_recorded, true)
+    }
+
     /// Seconds that the session outlives its connection; [`NEVER`] for one that never expires.
     #[must_use]
     pub fn expiry_interval_s(&self) -> u32 {
         self.expiry_interval_s
+    }
+
+    /// Returns the topic that an alias of the client stands for.
+    #[must_use]
+    pub fn topic_of_alias(&self, alias: u16) -> Option<&str> {
+        self.inbound.as_ref()?.topic_of_alias(alias)
     }
 
     /// Publishes of the client that it has not been given an acknowledgement for.

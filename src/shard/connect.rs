@@ -410,8 +410,7 @@ impl Shard {
     /// Tells storage once that a session stays.
     fn record_session(&mut self, slot: u32, out: &mut impl Output) {
         let resident = self.registry.get_mut(slot);
-        if resident.session.is_persistent() && !resident.is_recorded {
-            resident.is_recorded = true;
+        if resident.session.is_persistent() && resident.session.record() {
             let record = Record::SessionBegun { client_id: resident.session.client_id() };
             self.commits.persist(&record, out);
         }
@@ -471,7 +470,7 @@ impl Shard {
         self.forget_member(slot, out);
         self.remove_subscriptions(slot, out);
         let mut resident = self.registry.remove(slot);
-        if resident.is_recorded {
+        if resident.session.is_recorded() {
             let record = Record::SessionEnded { client_id: resident.session.client_id() };
             self.commits.persist(&record, out);
         }

@@ -50,6 +50,8 @@ pub(super) enum Pause {
     Receipts,
     /// Too many of its publishes are put off.
     PutOff,
+    /// An earlier publish to another owner has not been taken in.
+    Order,
     /// Its own outbox is at the limit: it sends, and does not read the answers.
     Outbox,
     /// Its CONNECT is being judged.
@@ -61,7 +63,7 @@ pub(super) enum Pause {
 impl Pause {
     /// Whether a publisher waits for room.
     fn is_for_room(self) -> bool {
-        !matches!(self, Self::Authentication | Self::TakeOver)
+        !matches!(self, Self::Order | Self::Authentication | Self::TakeOver)
     }
 }
 
@@ -203,7 +205,11 @@ impl Shard {
         match pause {
             Pause::Link(peer) => self.links.wait(peer, id),
             Pause::Outbox => out.outbox(id).want_drained(self.limits.outbox_bytes_max / 2),
-            Pause::Receipts | Pause::PutOff | Pause::Authentication | Pause::TakeOver => {}
+            Pause::Receipts
+            | Pause::PutOff
+            | Pause::Order
+            | Pause::Authentication
+            | Pause::TakeOver => {}
         }
         if pause.is_for_room() {
             self.counters.publishers_paused += 1;
@@ -431,14 +437,19 @@ impl Shard {
         publish: &Publish<'_>,
         out: &mut impl Output,
     ) -> Result<Step, ProtocolError> {
-        if let Some(pause) = self.pause_before_publish(id, slot, publish, out) {
+        let owner = self.owner_of(slot, publish);
+        if let Some(pause) = self.pause_before_publish(id, slot, publish, owner, out) {
+            if pause == Pause::Order {
+                self.ask_for_order(slot, out);
+            }
             self.pause(id, pause, out);
             return Ok(Step::Refused);
         }
         let ask =
             self.with_wire(slot, out, |session, wire| session.handle_publish(publish, wire))?;
         if let Ask::Publish(incoming, sequence) = ask {
-            self.handle_publish(slot, &incoming, sequence, out);
+            let owner = owner.ok_or(ProtocolError::TopicAliasUnknown)?;
+            self.handle_publish(slot, &incoming, owner, sequence, out);
         }
         Ok(Step::Taken)
     }
@@ -469,7 +480,7 @@ impl Shard {
                 }
                 return Ok(Step::Taken); // None of these closes a connection.
             }
-            Ask::Publish(incoming, sequence) => self.handle_publish(slot, &incoming, sequence, out),
+            Ask::Publish(..) => unreachable!("a PUBLISH has a way of its own"),
             Ask::Subscribe(subscribe) => self.handle_subscribe(slot, &subscribe, out),
             Ask::Unsubscribe(unsubscribe) => self.handle_unsubscribe(slot, &unsubscribe, out),
             Ask::Disconnect(disconnect) => {
@@ -518,6 +529,7 @@ impl Shard {
         id: ConnectionId,
         slot: u32,
         publish: &Publish<'_>,
+        owner: Option<ShardId>,
         out: &mut impl Output,
     ) -> Option<Pause> {
         if out.outbox_len(id) >= self.limits.outbox_bytes_max {
@@ -535,11 +547,10 @@ impl Shard {
         if self.has_put_off_too_many(self.registry.name(slot)) {
             return Some(Pause::PutOff);
         }
-        if publish.topic.is_empty() {
-            // Whatever its alias stands for.
-            return self.links.first_to_wait_for().map(Pause::Link);
+        let owner = owner?; // Without one it is an error, which is not put off.
+        if self.must_wait_for_order(slot, owner) {
+            return Some(Pause::Order);
         }
-        let owner = self.partition.owner(publish.topic.as_str());
         if owner == self.id {
             return self.links.behind().map(Pause::Link); // Deliveries to other homes wait there.
         }

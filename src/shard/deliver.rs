@@ -8,11 +8,11 @@ use crate::routing::{Chosen, ShardSet};
 use crate::session::{Extras, Outgoing, Terms};
 use crate::storage::Record;
 
-use super::message::Origin;
+use super::message::{Origin, Source};
 use super::put_off::PutOff;
 use super::subscribe::Subscribed;
 use super::wire::Wire;
-use super::{Output, Receipt, SessionRef, Shard};
+use super::{Output, SessionRef, Shard};
 
 /// One session that gets one copy of a publish, whatever number of its filters match.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -55,25 +55,24 @@ impl Shard {
         &mut self,
         outgoing: &mut Outgoing<'_>,
         targets: Targets,
-        origin: Option<Origin>,
-        receipt: Option<Receipt>,
+        source: &Source,
         out: &mut impl Output,
     ) -> Given {
         if targets.is_empty() {
             return Given::ToNobody;
         }
-        if self.must_put_off(outgoing.view().topic.as_str(), origin, targets.len()) {
-            let publish = PutOff { publication: outgoing.keep(), origin, receipt };
+        if self.must_put_off(outgoing.view().topic.as_str(), source.origin, targets.len()) {
+            let publish = PutOff::new(outgoing.keep(), source);
             self.put_off_publish(publish, targets, out);
             return Given::Later;
         }
-        let publisher = self.publisher_here(origin);
+        let publisher = self.publisher_here(source.origin);
         let is_fan_out = targets.len() > 1;
         self.layouts.clear();
         for target in targets.iter() {
             self.deliver_one(target, publisher, outgoing, is_fan_out, out);
         }
-        self.given(receipt)
+        self.given(source.receipt)
     }
 
     /// Gives a publish to one of those who want it; `publisher` is whose it is, if that is here.

@@ -90,12 +90,6 @@ impl Links {
         self.links[owner.index()].must_wait()
     }
 
-    /// The first peer that a publish would have to wait for, if any.
-    pub(super) fn first_to_wait_for(&self) -> Option<ShardId> {
-        let mut peers = (0..self.links.len()).map(ShardId::from_index);
-        peers.find(|peer| self.must_wait(*peer))
-    }
-
     /// The first peer that is behind, if any.
     pub(super) fn behind(&self) -> Option<ShardId> {
         if self.behind_count == 0 {

@@ -16,9 +16,21 @@ pub struct SessionRef {
 
 /// Who published: a session and its home.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct Origin {
+pub(super) struct Origin {
     pub(super) home: ShardId,
     pub(super) session: SessionRef,
+}
+
+/// Where a publish comes from, and who waits to hear what became of it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Source {
+    /// From whom, unless it is the will of a session that has ended.
+    pub(super) origin: Option<Origin>,
+    /// Who waits for its acceptance (nothing does at QoS 0).
+    pub(super) receipt: Option<Receipt>,
+    /// What the publisher's home gets back once it is taken in: see `order.rs`. Zero if that does
+    /// not wait.
+    pub(super) weight: u32,
 }
 
 /// A publish that waits to be acknowledged: where, for whom, and which one.
@@ -52,10 +64,8 @@ pub enum Message {
     Publish {
         /// What.
         publication: Publication,
-        /// From whom, unless it is a will.
-        origin: Option<Origin>,
-        /// Who waits for it (nobody at QoS 0).
-        receipt: Option<Receipt>,
+        /// Where it comes from.
+        source: Source,
     },
     /// Owner to publisher's home: so many publishes have left this shard's hands, send more.
     Credit {
@@ -66,19 +76,15 @@ pub enum Message {
     Deliver {
         /// What.
         publication: Publication,
-        /// From whom, unless it is a will.
-        origin: Option<Origin>,
-        /// Who waits for it (nobody at QoS 0).
-        receipt: Option<Receipt>,
+        /// Where it comes from.
+        source: Source,
     },
     /// Owner to the home of the member of a shared subscription that was chosen.
     DeliverShared {
         /// What.
         publication: Publication,
-        /// From whom, unless it is a will or was given to another member before.
-        origin: Option<Origin>,
-        /// Who waits for it (nobody at QoS 0).
-        receipt: Option<Receipt>,
+        /// Where it comes from; nothing if it was given to another member before.
+        source: Source,
         /// Who was chosen.
         session: SessionRef,
         /// For which `$share/group/filter`.
@@ -107,6 +113,24 @@ pub enum Message {
     Accepted {
         /// Which publish.
         receipt: Receipt,
+    },
+    /// Publisher's home to owner, and owner to every home: answer [`Message::TakenIn`] once all that
+    /// came before this on the same channels is taken in.
+    Fence {
+        /// Whose publishes are meant.
+        session: SessionRef,
+        /// Where that session lives, which is to be answered.
+        home: ShardId,
+        /// It comes from there, and the owner passes it on.
+        is_first: bool,
+    },
+    /// To the publisher's home: what came before a [`Message::Fence`], or a part of a publish, is
+    /// taken in.
+    TakenIn {
+        /// Whose.
+        session: SessionRef,
+        /// The part.
+        weight: u32,
     },
     /// Subscriber's home to owner: send me what matches these; answer [`Message::Placed`].
     Interest {

@@ -14,6 +14,7 @@ mod deliver;
 mod filters;
 mod links;
 mod message;
+mod order;
 mod outbox;
 mod output;
 mod publish;
@@ -311,16 +312,16 @@ impl Shard {
 
     fn handle_message(&mut self, from: ShardId, message: Message, out: &mut impl Output) {
         match message {
-            Message::Publish { publication, origin, receipt } => {
-                self.handle_remote_publish(from, &publication, origin, receipt, out);
+            Message::Publish { publication, source } => {
+                self.handle_remote_publish(from, &publication, &source, out);
             }
             Message::Credit { units } => self.links.handle_credit(from, units),
-            Message::Deliver { publication, origin, receipt } => {
-                self.handle_deliver(&publication, origin, receipt, out);
+            Message::Deliver { publication, source } => {
+                self.handle_deliver(&publication, &source, out);
             }
-            Message::DeliverShared { publication, origin, receipt, session, group, is_online } => {
+            Message::DeliverShared { publication, source, session, group, is_online } => {
                 let chosen = Chosen { home: self.id, member: session, group, is_online };
-                self.handle_deliver_shared(&publication, origin, receipt, chosen, out);
+                self.handle_deliver_shared(&publication, &source, chosen, out);
             }
             Message::Reassign { publication, group } => {
                 self.handle_reassign(&publication, &group, out);
@@ -328,6 +329,10 @@ impl Shard {
             Message::Counted { receipt, homes, reason } => {
                 self.handle_counted(receipt, homes, reason, out);
             }
+            Message::Fence { session, home, is_first } => {
+                self.handle_fence(session, home, is_first, out);
+            }
+            Message::TakenIn { session, weight } => self.handle_taken_in(session, weight),
             Message::Accepted { receipt } => self.handle_accepted(receipt, out),
             Message::Interest { filters, ticket } => {
                 self.handle_interest(from, &filters, ticket, out);

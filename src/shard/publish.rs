@@ -8,17 +8,18 @@ use crate::storage::Record;
 
 use super::commit::Then;
 use super::connection::Pause;
-use super::deliver::Given;
-use super::message::Origin;
+use super::deliver::{Audience, Given};
+use super::message::{Origin, Source};
 use super::put_off::{Job, PutOff};
 use super::{Message, Output, Receipt, SessionRef, Shard, Timer};
 
 impl Shard {
-    /// A publish from a client of this shard.
+    /// A publish from a client of this shard, unless its topic is the server's own.
     pub(super) fn handle_publish(
         &mut self,
         slot: u32,
         incoming: &Incoming<'_>,
+        owner: ShardId,
         sequence: Option<Sequence>,
         out: &mut impl Output,
     ) {
@@ -27,36 +28,33 @@ impl Shard {
         let origin = Origin { home: self.id, session };
         let is_told = resident.peer.version.is_v5();
         let receipt = sequence.map(|sequence| Receipt { origin, sequence, is_told });
-        match incoming {
-            Incoming::Borrowed(publish) => {
-                self.publish(Outgoing::borrowed(*publish), Some(origin), receipt, out);
-            }
-            Incoming::Kept(publication) => {
-                self.publish(Outgoing::kept(publication), Some(origin), receipt, out);
-            }
+        let outgoing = match incoming {
+            Incoming::Borrowed(publish) => Outgoing::borrowed(*publish),
+            Incoming::Kept(publication) => Outgoing::kept(publication),
+        };
+        if outgoing.view().topic.is_of_server() {
+            return self.refuse_sys(receipt, out);
         }
+        let weight = self.note_course(origin, owner);
+        let source = Source { origin: Some(origin), receipt, weight };
+        self.publish(outgoing, owner, &source, out);
     }
 
-    /// Gives a publish to the owner of its topic, unless that is the server's own.
+    /// Gives a publish to the owner of its topic.
     pub(super) fn publish(
         &mut self,
         mut outgoing: Outgoing<'_>,
-        origin: Option<Origin>,
-        receipt: Option<Receipt>,
+        owner: ShardId,
+        source: &Source,
         out: &mut impl Output,
     ) {
-        let topic = outgoing.view().topic;
-        if topic.is_of_server() {
-            return self.refuse_sys(receipt, out);
-        }
         self.count_publish(outgoing.view());
-        let owner = self.partition.owner(topic.as_str());
         if owner == self.id {
-            return self.route(&mut outgoing, origin, receipt, out);
+            return self.route(&mut outgoing, source, out);
         }
         let publication = outgoing.into_kept();
         self.links.spend(owner, publication.len());
-        self.send(owner, Message::Publish { publication, origin, receipt }, out);
+        self.send(owner, Message::Publish { publication, source: *source }, out);
     }
 
     /// A client says something under `$SYS`, where subscribers expect the words of the broker
@@ -74,33 +72,31 @@ impl Shard {
         &mut self,
         from: ShardId,
         publication: &Publication,
-        origin: Option<Origin>,
-        receipt: Option<Receipt>,
+        source: &Source,
         out: &mut impl Output,
     ) {
-        self.route(&mut Outgoing::kept(publication), origin, receipt, out);
+        self.route(&mut Outgoing::kept(publication), source, out);
         self.links.handle_published(from, publication.len(), out);
     }
 
     /// At the owner: the one place that orders the publishes of a topic.
-    fn route(
-        &mut self,
-        outgoing: &mut Outgoing<'_>,
-        origin: Option<Origin>,
-        receipt: Option<Receipt>,
-        out: &mut impl Output,
-    ) {
+    fn route(&mut self, outgoing: &mut Outgoing<'_>, source: &Source, out: &mut impl Output) {
+        let receipt = source.receipt;
         if outgoing.view().retain
             && !self.retain(outgoing, out)
             && let Some(receipt) = receipt.filter(|receipt| receipt.is_told)
         {
+            self.split_weight(source, 0, out);
             return self.count(receipt, 0, ReasonCode::QuotaExceeded, out);
         }
-        let mut routed = self.route_to_homes(outgoing, origin, receipt, out);
-        if !self.groups.is_empty() {
-            for chosen in self.groups.choose(outgoing.view().topic.as_str()) {
-                routed.add(self.deliver_to_chosen(outgoing, origin, receipt, chosen, out));
-            }
+        let topic = outgoing.view().topic.as_str();
+        let audience = self.audience(topic);
+        let chosen = if self.groups.is_empty() { vec![] } else { self.groups.choose(topic) };
+        let far_count = chosen.iter().filter(|chosen| chosen.home != self.id).count();
+        let source = &self.split_weight(source, audience.homes.len() + far_count, out);
+        let mut routed = self.route_to_homes(outgoing, audience, source, out);
+        for chosen in chosen {
+            routed.add(self.deliver_to_chosen(outgoing, source, chosen, out));
         }
         let Some(receipt) = receipt else { return };
         if outgoing.view().retain && self.commits.is_behind() {
@@ -114,36 +110,34 @@ impl Shard {
     fn route_to_homes(
         &mut self,
         outgoing: &mut Outgoing<'_>,
-        origin: Option<Origin>,
-        receipt: Option<Receipt>,
+        audience: Audience,
+        source: &Source,
         out: &mut impl Output,
     ) -> Routed {
         let mut routed = Routed::default();
-        let audience = self.audience(outgoing.view().topic.as_str());
         for home in audience.homes.iter() {
             let publication = outgoing.keep();
-            self.send(home, Message::Deliver { publication, origin, receipt }, out);
+            self.send(home, Message::Deliver { publication, source: *source }, out);
             routed.add(Given::Later);
         }
-        routed.add(self.deliver(outgoing, audience.targets, origin, receipt, out));
+        routed.add(self.deliver(outgoing, audience.targets, source, out));
         routed
     }
 
     fn deliver_to_chosen(
         &mut self,
         outgoing: &mut Outgoing<'_>,
-        origin: Option<Origin>,
-        receipt: Option<Receipt>,
+        source: &Source,
         chosen: Chosen<SessionRef>,
         out: &mut impl Output,
     ) -> Given {
         if chosen.home == self.id {
-            return self.deliver_to_member(outgoing, origin, receipt, chosen, out);
+            return self.deliver_to_member(outgoing, source, chosen, out);
         }
         let publication = outgoing.keep();
         let Chosen { home, member: session, group, is_online } = chosen;
-        let message =
-            Message::DeliverShared { publication, origin, receipt, session, group, is_online };
+        let source = *source;
+        let message = Message::DeliverShared { publication, source, session, group, is_online };
         self.send(home, message, out);
         Given::Later
     }
@@ -152,46 +146,45 @@ impl Shard {
     fn deliver_to_member(
         &mut self,
         outgoing: &mut Outgoing<'_>,
-        origin: Option<Origin>,
-        receipt: Option<Receipt>,
+        source: &Source,
         chosen: Chosen<SessionRef>,
         out: &mut impl Output,
     ) -> Given {
-        if self.must_put_off(outgoing.view().topic.as_str(), origin, 1) {
-            let publish = PutOff { publication: outgoing.keep(), origin, receipt };
+        if self.must_put_off(outgoing.view().topic.as_str(), source.origin, 1) {
+            let publish = PutOff::new(outgoing.keep(), source);
             self.put_off(Job::Shared(publish, chosen), out);
             return Given::Later;
         }
         self.deliver_shared(outgoing, chosen, out);
-        self.given(receipt)
+        self.given(source.receipt)
     }
 
     /// At an interested home: the publish for the sessions of this shard.
     pub(super) fn handle_deliver(
         &mut self,
         publication: &Publication,
-        origin: Option<Origin>,
-        receipt: Option<Receipt>,
+        source: &Source,
         out: &mut impl Output,
     ) {
         let outgoing = &mut Outgoing::kept(publication);
         let targets = self.audience(outgoing.view().topic.as_str()).targets;
-        let given = self.deliver(outgoing, targets, origin, receipt, out);
-        self.accept_unless_later(given, receipt, out);
+        let given = self.deliver(outgoing, targets, source, out);
+        self.accept_unless_later(given, source.receipt, out);
+        self.give_weight_back(source, out);
     }
 
     /// At the home of a chosen member.
     pub(super) fn handle_deliver_shared(
         &mut self,
         publication: &Publication,
-        origin: Option<Origin>,
-        receipt: Option<Receipt>,
+        source: &Source,
         chosen: Chosen<SessionRef>,
         out: &mut impl Output,
     ) {
         let outgoing = &mut Outgoing::kept(publication);
-        let given = self.deliver_to_member(outgoing, origin, receipt, chosen, out);
-        self.accept_unless_later(given, receipt, out);
+        let given = self.deliver_to_member(outgoing, source, chosen, out);
+        self.accept_unless_later(given, source.receipt, out);
+        self.give_weight_back(source, out);
     }
 
     /// At the owner: a member has not got this, and another may.
@@ -202,7 +195,12 @@ impl Shard {
         out: &mut impl Output,
     ) {
         if let Some(chosen) = self.groups.choose_again(group) {
-            self.deliver_to_chosen(&mut Outgoing::kept(publication), None, None, chosen, out);
+            self.deliver_to_chosen(
+                &mut Outgoing::kept(publication),
+                &Source::default(),
+                chosen,
+                out,
+            );
         }
     }
 

@@ -15,7 +15,7 @@ use crate::routing::Chosen;
 use crate::session::Publication;
 
 use super::deliver::Targets;
-use super::message::Origin;
+use super::message::{Origin, Source};
 use super::{Receipt, SessionRef};
 
 /// Publishes in one job.
@@ -84,6 +84,12 @@ pub(super) struct PutOff {
     pub(super) publication: Publication,
     pub(super) origin: Option<Origin>,
     pub(super) receipt: Option<Receipt>,
+}
+
+impl PutOff {
+    pub(super) fn new(publication: Publication, source: &Source) -> Self {
+        Self { publication, origin: source.origin, receipt: source.receipt }
+    }
 }
 
 impl Job {

@@ -9,6 +9,7 @@ use crate::session::{Session, Time};
 
 use super::filters::Filters;
 use super::message::Load;
+use super::order::Course;
 use super::replay::Replays;
 use super::will::LastWill;
 use super::wire::{Peer, UNLIMITED};
@@ -27,8 +28,8 @@ pub(super) struct Resident {
     pub(super) expiry: Time,
     /// When its timer fires; [`Time::END`] if none is set.
     pub(super) wake: Time,
-    /// Storage was told that it began.
-    pub(super) is_recorded: bool,
+    /// Where its publishes are under way.
+    pub(super) course: Course,
     aside: Option<Box<Aside>>,
 }
 
@@ -131,7 +132,7 @@ impl Registry {
             filters: Filters::default(),
             expiry: Time::END,
             wake: Time::END,
-            is_recorded: false,
+            course: Course::default(),
             aside: None,
         };
         self.residents.insert(resident).bits()

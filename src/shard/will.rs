@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::mqtt::{Properties, Property, Publish, Will};
 use crate::session::{Outgoing, Publication, Time};
 
-use super::message::Origin;
+use super::message::{Origin, Source};
 use super::{ConnectionId, Output, Shard};
 
 /// What is published when a client goes without saying so.
@@ -67,7 +67,9 @@ impl Shard {
         self.counters.wills_published += 1;
         let publication = will.publication.restamped(will.expiry_interval_s, self.now);
         let origin = slot.map(|slot| Origin { home: self.id, session: self.registry.name(slot) });
-        self.publish(Outgoing::kept(&publication), origin, None, out);
+        let owner = self.partition.owner(publication.topic());
+        let source = Source { origin, ..Source::default() };
+        self.publish(Outgoing::kept(&publication), owner, &source, out);
     }
 }
 

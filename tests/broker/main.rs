@@ -11,6 +11,7 @@ mod hostile;
 mod limits;
 mod log;
 mod options;
+mod order;
 mod panics;
 mod pause;
 mod shutdown;

@@ -6,6 +6,7 @@ mod wills;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ringmq::config::Order;
 use ringmq::metrics::Ledger;
 
 use crate::history::{Delivery, Fate, History, Message, Moment, Session, Subscription};
@@ -244,7 +245,11 @@ impl Case<'_> {
             if !is_first || delivery.retain || message.is_will() || is_other {
                 continue;
             }
-            let key = (message.client, message.letter.topic, delivery.qos);
+            let topic = match self.scenario.limits.order {
+                Order::Client => "", // All of its topics are one.
+                Order::Topic => message.letter.topic,
+            };
+            let key = (message.client, topic, delivery.qos);
             let before = last.entry(key).or_insert(number);
             let is_late = *before > number && !self.may_be_late(session, delivery, message);
             let earlier = *before;

@@ -1,7 +1,7 @@
 //! A run as data: who takes part and what is done, step by step. Made from a seed; a step can be
 //! taken out and the others still mean what they meant.
 
-use ringmq::config::Limits;
+use ringmq::config::{Limits, Order};
 use ringmq::shard::Slices;
 
 use crate::network::End;
@@ -420,6 +420,7 @@ fn limits(random: &mut Random) -> Limits {
         limits.queue_bytes_max = random.pick(&[1024, 3000, 16 << 20]);
         limits.outbox_bytes_max = random.pick(&[1024, 3000, 1 << 20]);
         limits.queue_qos0_offline = random.percent(50);
+        limits.order = random.pick(&[Order::Client, Order::Client, Order::Topic]);
         limits.session_expiry_s_max = random.pick(&[2, u32::MAX, u32::MAX]);
     }
     limits

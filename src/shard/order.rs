@@ -1,0 +1,229 @@
+//! Order of one client's publishes over all of its topics.
+//!
+//! Publishes to one owner stay in order because every channel does. A publish to another owner waits
+//! until every home that an earlier one went to has taken that in: handled it, or put it off where
+//! the later one waits behind it. Being taken in is less than being accepted, which may wait for a
+//! disk.
+//!
+//! ```text
+//! Idle --a publish--> Plain --a publish to another owner--> Tracked --RUN_MAX to one owner--> Plain
+//! ```
+//! In `Plain` no home says anything, so a client with one owner pays nothing. The change to `Tracked`
+//! asks all shards once whether they have taken in what came before. From then on each publish has a
+//! weight, which its owner divides between the homes that it goes to, and which all of them give back
+//! to the publisher's home: in any order, and complete only when the last has.
+
+use crate::config::Order;
+use crate::mqtt::Publish;
+use crate::routing::ShardId;
+
+use super::connection::Pause;
+use super::message::{Origin, Source};
+use super::{Message, Output, SessionRef, Shard};
+
+/// After this many publishes to one owner in a row a client is taken for one that stays there.
+const RUN_MAX: u8 = 128;
+/// Weight of a publish: more than the homes and groups of any but the most absurd topic.
+const WEIGHT: u32 = 4096;
+
+/// Where a client's publishes are under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Course {
+    /// Weight that was not given back.
+    outstanding: u32,
+    /// The owner of the publishes that are under way.
+    owner: ShardId,
+    mode: Mode,
+    /// Publishes in a row to this owner.
+    run: u8,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Mode {
+    /// The client has published nothing.
+    Idle,
+    /// Homes do not answer.
+    Plain,
+    /// Homes answer.
+    Tracked,
+}
+
+impl Default for Course {
+    fn default() -> Self {
+        Self { outstanding: 0, owner: ShardId(0), mode: Mode::Idle, run: 0 }
+    }
+}
+
+impl Course {
+    /// Whether a publish to `owner` cannot overtake an earlier one.
+    fn allows(&self, owner: ShardId) -> bool {
+        match self.mode {
+            Mode::Idle => true,
+            Mode::Plain => self.owner == owner,
+            Mode::Tracked => self.owner == owner || self.outstanding == 0,
+        }
+    }
+
+    /// Notes a publish that goes to `owner`; returns its weight.
+    fn note(&mut self, owner: ShardId) -> u32 {
+        if self.mode == Mode::Tracked {
+            self.run = if self.owner == owner { self.run + 1 } else { 0 };
+        }
+        self.owner = owner;
+        if self.mode != Mode::Tracked || self.run == RUN_MAX {
+            self.mode = Mode::Plain;
+            return 0;
+        }
+        self.outstanding += WEIGHT;
+        WEIGHT
+    }
+}
+
+impl Shard {
+    /// Whether a publish has to wait for an earlier one of its client.
+    pub(super) fn must_wait_for_order(&self, slot: u32, owner: ShardId) -> bool {
+        self.keeps_order() && !self.registry.get(slot).course.allows(owner)
+    }
+
+    /// Notes a publish of a client of this shard; returns its weight.
+    pub(super) fn note_course(&mut self, origin: Origin, owner: ShardId) -> u32 {
+        if !self.keeps_order() {
+            return 0;
+        }
+        self.registry.get_mut(origin.session.slot).course.note(owner)
+    }
+
+    /// Asks all shards whether they have taken in what a client has published, unless they answer
+    /// already.
+    pub(super) fn ask_for_order(&mut self, slot: u32, out: &mut impl Output) {
+        let course = &mut self.registry.get_mut(slot).course;
+        if course.mode != Mode::Plain {
+            return;
+        }
+        let owner = course.owner;
+        *course = Course { mode: Mode::Tracked, run: 0, ..*course };
+        course.outstanding += self.partition.shard_count() as u32 - 1; // Each other one answers.
+        let session = self.registry.name(slot);
+        if owner == self.id {
+            self.send_fences(session, self.id, out);
+        } else {
+            self.send(owner, Message::Fence { session, home: self.id, is_first: true }, out);
+        }
+    }
+
+    /// At an owner, or at a home after that: all that came before this is taken in here.
+    pub(super) fn handle_fence(
+        &mut self,
+        session: SessionRef,
+        home: ShardId,
+        is_first: bool,
+        out: &mut impl Output,
+    ) {
+        if is_first {
+            self.send_fences(session, home, out);
+        }
+        self.send(home, Message::TakenIn { session, weight: 1 }, out);
+    }
+
+    /// At the owner: divides the weight of a publish between the homes that it is sent to. What they
+    /// do not need is given back at once.
+    pub(super) fn split_weight(
+        &mut self,
+        source: &Source,
+        home_count: usize,
+        out: &mut impl Output,
+    ) -> Source {
+        let home_count = u32::try_from(home_count).unwrap_or(u32::MAX);
+        let share = if home_count == 1 { source.weight } else { source.weight.min(1) };
+        let rest = source.weight.saturating_sub(share.saturating_mul(home_count));
+        self.give_weight_back(&Source { weight: rest, ..*source }, out);
+        Source { weight: share, ..*source }
+    }
+
+    /// A publish is handled here, or put off where a later one waits behind it.
+    pub(super) fn give_weight_back(&mut self, source: &Source, out: &mut impl Output) {
+        let Source { origin: Some(origin), weight: weight @ 1.., .. } = *source else { return };
+        let session = origin.session;
+        if origin.home == self.id {
+            self.handle_taken_in(session, weight);
+        } else {
+            self.send(origin.home, Message::TakenIn { session, weight }, out);
+        }
+    }
+
+    /// At the publisher's home.
+    pub(super) fn handle_taken_in(&mut self, session: SessionRef, weight: u32) {
+        let Some(slot) = self.registry.resolve(session) else { return };
+        let resident = self.registry.get_mut(slot);
+        resident.course.outstanding = resident.course.outstanding.saturating_sub(weight);
+        if resident.course.outstanding == 0
+            && let Some(connection) = resident.connection
+        {
+            self.unpause(connection, Pause::Order);
+        }
+    }
+
+    /// The owner of a publish's topic, which may be named by an alias; none if that is unknown.
+    pub(super) fn owner_of(&self, slot: u32, publish: &Publish<'_>) -> Option<ShardId> {
+        if !publish.topic.is_empty() {
+            return Some(self.partition.owner(publish.topic.as_str()));
+        }
+        let alias = publish.properties.topic_alias()?;
+        let topic = self.registry.get(slot).session.topic_of_alias(alias)?;
+        Some(self.partition.owner(topic))
+    }
+
+    fn keeps_order(&self) -> bool {
+        self.partition.shard_count() > 1 && self.limits.order == Order::Client
+    }
+
+    /// Follows the deliveries that this owner has sent to other shards.
+    fn send_fences(&mut self, session: SessionRef, home: ShardId, out: &mut impl Output) {
+        for peer in self.partition.shards() {
+            if peer != self.id && peer != home {
+                self.send(peer, Message::Fence { session, home, is_first: false }, out);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: ShardId = ShardId(1);
+    const OTHER: ShardId = ShardId(2);
+
+    #[test]
+    fn a_client_with_one_owner_is_not_tracked() {
+        let mut course = Course::default();
+        for _ in 0..1000 {
+            assert!(course.allows(ONE));
+            assert_eq!(course.note(ONE), 0);
+        }
+        assert!(!course.allows(OTHER));
+    }
+
+    #[test]
+    fn a_tracked_client_changes_owners_when_nothing_is_owed() {
+        let mut course = Course { mode: Mode::Tracked, ..Course::default() };
+        assert_eq!(course.note(ONE), WEIGHT);
+        assert!(course.allows(ONE) && !course.allows(OTHER));
+        course.outstanding -= WEIGHT;
+        assert!(course.allows(OTHER));
+        assert_eq!(course.note(OTHER), WEIGHT);
+    }
+
+    #[test]
+    fn a_client_that_stays_with_one_owner_is_tracked_no_more() {
+        let mut course = Course { mode: Mode::Tracked, ..Course::default() };
+        let tracked = (0..1000).filter(|_| course.note(ONE) > 0).count();
+        assert!((1..=RUN_MAX.into()).contains(&tracked), "{tracked}");
+        assert_eq!(course.mode, Mode::Plain);
+    }
+
+    #[test]
+    fn a_course_is_small() {
+        assert_eq!(size_of::<Course>(), 8);
+    }
+}
