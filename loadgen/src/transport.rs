@@ -1,6 +1,7 @@
 //! The broker's ring for sockets, which serves its measure as well. It knows no MQTT.
 #![allow(unreachable_pub, reason = "the broker's library shows what is in these files")]
 
+#[allow(dead_code, reason = "only the broker needs all of it")]
 #[path = "../../src/transport/sockets.rs"]
 mod sockets;
 #[path = "../../src/transport/wakeup.rs"]
