@@ -28,12 +28,16 @@ max_queued_messages 0
 persistence false
 log_type error
 """,
-    # A filter that ends in # counts twice, and all of a session have 65,535 in flight.
+    # A filter that ends in # counts twice, and all of a session have 65,535 in flight. Unasked it has
+    # 1,000 subscriptions above QoS 0.
     "nats": """\
 listen: "127.0.0.1:-1"
 server_name: bench
 max_connections: 100000
-jetstream {{ store_dir: "{scratch}", max_memory_store: 4G, max_file_store: 4G }}
+jetstream {{
+    store_dir: "{scratch}", max_memory_store: 4G, max_file_store: 4G
+    limits: {{ default_max_consumers: 1000000 }}
+}}
 mqtt {{ listen: "127.0.0.1:{port}", max_ack_pending: 30000, consumer_memory_storage: true }}
 """,
     "rumqttd": """\
