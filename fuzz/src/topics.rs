@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ringmq::mqtt::{TopicFilter, TopicName};
-use ringmq::routing::{Groups, Interest, Load, Retained, ShardId, Subscriptions};
+use ringmq::routing::{Choice, Groups, Interest, Retained, ShardId, Standing, Subscriptions};
 
 /// Each line is a step: what to do, for whom, and a topic or a filter.
 ///
@@ -63,7 +63,7 @@ fn check_validity(text: &str) {
 struct Tables {
     subscriptions: Subscriptions<u8, usize>,
     interest: Interest,
-    groups: Groups<u8>,
+    groups: Groups<u8, ()>,
     retained: Retained<usize>,
     /// Filter and subscriber, with the step that made it.
     subscribed: BTreeMap<(String, u8), usize>,
@@ -124,7 +124,8 @@ impl Tables {
         assert_eq!(inserted.replaced, replaced, "{filter}");
         assert_eq!(inserted.first_for_filter, !others && replaced.is_none(), "{filter}");
         assert_eq!(self.interest.add(filter, ShardId(who)), replaced.is_none());
-        self.groups.join(&format!("$share/g/{filter}"), ShardId(who), who, Load::of(0));
+        let group = format!("$share/g/{filter}");
+        self.groups.join(&group, ShardId(who), who, (), Standing::default());
     }
 
     fn unsubscribe(&mut self, who: u8, filter: &str) {
@@ -156,9 +157,10 @@ impl Tables {
         }
         // One member of each group, and that one subscribes to the group's filter.
         let filters: BTreeSet<_> = matching.iter().map(|((filter, _), _)| filter.clone()).collect();
-        let chosen = self.groups.choose(topic);
-        assert_eq!(chosen.len(), filters.len(), "{topic}");
-        for one in chosen {
+        let choices = self.groups.choose(topic, |(), _| true);
+        assert_eq!(choices.len(), filters.len(), "{topic}");
+        for choice in choices {
+            let Choice::Member(one) = choice else { panic!("{topic}: every member takes it") };
             let filter = one.group.strip_prefix("$share/g/").expect("the name of every group");
             assert!(filters.contains(filter), "{topic}: {filter}");
             assert!(self.subscribed.contains_key(&(filter.to_owned(), one.member)), "{filter}");

@@ -46,11 +46,12 @@ pub use unsuback::Unsuback;
 pub use unsubscribe::{Filters, Unsubscribe};
 
 /// The three protocols that are spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Version {
     /// MQTT 3.1, protocol name `MQIsdp`.
     V31,
     /// MQTT 3.1.1.
+    #[default]
     V311,
     /// MQTT 5.0.
     V5,

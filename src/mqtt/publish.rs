@@ -1,6 +1,6 @@
 //! PUBLISH: the packet that everything else exists for, hence the one that is tuned.
 
-use super::cursor::{write_len, write_u16, write_utf8};
+use super::cursor::{len_len, write_len, write_u16, write_utf8};
 use super::{DecodeError, Frame, PacketId, PacketSet, PacketType};
 use super::{Properties, QoS, Reader, TopicName, Version};
 
@@ -121,7 +121,18 @@ impl<'a> Publish<'a> {
     #[inline]
     pub fn encoded_len(&self, version: Version) -> usize {
         let body_len = self.body_len(version);
-        1 + super::cursor::len_len(body_len) + body_len
+        1 + len_len(body_len) + body_len
+    }
+
+    /// [`Self::encoded_len`] of the packet that this publish becomes at another QoS, with an
+    /// identifier if that needs one, and with `more_len` bytes of further properties.
+    pub fn encoded_len_at(&self, version: Version, qos: QoS, more_len: usize) -> usize {
+        let packet_id_len = if qos == QoS::AtMostOnce { 0 } else { 2 };
+        let raw_len = self.properties.raw().len() + more_len;
+        let properties_len = if version.is_v5() { len_len(raw_len) + raw_len } else { 0 };
+        let body_len =
+            2 + self.topic.as_str().len() + packet_id_len + properties_len + self.payload.len();
+        1 + len_len(body_len) + body_len
     }
 
     #[inline]

@@ -32,6 +32,6 @@ pub use interest::Interest;
 pub use partition::{Partition, Placement, ShardId, ShardSet};
 pub use retained::Retained;
 pub use routes::Routes;
-pub use shared::{Chosen, Groups, Load, shared_filter};
+pub use shared::{Choice, Chosen, Groups, Load, Standing, shared_filter};
 pub use subscriptions::{FilterKey, Inserted, Removed, Subscriptions};
 pub use trie::Effort;

@@ -1,13 +1,16 @@
 //! Shared subscriptions at the owner of a topic: which groups a topic has, and which member of a
 //! group is next.
 //!
-//! The least loaded of the members that are online gets the publish; among equals the one that
-//! has waited longest. Only if none is online the choice is among all.
+//! The least loaded of the members that are online and take a packet of its size gets the publish;
+//! among equals the one that has waited longest. Only if there is none the choice is among those
+//! that are offline, of which nothing is known until they are back.
 
 use ahash::AHashMap;
 use std::sync::Arc;
 
 use slab::Slab;
+
+use crate::mqtt::Version;
 
 use super::{ShardId, Subscriptions};
 
@@ -26,30 +29,52 @@ impl Load {
     }
 }
 
-/// The groups that have members, by filter. `M` names a member within its home.
+/// What an owner knows of the session of a member, as its home last told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// How loaded it is; the rest means something only while it is online.
+    pub load: Load,
+    /// The version that its client speaks.
+    pub version: Version,
+    /// The largest packet that its client takes, in bytes.
+    pub packet_bytes_max: u32,
+}
+
+/// The groups that have members, by filter. `M` names a member within its home, and `T` is what it
+/// asked for with its filter.
 #[derive(Debug)]
-pub struct Groups<M> {
+pub struct Groups<M, T> {
     by_filter: Subscriptions<u32, ()>,
     by_name: AHashMap<Arc<str>, u32>,
-    groups: Slab<Group<M>>,
-    loads: AHashMap<(ShardId, M), Load>,
+    groups: Slab<Group<M, T>>,
+    standings: AHashMap<(ShardId, M), Standing>,
 }
 
 #[derive(Debug)]
-struct Group<M> {
+struct Group<M, T> {
     /// `$share/group/filter`.
     name: Arc<str>,
-    members: Vec<Member<M>>,
+    members: Vec<Member<M, T>>,
     /// How many choices were made.
     turn: u64,
 }
 
 #[derive(Debug)]
-struct Member<M> {
+struct Member<M, T> {
     home: ShardId,
     name: M,
+    terms: T,
     /// The turn in which it was chosen last.
     chosen: u64,
+}
+
+/// The outcome for one group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Choice<M> {
+    /// This member gets the publish.
+    Member(Chosen<M>),
+    /// There are members, and none of them takes a packet of its size.
+    TooLarge,
 }
 
 /// A member that was chosen.
@@ -71,13 +96,13 @@ impl Default for Load {
     }
 }
 
-impl<M> Default for Groups<M> {
+impl<M, T> Default for Groups<M, T> {
     fn default() -> Self {
         Self {
             by_filter: Subscriptions::default(),
             by_name: AHashMap::default(),
             groups: Slab::new(),
-            loads: AHashMap::default(),
+            standings: AHashMap::default(),
         }
     }
 }
@@ -89,17 +114,22 @@ pub fn shared_filter(name: &str) -> Option<&str> {
     is_valid.then_some(filter)
 }
 
-impl<M: Copy + Eq + std::hash::Hash> Groups<M> {
-    /// Adds a member; nothing changes if it is one.
+impl<M: Copy + Eq + std::hash::Hash, T> Groups<M, T> {
+    /// Adds a member, or changes what it asked for if it is one.
     ///
     /// # Panics
     /// If `name` is not `$share/group/filter`.
-    pub fn join(&mut self, name: &str, home: ShardId, member: M, load: Load) {
-        self.loads.insert((home, member), load);
+    pub fn join(&mut self, name: &str, home: ShardId, member: M, terms: T, standing: Standing) {
+        self.standings.insert((home, member), standing);
         let id = self.by_name.get(name).copied().unwrap_or_else(|| self.found(name));
         let group = &mut self.groups[id as usize];
-        if !group.members.iter().any(|other| other.home == home && other.name == member) {
-            group.members.push(Member { home, name: member, chosen: group.turn });
+        let is_it = |other: &&mut Member<M, T>| other.home == home && other.name == member;
+        match group.members.iter_mut().find(is_it) {
+            Some(present) => present.terms = terms,
+            None => {
+                let chosen = group.turn;
+                group.members.push(Member { home, name: member, terms, chosen });
+            }
         }
     }
 
@@ -116,34 +146,39 @@ impl<M: Copy + Eq + std::hash::Hash> Groups<M> {
         }
     }
 
-    /// A member's load has changed.
-    pub fn set_load(&mut self, home: ShardId, member: M, load: Load) {
-        if let Some(known) = self.loads.get_mut(&(home, member)) {
-            *known = load;
+    /// A member's load has changed, or its connection.
+    pub fn set_standing(&mut self, home: ShardId, member: M, standing: Standing) {
+        if let Some(known) = self.standings.get_mut(&(home, member)) {
+            *known = standing;
         }
     }
 
     /// A member is gone for good, from every group.
     pub fn forget(&mut self, home: ShardId, member: M) {
-        self.loads.remove(&(home, member));
+        self.standings.remove(&(home, member));
     }
 
-    /// The members of one home whose load is known.
-    pub fn members_with_load(&self, home: ShardId) -> impl Iterator<Item = M> {
-        self.loads.keys().filter(move |(other, _)| *other == home).map(|(_, member)| *member)
+    /// The members of one home of which something is known.
+    pub fn members_of(&self, home: ShardId) -> impl Iterator<Item = M> {
+        self.standings.keys().filter(move |(other, _)| *other == home).map(|(_, member)| *member)
     }
 
-    /// Chooses one member of each group that matches a topic.
-    pub fn choose(&mut self, topic: &str) -> Vec<Chosen<M>> {
+    /// Chooses one member of each group that matches a topic, among those that `fits` says take
+    /// the publish.
+    pub fn choose(&mut self, topic: &str, fits: impl Fn(&T, &Standing) -> bool) -> Vec<Choice<M>> {
         let mut ids = Vec::new();
         self.by_filter.for_each_match(topic, &mut |id, ()| ids.push(id));
-        ids.into_iter().map(|id| self.choose_from(id)).collect()
+        ids.into_iter().map(|id| self.choose_from(id, &fits)).collect()
     }
 
-    /// Chooses one member of a group; none if it has no member any more.
-    pub fn choose_again(&mut self, name: &str) -> Option<Chosen<M>> {
+    /// Chooses one member of a group in the same way; none if it has no member any more.
+    pub fn choose_again(
+        &mut self,
+        name: &str,
+        fits: impl Fn(&T, &Standing) -> bool,
+    ) -> Option<Choice<M>> {
         let id = *self.by_name.get(name)?;
-        Some(self.choose_from(id))
+        Some(self.choose_from(id, &fits))
     }
 
     /// Groups that have members.
@@ -156,17 +191,26 @@ impl<M: Copy + Eq + std::hash::Hash> Groups<M> {
         self.groups.is_empty()
     }
 
-    fn choose_from(&mut self, id: u32) -> Chosen<M> {
+    fn choose_from(&mut self, id: u32, fits: &impl Fn(&T, &Standing) -> bool) -> Choice<M> {
         let group = &mut self.groups[id as usize];
-        let load = |member: &Member<M>| self.loads.get(&(member.home, member.name)).copied();
-        let rank = |member: &&mut Member<M>| (load(member).unwrap_or(Load::OFFLINE), member.chosen);
+        debug_assert!(!group.members.is_empty(), "a group without members is gone");
+        let mut best: Option<(Load, &mut Member<M, T>)> = None;
+        for member in &mut group.members {
+            let standing = self.standings.get(&(member.home, member.name)).copied();
+            let standing = standing.unwrap_or_default();
+            let is_better = best
+                .as_ref()
+                .is_none_or(|(load, other)| (standing.load, member.chosen) < (*load, other.chosen));
+            if is_better && fits(&member.terms, &standing) {
+                best = Some((standing.load, member));
+            }
+        }
+        let Some((load, member)) = best else { return Choice::TooLarge };
         group.turn += 1;
-        let member =
-            group.members.iter_mut().min_by_key(rank).expect("a group without members is gone");
         member.chosen = group.turn;
-        let is_online = load(member).is_some_and(|load| load != Load::OFFLINE);
+        let is_online = load != Load::OFFLINE;
         let (home, member) = (member.home, member.name);
-        Chosen { home, member, group: Arc::clone(&group.name), is_online }
+        Choice::Member(Chosen { home, member, group: Arc::clone(&group.name), is_online })
     }
 
     fn found(&mut self, name: &str) -> u32 {
@@ -186,16 +230,34 @@ mod tests {
 
     const HOME: ShardId = ShardId(0);
 
-    fn groups(loads: &[(u32, Load)]) -> Groups<u32> {
+    /// Members that take anything.
+    fn groups(loads: &[(u32, Load)]) -> Groups<u32, ()> {
         let mut groups = Groups::default();
         for (member, load) in loads {
-            groups.join("$share/g/a/+", HOME, *member, *load);
+            groups.join("$share/g/a/+", HOME, *member, (), of(*load, u32::MAX));
         }
         groups
     }
 
-    fn choose(groups: &mut Groups<u32>, count: usize) -> Vec<u32> {
-        (0..count).flat_map(|_| groups.choose("a/b")).map(|chosen| chosen.member).collect()
+    fn of(load: Load, packet_bytes_max: u32) -> Standing {
+        Standing { load, version: Version::V5, packet_bytes_max }
+    }
+
+    fn member(choice: Choice<u32>) -> Option<u32> {
+        match choice {
+            Choice::Member(chosen) => Some(chosen.member),
+            Choice::TooLarge => None,
+        }
+    }
+
+    /// Who gets this many publishes of this many bytes; offline members take anything.
+    fn choose_for(groups: &mut Groups<u32, ()>, bytes: u32, count: usize) -> Vec<Option<u32>> {
+        let fits = |(): &(), s: &Standing| s.load == Load::OFFLINE || bytes <= s.packet_bytes_max;
+        (0..count).flat_map(|_| groups.choose("a/b", fits)).map(member).collect()
+    }
+
+    fn choose(groups: &mut Groups<u32, ()>, count: usize) -> Vec<u32> {
+        choose_for(groups, 0, count).into_iter().flatten().collect()
     }
 
     #[test]
@@ -208,7 +270,7 @@ mod tests {
     fn prefers_the_least_loaded() {
         let mut groups = groups(&[(1, Load::of(8)), (2, Load::of(3)), (3, Load::OFFLINE)]);
         assert_eq!(choose(&mut groups, 2), [2, 2]);
-        groups.set_load(HOME, 2, Load::of(100));
+        groups.set_standing(HOME, 2, of(Load::of(100), u32::MAX));
         assert_eq!(choose(&mut groups, 2), [1, 1]);
     }
 
@@ -216,19 +278,19 @@ mod tests {
     fn takes_offline_members_only_if_nobody_is_online() {
         let mut groups = groups(&[(1, Load::OFFLINE), (2, Load::OFFLINE)]);
         assert_eq!(choose(&mut groups, 3), [1, 2, 1]);
-        groups.set_load(HOME, 2, Load::of(1 << 40));
+        groups.set_standing(HOME, 2, of(Load::of(1 << 40), u32::MAX));
         assert_eq!(choose(&mut groups, 3), [2, 2, 2]);
     }
 
     #[test]
     fn chooses_one_of_each_group() {
         let mut groups = groups(&[(1, Load::of(0))]);
-        groups.join("$share/other/#", ShardId(3), 9, Load::of(0));
-        let mut chosen: Vec<u32> = groups.choose("a/b").iter().map(|c| c.member).collect();
+        groups.join("$share/other/#", ShardId(3), 9, (), of(Load::of(0), u32::MAX));
+        let mut chosen = choose(&mut groups, 1);
         chosen.sort_unstable();
         assert_eq!(chosen, [1, 9]);
-        assert_eq!(groups.choose("x").len(), 1);
-        assert!(groups.choose("$SYS/x").is_empty());
+        assert_eq!(groups.choose("x", |(), _| true).len(), 1);
+        assert!(groups.choose("$SYS/x", |(), _| true).is_empty());
     }
 
     #[test]
@@ -238,8 +300,33 @@ mod tests {
         assert_eq!(choose(&mut groups, 2), [2, 2]);
         groups.leave("$share/g/a/+", HOME, 2);
         assert!(groups.is_empty());
-        assert!(groups.choose("a/b").is_empty());
-        assert_eq!(groups.choose_again("$share/g/a/+"), None);
+        assert!(groups.choose("a/b", |(), _| true).is_empty());
+        assert_eq!(groups.choose_again("$share/g/a/+", |(), _| true), None);
+    }
+
+    #[test]
+    fn goes_by_those_that_do_not_take_the_size() {
+        let mut groups = groups(&[(1, Load::of(0)), (2, Load::of(5)), (3, Load::OFFLINE)]);
+        groups.set_standing(HOME, 1, of(Load::of(0), 100));
+        assert_eq!(choose_for(&mut groups, 100, 2), [Some(1); 2]);
+        assert_eq!(choose_for(&mut groups, 101, 2), [Some(2); 2]);
+        groups.set_standing(HOME, 2, of(Load::of(5), 200));
+        assert_eq!(choose_for(&mut groups, 201, 2), [Some(3); 2], "it may take it when it is back");
+        groups.leave("$share/g/a/+", HOME, 3);
+        assert_eq!(choose_for(&mut groups, 201, 2), [None; 2]);
+        assert_eq!(choose_for(&mut groups, 200, 1), [Some(2)]);
+    }
+
+    #[test]
+    fn a_member_may_ask_for_something_else() {
+        let mut groups: Groups<u32, u8> = Groups::default();
+        for terms in [1, 2] {
+            groups.join("$share/g/a", HOME, 1, terms, of(Load::of(0), 0));
+            let chosen = groups.choose("a", |given, _| *given == terms);
+            assert_eq!(chosen.into_iter().map(member).collect::<Vec<_>>(), [Some(1)]);
+        }
+        groups.leave("$share/g/a", HOME, 1);
+        assert!(groups.is_empty());
     }
 
     #[test]

@@ -322,7 +322,7 @@ impl Session {
             return out.ledger().drop_one(DropCause::Expired); // [MQTT-3.3.2-5]
         }
         if !out.fits(outgoing, terms) {
-            return out.ledger().drop_one(DropCause::TooLarge); // [MQTT-3.1.2-24]
+            return give_up(outgoing, terms, out);
         }
         let window = self.window;
         match (terms.qos, out.reach()) {
@@ -432,6 +432,17 @@ impl Session {
     fn outbound(&mut self) -> &mut Outbound {
         self.outbound.get_or_insert_default()
     }
+}
+
+/// A delivery is too large for its client [MQTT-3.1.2-24]; of a shared subscription it is matched
+/// again, with another member.
+#[cold]
+fn give_up(outgoing: &mut Outgoing<'_>, terms: &Terms, out: &mut impl Output) {
+    if terms.share().is_none() {
+        return out.ledger().drop_one(DropCause::TooLarge);
+    }
+    out.ledger().matched -= 1;
+    out.give_back(Delivery { publication: outgoing.keep(), terms: terms.clone() });
 }
 
 const IN_USE: u8 = ReasonCode::PacketIdentifierInUse as u8;

@@ -274,9 +274,15 @@ impl Outbound {
         if out.fits(&mut outgoing, &delivery.terms) {
             return out.deliver(&mut outgoing, &delivery.terms, Some(packet_id(key)), true);
         }
-        self.inflight.remove(key); // [MQTT-3.1.2-25]
+        let removed = self.inflight.remove(key); // [MQTT-3.1.2-25]
         out.ledger().in_flight -= 1;
-        out.ledger().drop_one(DropCause::TooLarge);
+        match removed.state {
+            State::Publish(delivery) if delivery.terms.qos == QoS::AtLeastOnce => {
+                give_up(delivery, out);
+            }
+            // What may have come at QoS 2 goes to nobody else [MQTT-4.8.2-5].
+            _ => out.ledger().drop_one(DropCause::TooLarge),
+        }
     }
 
     fn send_queued(&mut self, delivery: Delivery, out: &mut impl Output) {
@@ -286,7 +292,7 @@ impl Outbound {
             return out.ledger().drop_one(DropCause::Expired); // [MQTT-3.3.2-5]
         }
         if !out.fits(&mut outgoing, &terms) {
-            return out.ledger().drop_one(DropCause::TooLarge); // [MQTT-3.1.2-24]
+            return give_up(delivery, out);
         }
         if terms.qos == QoS::AtMostOnce {
             out.ledger().delivered += 1;
@@ -307,6 +313,16 @@ impl Outbound {
     fn state(&self, packet_id: PacketId) -> Option<&State> {
         self.inflight.get(key(packet_id)).map(|inflight| &inflight.state)
     }
+}
+
+/// A delivery is too large for the client that is back [MQTT-3.1.2-24]; of a shared subscription
+/// another member may take it.
+fn give_up(delivery: Delivery, out: &mut impl Output) {
+    if delivery.terms.share().is_none() {
+        return out.ledger().drop_one(DropCause::TooLarge);
+    }
+    out.ledger().drop_one(DropCause::Reassigned);
+    out.give_back(delivery);
 }
 
 fn settle(reason: ReasonCode, out: &mut impl Output) {

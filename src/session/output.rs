@@ -3,7 +3,7 @@
 use crate::metrics::Ledger;
 use crate::mqtt::{Packet, PacketId};
 
-use super::{Outgoing, Terms, Time};
+use super::{Delivery, Outgoing, Terms, Time};
 
 /// Whether the session's client can take a delivery right now.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +42,10 @@ pub trait Output {
         packet_id: Option<PacketId>,
         dup: bool,
     );
+
+    /// Returns what a shared subscription has chosen this session for and its client does not take
+    /// for its size: another member may.
+    fn give_back(&mut self, delivery: Delivery);
 
     /// Where every matched delivery is accounted for.
     fn ledger(&mut self) -> &mut Ledger;

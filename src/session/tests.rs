@@ -11,6 +11,7 @@ struct Recorder {
     reach: Reach,
     payload_bytes_max: usize,
     sent: Vec<String>,
+    given_back: Vec<Delivery>,
     ledger: Ledger,
 }
 
@@ -21,6 +22,7 @@ impl Default for Recorder {
             reach: Reach::Open,
             payload_bytes_max: usize::MAX,
             sent: Vec::new(),
+            given_back: Vec::new(),
             ledger: Ledger::default(),
         }
     }
@@ -74,6 +76,10 @@ impl Output for Recorder {
         let dup = if dup { " dup" } else { "" };
         let retain = if terms.retain { " ret" } else { "" };
         self.sent.push(format!("PUBLISH {id} q{} {payload}{dup}{retain}", terms.qos as u8));
+    }
+
+    fn give_back(&mut self, delivery: Delivery) {
+        self.given_back.push(delivery);
     }
 
     fn ledger(&mut self) -> &mut Ledger {
@@ -594,6 +600,60 @@ fn give_shared(session: &mut Session, out: &mut Recorder, payload: &str, share: 
     let extras = std::rc::Rc::new(Extras { share: share.map(Into::into), ..Extras::default() });
     let terms = Terms { extras: Some(extras), ..Terms::plain(QoS::AtLeastOnce, false) };
     session.handle_delivery(&mut outgoing, &terms, &Limits::default(), out);
+}
+
+/// Terms at this QoS of what a shared subscription has chosen the session for.
+fn shared(qos: QoS) -> Terms {
+    let extras = Extras { share: Some("$share/g/t".into()), ..Extras::default() };
+    Terms { extras: Some(std::rc::Rc::new(extras)), ..Terms::plain(qos, false) }
+}
+
+fn give_to_member(session: &mut Session, out: &mut Recorder, payload: &str, qos: QoS) {
+    let mut outgoing = Outgoing::borrowed(publish(payload, QoS::AtMostOnce, 0));
+    session.handle_delivery(&mut outgoing, &shared(qos), &Limits::default(), out);
+}
+
+fn given_back(out: &mut Recorder) -> Vec<String> {
+    let all = std::mem::take(&mut out.given_back);
+    let text = |one: &Delivery| String::from_utf8_lossy(one.publication.payload()).into_owned();
+    all.iter().map(text).collect()
+}
+
+#[test]
+fn what_is_shared_and_too_large_is_given_back_and_not_counted() {
+    let (mut session, mut out) = (session(), Recorder::default());
+    out.payload_bytes_max = 3;
+    for (payload, qos) in
+        [("long 0", QoS::AtMostOnce), ("long 1", QoS::AtLeastOnce), ("long 2", QoS::ExactlyOnce)]
+    {
+        give_to_member(&mut session, &mut out, payload, qos);
+    }
+    give_to_member(&mut session, &mut out, "fit", QoS::AtLeastOnce);
+    assert_eq!(out.take(), ["PUBLISH 1 q1 fit"]);
+    assert_eq!(given_back(&mut out), ["long 0", "long 1", "long 2"]);
+    assert_eq!((out.ledger.matched, out.ledger.dropped_total()), (1, 0));
+}
+
+#[test]
+fn what_a_lower_limit_keeps_from_the_client_is_given_back_once() {
+    // [MQTT-4.8.2-5]
+    let (mut session, mut out) = (session(), Recorder::default());
+    give_to_member(&mut session, &mut out, "sent 1", QoS::AtLeastOnce);
+    give_to_member(&mut session, &mut out, "sent 2", QoS::ExactlyOnce);
+    give(&mut session, &mut out, "not shared", QoS::AtLeastOnce);
+    out.reach = Reach::Offline;
+    give_to_member(&mut session, &mut out, "queued 1", QoS::AtLeastOnce);
+    give_to_member(&mut session, &mut out, "queued 2", QoS::ExactlyOnce);
+    give_to_member(&mut session, &mut out, "fit", QoS::ExactlyOnce);
+    out.take();
+    session.handle_disconnected();
+    (out.reach, out.payload_bytes_max) = (Reach::Open, 3);
+    session.handle_resumed(&AGREEMENT, &mut out);
+    assert_eq!(out.take().len(), 1);
+    assert_eq!(given_back(&mut out), ["sent 1", "queued 1", "queued 2"]);
+    assert_eq!(out.ledger.dropped_for(DropCause::Reassigned), 3);
+    assert_eq!(out.ledger.dropped_for(DropCause::TooLarge), 2);
+    assert_eq!((session.inflight_count(), session.queued_count()), (1, 0));
 }
 
 #[test]

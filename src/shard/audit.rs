@@ -62,7 +62,7 @@ impl Shard {
             let slot = self.registry.resolve(session);
             slot.is_some_and(|slot| self.registry.get(slot).share_count() > 0)
         };
-        let known = self.groups.members_with_load(self.id);
+        let known = self.groups.members_of(self.id);
         let gone = known.filter(|session| !is_member(*session)).count();
         AuditError::compare("loads of members that have gone", 0, gone as u64)
     }

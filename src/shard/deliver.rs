@@ -142,6 +142,7 @@ impl Shard {
             peer: &mut resident.peer,
             counters: &mut self.counters,
             layouts: &mut self.layouts,
+            given_back: &mut self.given_back,
             is_fan_out,
             now: self.now,
         };

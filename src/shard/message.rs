@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use crate::mqtt::ReasonCode;
-pub(super) use crate::routing::Load;
-use crate::routing::ShardId;
+use crate::routing::{ShardId, Standing};
 use crate::session::{Publication, Sequence};
+
+use super::subscribe::Subscribed;
 
 /// A session of some shard; stale once the slot is used for another session.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -92,8 +93,9 @@ pub enum Message {
         /// Whether it was thought to be online.
         is_online: bool,
     },
-    /// Home to owner: the member has gone for good without this, or is offline though it was
-    /// thought not to be; choose another.
+    /// Home to owner: the member has gone for good without this, is offline though it was thought
+    /// not to be, or does not take a packet of its size; choose another. The owner has been told
+    /// so before.
     Reassign {
         /// What.
         publication: Publication,
@@ -155,8 +157,10 @@ pub enum Message {
         group: Box<str>,
         /// Who.
         session: SessionRef,
-        /// How loaded it is.
-        load: Load,
+        /// What it asked for.
+        terms: Subscribed,
+        /// How loaded it is, and what it takes.
+        standing: Standing,
         /// Who waits.
         ticket: Ticket,
     },
@@ -167,12 +171,12 @@ pub enum Message {
         /// Who.
         session: SessionRef,
     },
-    /// Subscriber's home to every owner: the load of a member has changed.
-    Loaded {
+    /// Subscriber's home to every owner: the load of a member has changed, or what it takes.
+    Standing {
         /// Who.
         session: SessionRef,
-        /// How loaded it is; none if it is gone for good.
-        load: Option<Load>,
+        /// How it is now; none if it is gone for good.
+        standing: Option<Standing>,
     },
     /// Subscriber's home to owner: the next retained messages, please.
     Replay(ReplayRequest),

@@ -47,7 +47,7 @@ use crate::mqtt::ReasonCode;
 use crate::routing::{
     Chosen, Groups, Interest, Partition, Retained, Routes, ShardId, Subscriptions,
 };
-use crate::session::{Publication, Time};
+use crate::session::{Delivery, Publication, Time};
 use crate::storage::Token;
 
 use commit::Commits;
@@ -180,7 +180,7 @@ pub struct Shard {
 
     links: Links,
     interest: Interest,
-    groups: Groups<SessionRef>,
+    groups: Groups<SessionRef, Subscribed>,
     retained: Retained<Publication>,
     subscriptions: Subscriptions<u32, Subscribed>,
     /// Members here of shared subscriptions, by `$share/group/filter`.
@@ -194,6 +194,9 @@ pub struct Shard {
     ready: VecDeque<ConnectionId>,
     /// Sessions whose retained messages go on.
     replaying: VecDeque<SessionRef>,
+    /// Deliveries of shared subscriptions that a client does not take for their size, which the
+    /// owners of their topics are told before `handle` returns.
+    given_back: Vec<Delivery>,
 
     slices: Slices,
     put_off: Jobs,
@@ -234,6 +237,7 @@ impl Shard {
             routes: Routes::default(),
             layouts: Layouts::default(),
             ready: VecDeque::new(),
+            given_back: Vec::new(),
             replaying: VecDeque::new(),
             slices: Slices::default(),
             put_off: Jobs::default(),
@@ -338,12 +342,14 @@ impl Shard {
                 self.handle_interest(from, &filters, ticket, out);
             }
             Message::NoInterest { filter } => self.handle_no_interest(from, &filter),
-            Message::Join { group, session, load, ticket } => {
-                self.groups.join(&group, from, session, load);
+            Message::Join { group, session, terms, standing, ticket } => {
+                self.groups.join(&group, from, session, terms, standing);
                 self.send(from, Message::Placed { ticket }, out);
             }
             Message::Leave { group, session } => self.groups.leave(&group, from, session),
-            Message::Loaded { session, load } => self.handle_loaded(from, session, load),
+            Message::Standing { session, standing } => {
+                self.handle_standing(from, session, standing);
+            }
             Message::Placed { ticket } => self.handle_placed(ticket, out),
             Message::Replay(request) => self.handle_replay(from, request, out),
             Message::Replayed { session, replay, publications, after } => {
@@ -364,6 +370,7 @@ impl Shard {
                 break;
             }
         }
+        self.reassign_given_back(out);
         self.go_on_replaying(out);
     }
 

@@ -2,7 +2,7 @@
 //! acknowledgement back.
 
 use crate::mqtt::{Publish, QoS, ReasonCode};
-use crate::routing::{Chosen, ShardId};
+use crate::routing::{Choice, Chosen, ShardId};
 use crate::session::{Incoming, Outgoing, Publication, Sequence, Time};
 use crate::storage::Record;
 
@@ -11,6 +11,7 @@ use super::connection::Pause;
 use super::deliver::{Audience, Given};
 use super::message::{Origin, Source};
 use super::put_off::{Job, PutOff};
+use super::share::fits;
 use super::{Message, Output, Receipt, SessionRef, Shard, Timer};
 
 impl Shard {
@@ -91,12 +92,16 @@ impl Shard {
         }
         let topic = outgoing.view().topic.as_str();
         let audience = self.audience(topic);
-        let chosen = if self.groups.is_empty() { vec![] } else { self.groups.choose(topic) };
-        let far_count = chosen.iter().filter(|chosen| chosen.home != self.id).count();
+        let choices = self.choose_members(outgoing);
+        let is_far = |choice: &&Choice<_>| matches!(choice, Choice::Member(c) if c.home != self.id);
+        let far_count = choices.iter().filter(is_far).count();
         let source = &self.split_weight(source, audience.homes.len() + far_count, out);
         let mut routed = self.route_to_homes(outgoing, audience, source, out);
-        for chosen in chosen {
-            routed.add(self.deliver_to_chosen(outgoing, source, chosen, out));
+        for choice in choices {
+            routed.add(match choice {
+                Choice::Member(chosen) => self.deliver_to_chosen(outgoing, source, chosen, out),
+                Choice::TooLarge => self.drop_for_group(),
+            });
         }
         let Some(receipt) = receipt else { return };
         if outgoing.view().retain && self.commits.is_behind() {
@@ -194,13 +199,14 @@ impl Shard {
         group: &str,
         out: &mut impl Output,
     ) {
-        if let Some(chosen) = self.groups.choose_again(group) {
-            self.deliver_to_chosen(
-                &mut Outgoing::kept(publication),
-                &Source::default(),
-                chosen,
-                out,
-            );
+        let mut outgoing = Outgoing::kept(publication);
+        let fits = |terms: &_, standing: &_| fits(&outgoing, terms, standing);
+        match self.groups.choose_again(group, fits) {
+            Some(Choice::Member(chosen)) => {
+                self.deliver_to_chosen(&mut outgoing, &Source::default(), chosen, out);
+            }
+            Some(Choice::TooLarge) => _ = self.drop_for_group(),
+            None => {}
         }
     }
 

@@ -5,10 +5,10 @@ use hashbrown::HashTable;
 
 use crate::arena::{Arena, Key};
 use crate::mqtt::Version;
+use crate::routing::Standing;
 use crate::session::{Session, Time};
 
 use super::filters::Filters;
-use super::message::Load;
 use super::order::Course;
 use super::replay::Replays;
 use super::will::LastWill;
@@ -41,8 +41,8 @@ pub(super) struct Aside {
     pub(super) replays: Option<Replays>,
     /// Its shared filters.
     pub(super) shares: Filters,
-    /// How loaded it is, as the owners of its shared filters know.
-    pub(super) load: Load,
+    /// How it stands, as the owners of its shared filters know.
+    pub(super) standing: Standing,
 }
 
 impl Resident {

@@ -1,12 +1,17 @@
 //! Shared subscriptions at the home of their members: who has joined, how loaded each member is,
 //! and what becomes of the deliveries of one that goes for good.
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use crate::routing::{Load, ShardId};
-use crate::session::{Delivery, Publication};
+use crate::metrics::DropCause;
+use crate::routing::{Choice, Load, ShardId, Standing};
+use crate::session::{Delivery, Outgoing, Publication};
 
-use super::{Message, Output, Shard, Ticket};
+use super::deliver::Given;
+use super::subscribe::Subscribed;
+use super::wire::takes;
+use super::{Message, Output, SessionRef, Shard, Ticket};
 
 impl Shard {
     /// Tells the owners of a group that a session is a member; how many have to answer.
@@ -14,21 +19,23 @@ impl Shard {
         &mut self,
         slot: u32,
         group: &str,
+        terms: Subscribed,
         ticket: Ticket,
         out: &mut impl Output,
     ) -> usize {
-        let load = self.present_load(slot);
+        let standing = self.present_standing(slot);
         if self.registry.get(slot).share_count() > 1 {
             self.handle_load(slot, out); // The owners of the other groups are told, too.
         }
-        self.registry.get_mut(slot).set_aside().load = load;
+        self.registry.get_mut(slot).set_aside().standing = standing;
         let session = self.registry.name(slot);
         if self.owns(group) {
-            self.groups.join(group, self.id, session, load);
+            self.groups.join(group, self.id, session, terms, standing);
         }
         let owners: Vec<ShardId> = self.owners(group).collect();
         for owner in &owners {
-            self.send(*owner, Message::Join { group: group.into(), session, load, ticket }, out);
+            let group = group.into();
+            self.send(*owner, Message::Join { group, session, terms, standing, ticket }, out);
         }
         owners.len()
     }
@@ -48,22 +55,22 @@ impl Shard {
         true
     }
 
-    /// Tells the owners if the load of a member is another one now.
+    /// Tells the owners if the load of a member is another one now, or what it takes.
     pub(super) fn handle_load(&mut self, slot: u32, out: &mut impl Output) {
         if self.registry.get(slot).share_count() == 0 {
             return;
         }
-        let load = self.present_load(slot);
-        let known = &mut self.registry.get_mut(slot).set_aside().load;
-        if std::mem::replace(known, load) != load {
-            self.tell_load(slot, Some(load), out);
+        let standing = self.present_standing(slot);
+        let known = &mut self.registry.get_mut(slot).set_aside().standing;
+        if std::mem::replace(known, standing) != standing {
+            self.tell_standing(slot, Some(standing), out);
         }
     }
 
     /// A member is gone for good.
     pub(super) fn forget_member(&mut self, slot: u32, out: &mut impl Output) {
         if self.registry.get(slot).share_count() > 0 {
-            self.tell_load(slot, None, out);
+            self.tell_standing(slot, None, out);
         }
     }
 
@@ -71,6 +78,16 @@ impl Shard {
     pub(super) fn reassign(&mut self, orphan: &Delivery, out: &mut impl Output) {
         if let Some(group) = orphan.terms.share() {
             self.send_back(orphan.publication.clone(), Arc::clone(group), out);
+        }
+    }
+
+    /// Has the owners choose again for what clients do not take. It ends: an owner that chooses
+    /// again knows what this home knows of its members, see [`fits`].
+    pub(super) fn reassign_given_back(&mut self, out: &mut impl Output) {
+        while !self.given_back.is_empty() {
+            for orphan in std::mem::take(&mut self.given_back) {
+                self.reassign(&orphan, out);
+            }
         }
     }
 
@@ -90,31 +107,63 @@ impl Shard {
     }
 
     /// At an owner.
-    pub(super) fn handle_loaded(
+    pub(super) fn handle_standing(
         &mut self,
         home: ShardId,
-        session: super::SessionRef,
-        load: Option<Load>,
+        session: SessionRef,
+        standing: Option<Standing>,
     ) {
-        match load {
-            Some(load) => self.groups.set_load(home, session, load),
+        match standing {
+            Some(standing) => self.groups.set_standing(home, session, standing),
             None => self.groups.forget(home, session),
         }
     }
 
-    pub(super) fn tell_load(&mut self, slot: u32, load: Option<Load>, out: &mut impl Output) {
-        let session = self.registry.name(slot);
-        self.handle_loaded(self.id, session, load);
-        self.send_to_peers(|| Message::Loaded { session, load }, out);
+    /// At an owner: who gets a publish, one member of each group that its topic has.
+    pub(super) fn choose_members(&mut self, outgoing: &Outgoing<'_>) -> Vec<Choice<SessionRef>> {
+        if self.groups.is_empty() {
+            return Vec::new();
+        }
+        let fits = |terms: &_, standing: &_| fits(outgoing, terms, standing);
+        self.groups.choose(outgoing.view().topic.as_str(), fits)
     }
 
-    fn present_load(&self, slot: u32) -> Load {
+    /// At an owner: no member of a group takes a publish, which ends here.
+    pub(super) fn drop_for_group(&mut self) -> Given {
+        self.counters.ledger.matched += 1;
+        self.counters.ledger.drop_one(DropCause::TooLarge);
+        Given::Now
+    }
+
+    pub(super) fn tell_standing(
+        &mut self,
+        slot: u32,
+        standing: Option<Standing>,
+        out: &mut impl Output,
+    ) {
+        let session = self.registry.name(slot);
+        self.handle_standing(self.id, session, standing);
+        self.send_to_peers(|| Message::Standing { session, standing }, out);
+    }
+
+    fn present_standing(&self, slot: u32) -> Standing {
         let resident = self.registry.get(slot);
-        match resident.connection {
+        let load = match resident.connection {
             None => Load::OFFLINE,
             Some(_) => {
                 Load::of(resident.session.queued_count() + resident.session.inflight_count())
             }
-        }
+        };
+        let (version, packet_bytes_max) = (resident.peer.version, resident.peer.packet_bytes_max);
+        Standing { load, version, packet_bytes_max }
     }
+}
+
+/// Whether a member takes a publish: what its home will find when the publish is there, unless the
+/// client has come back with other limits meanwhile. Of one that is offline they are not known.
+pub(super) fn fits(outgoing: &Outgoing<'_>, terms: &Subscribed, standing: &Standing) -> bool {
+    let Standing { load, version, packet_bytes_max } = *standing;
+    let qos = terms.qos.min(outgoing.view().qos); // [MQTT-3.8.4-8]
+    let id = terms.id.map(NonZeroU32::get);
+    load == Load::OFFLINE || takes(version, packet_bytes_max, outgoing, qos, id.as_slice())
 }

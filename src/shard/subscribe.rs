@@ -19,7 +19,7 @@ const REFUSED: u8 = 0x80;
 
 /// What a session asked for with one filter.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Subscribed {
+pub struct Subscribed {
     pub(super) qos: QoS,
     pub(super) no_local: bool,
     pub(super) retain_as_published: bool,
@@ -283,7 +283,7 @@ impl Shard {
         if is_new && let Some(key) = self.shares.find(filter) {
             self.registry.get_mut(slot).set_aside().shares.insert(key);
         }
-        placing.outstanding += self.join(slot, filter, ticket, out);
+        placing.outstanding += self.join(slot, filter, subscribed, ticket, out);
         is_new
     }
 
@@ -330,7 +330,7 @@ impl Shard {
         resident.set_aside().shares.remove(key);
         resident.tidy();
         if resident.share_count() == 0 {
-            self.tell_load(slot, None, out);
+            self.tell_standing(slot, None, out);
         }
     }
 

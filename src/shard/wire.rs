@@ -5,7 +5,7 @@ use crate::mqtt::{
     Layout, PACKET_BYTES_MAX, Packet, PacketId, Properties, Property, Publish, QoS, TopicName,
     Version,
 };
-use crate::session::{Naming, OutboundAliases, Outgoing, Output, Reach, Terms, Time};
+use crate::session::{Delivery, Naming, OutboundAliases, Outgoing, Output, Reach, Terms, Time};
 
 use super::{ConnectionId, Outbox};
 
@@ -47,6 +47,8 @@ pub(super) struct Wire<'a, O> {
     pub(super) peer: &'a mut Peer,
     pub(super) counters: &'a mut Counters,
     pub(super) layouts: &'a mut Layouts,
+    /// See [`super::Shard::given_back`].
+    pub(super) given_back: &'a mut Vec<Delivery>,
     /// All deliveries are of the publish that `layouts` was cleared for, and there are many.
     pub(super) is_fan_out: bool,
     pub(super) now: Time,
@@ -67,15 +69,13 @@ impl<O: super::Output> Output for Wire<'_, O> {
     }
 
     fn fits(&mut self, outgoing: &mut Outgoing<'_>, terms: &Terms) -> bool {
-        let Publish { payload, properties, .. } = outgoing.view();
-        let is_small = payload.len() + properties.raw().len() < SURELY_FITS_BYTES;
-        let is_unlimited = self.peer.packet_bytes_max == UNLIMITED && is_small;
-        if is_unlimited || self.connection.is_none() {
-            return true;
-        }
-        let packet_id = PacketId::new((terms.qos != QoS::AtMostOnce).into());
-        let packet = self.layouts.dress(outgoing, terms, packet_id, false, self.now, Naming::Name);
-        packet.encoded_len(self.peer.version) <= self.peer.packet_bytes_max as usize
+        let Peer { version, packet_bytes_max, .. } = *self.peer;
+        let ids = terms.subscription_ids();
+        self.connection.is_none() || takes(version, packet_bytes_max, outgoing, terms.qos, ids)
+    }
+
+    fn give_back(&mut self, delivery: Delivery) {
+        self.given_back.push(delivery);
     }
 
     fn send(&mut self, packet: &Packet<'_>) {
@@ -136,6 +136,27 @@ impl<O> Wire<'_, O> {
             QoS::ExactlyOnce => &mut self.counters.deliveries_sent_qos2,
         } += 1;
     }
+}
+
+/// Whether a client takes the packet that a publish becomes for it, with its topic by name. The
+/// owner of a shared subscription asks the same of its members.
+#[inline]
+pub(super) fn takes(
+    version: Version,
+    packet_bytes_max: u32,
+    outgoing: &Outgoing<'_>,
+    qos: QoS,
+    subscription_ids: &[u32],
+) -> bool {
+    let Publish { payload, properties, .. } = outgoing.view();
+    let is_small = payload.len() + properties.raw().len() < SURELY_FITS_BYTES;
+    if packet_bytes_max == UNLIMITED && is_small {
+        return true;
+    }
+    let expiry = outgoing.expiry().map(|_| Property::MessageExpiryIntervalS(0));
+    let ids = subscription_ids.iter().map(|id| Property::SubscriptionIdentifier(*id));
+    let more_len = expiry.into_iter().chain(ids).map(Property::encoded_len).sum();
+    outgoing.view().encoded_len_at(version, qos, more_len) <= packet_bytes_max as usize
 }
 
 /// Appends a packet unless the client does not take one of its size [MQTT-3.1.2-24]; false then.
@@ -306,6 +327,7 @@ mod tests {
             peer: &mut Peer::new(Version::V5, packet_bytes_max, 0),
             counters: &mut Counters::default(),
             layouts: &mut Layouts::default(),
+            given_back: &mut Vec::new(),
             is_fan_out: false,
             now: Time::START,
         };

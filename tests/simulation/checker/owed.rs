@@ -262,8 +262,20 @@ impl Case<'_> {
         if !has_one || !all_hold || has_come {
             return None;
         }
-        let causes = members().flat_map(|(session, _)| self.causes(session, m, 1, 2)).collect();
-        let homes = members().map(|(session, _)| self.history.homes[session.client]).collect();
+        let mut causes: Vec<DropCause> =
+            members().flat_map(|(session, _)| self.causes(session, m, 1, 2)).collect();
+        // What one member does not take goes to another that does.
+        let is_taken = members().any(|(session, subscriptions)| {
+            let is_there = self.is_alive(session) && subscriptions.iter().any(is_sure);
+            is_there && !self.causes(session, m, 1, 2).contains(&DropCause::TooLarge)
+        });
+        if is_taken {
+            causes.retain(|cause| *cause != DropCause::TooLarge);
+        }
+        let homes = match causes.contains(&DropCause::TooLarge) {
+            true => (0..self.scenario.shard_count).collect(), // The owner of the topic drops it.
+            false => members().map(|(session, _)| self.history.homes[session.client]).collect(),
+        };
         let text = format!("message {number} to {group}");
         Some(Loss { text, causes, homes, from: m.first(), held: END })
     }
