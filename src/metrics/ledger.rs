@@ -33,7 +33,7 @@ drop_causes! {
     TooLarge "too_large" = "The packet would exceed the client's Maximum Packet Size.";
     RefusedByClient "refused_by_client" = "The client answered with an error.";
     Expired "expired" = "The Message Expiry Interval passed while the delivery waited.";
-    Reassigned "reassigned" = "Too large for the client that is back: given to others of its group.";
+    Reassigned "reassigned" = "Too large for a client that is back; given to others of its group.";
 }
 
 impl DropCause {

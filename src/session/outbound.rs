@@ -4,6 +4,7 @@
 //! queued -(room in the window)-> Publish --PUBACK (QoS 1)--------------------> gone
 //!                                Publish --PUBREC (QoS 2)--> Release --PUBCOMP--> gone
 //!                                Publish --PUBREC with an error-----------------> gone
+//!           (too large for a new connection of the client)--> Release --PUBCOMP--> gone
 //! ```
 //! Any other acknowledgement of an identifier that is in use is a protocol error.
 //! A reconnect sends every `Publish` again with DUP and every `Release` again as PUBREL, in the
@@ -49,12 +50,14 @@ struct Inflight {
 #[derive(Debug)]
 enum State {
     Publish(Delivery),
-    Release,
+    /// What is left of a delivery that the client has, or that was given up and is to be counted
+    /// so once its identifier is free.
+    Release(Option<DropCause>),
 }
 
 impl Inflight {
     fn is_release(&self) -> bool {
-        matches!(self.state, State::Release)
+        matches!(self.state, State::Release(_))
     }
 }
 
@@ -138,13 +141,13 @@ impl Outbound {
                 return Ok(());
             }
             Some(state @ State::Publish(_)) => {
-                *state = State::Release;
+                *state = State::Release(None);
                 // PUBREL are repeated in the order of the PUBREC [MQTT-4.6.0-4].
                 self.inflight[key(ack.packet_id)].sequence = sequence;
                 self.next_sequence += 1;
             }
             // A client that came back may repeat its PUBREC, and then completes twice.
-            Some(State::Release) => self.may_complete_twice = true,
+            Some(State::Release(_)) => self.may_complete_twice = true,
             None if ack.reason.is_error() => return Ok(()),
             None => {
                 self.may_complete_twice = true;
@@ -168,9 +171,13 @@ impl Outbound {
         out: &mut impl Output,
     ) -> Result<(), ProtocolError> {
         match self.state(packet_id) {
-            Some(State::Release) => {
+            Some(&State::Release(given_up)) => {
                 self.inflight.remove(key(packet_id));
-                settle(ReasonCode::Success, out);
+                out.ledger().in_flight -= 1;
+                match given_up {
+                    Some(cause) => out.ledger().drop_one(cause),
+                    None => out.ledger().delivered += 1,
+                }
             }
             // The identifier may have been given to a new delivery since it was asked for.
             Some(State::Publish(_)) if !self.may_complete_twice => {
@@ -274,14 +281,16 @@ impl Outbound {
         if out.fits(&mut outgoing, &delivery.terms) {
             return out.deliver(&mut outgoing, &delivery.terms, Some(packet_id(key)), true);
         }
-        let removed = self.inflight.remove(key); // [MQTT-3.1.2-25]
-        out.ledger().in_flight -= 1;
-        match removed.state {
-            State::Publish(delivery) if delivery.terms.qos == QoS::AtLeastOnce => {
-                give_up(delivery, out);
-            }
-            // What may have come at QoS 2 goes to nobody else [MQTT-4.8.2-5].
-            _ => out.ledger().drop_one(DropCause::TooLarge),
+        // As if it had been sent [MQTT-3.1.2-25]. At QoS 2 the client may have it and the
+        // identifier, which must not come to stand for another message before it is released; and
+        // it goes to nobody else [MQTT-4.8.2-5].
+        if delivery.terms.qos == QoS::ExactlyOnce {
+            self.inflight[key].state = State::Release(Some(DropCause::TooLarge));
+            return out.send(&Packet::Pubrel(Ack::success(packet_id(key))));
+        }
+        if let State::Publish(delivery) = self.inflight.remove(key).state {
+            out.ledger().in_flight -= 1;
+            give_up(delivery, out);
         }
     }
 

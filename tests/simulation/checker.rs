@@ -283,12 +283,25 @@ impl Case<'_> {
             let message = &self.history.messages[number];
             let most = match is_exact {
                 true => 1,
-                false => message.route_count() + self.ended_members(group),
+                false => message.route_count() + self.ended_members(group) + self.returns_of(group),
             };
             let who: Vec<_> = copies.iter().map(|(session, _)| self.name(session)).collect();
             let count = copies.len();
             assert!(count <= most, "message {number} came to {who:?} of {group}, not to {most}");
         }
+    }
+
+    /// How often members have come back, perhaps with a lower limit than what was in flight needs.
+    fn returns_of(&self, group: &str) -> usize {
+        let is_limited = |client: usize| self.scenario.clients[client].packet_max.is_some();
+        let sessions = self
+            .history
+            .sessions
+            .iter()
+            .filter(|session| session.subscriptions.iter().any(|s| s.wish.filter == group));
+        let members: BTreeSet<usize> =
+            sessions.map(|session| session.client).filter(|client| is_limited(*client)).collect();
+        self.history.connections.iter().filter(|c| members.contains(&c.client)).count()
     }
 
     /// Members whose sessions have ended, perhaps with something in flight.

@@ -55,6 +55,8 @@ struct Link {
     clean: bool,
     /// How long its CONNECT has the session stay.
     expiry_s: u32,
+    /// The largest packet that its CONNECT allows.
+    packet_max: Option<u32>,
 }
 
 impl Link {
@@ -62,6 +64,7 @@ impl Link {
         Self {
             pipe,
             connection,
+            packet_max: None,
             accepted: false,
             unread: Vec::new(),
             given: BTreeMap::new(),
@@ -200,7 +203,9 @@ impl Client {
         let keep_alive_s = self.profile.keep_alive_s;
         let connection = history.open_connection(self.number, keep_alive_s, will_number);
         let expiry_s = self.asked_expiry_s(clean);
-        self.link = Some(Link::new(pipe, connection, clean, expiry_s));
+        // A limit belongs to a connection; what waits or is in flight may be above the next one's.
+        let packet_max = self.profile.packet_max.filter(|_| !connection.is_multiple_of(2));
+        self.link = Some(Link { packet_max, ..Link::new(pipe, connection, clean, expiry_s) });
         let packet = self.connect_packet(clean, will.zip(will_number));
         self.send(&packet, will_number, network);
     }
@@ -460,7 +465,7 @@ impl Client {
             let properties = [
                 ("expiry", Some(profile.expiry_s)),
                 ("receive_max", profile.receive_max.map(u32::from)),
-                ("packet_max", profile.packet_max),
+                ("packet_max", self.link.as_ref().and_then(|link| link.packet_max)),
                 ("alias_max", profile.alias_max.map(u32::from)),
             ];
             for (key, value) in properties {

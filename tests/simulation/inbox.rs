@@ -18,7 +18,7 @@ impl Client {
         let link = self.link.as_mut()?;
         let header = split_header(&link.unread).expect("the broker sends valid lengths");
         let (head, body) = header.filter(|(head, body)| link.unread.len() >= head + body)?;
-        if let Some(max) = profile.packet_max {
+        if let Some(max) = link.packet_max {
             assert!(head + body <= max as usize, "{name}: a packet of more than {max} bytes");
         }
         let bytes: Vec<u8> = link.unread.drain(..head + body).collect();
@@ -172,7 +172,11 @@ impl Client {
             self.judge_identifier(id, dup, message);
         }
         self.publishes_seen += 1;
-        let refuses = self.profile.refuses && qos > 0 && self.publishes_seen.is_multiple_of(10);
+        // It does not refuse what it has taken on an earlier connection.
+        let refuses = self.profile.refuses
+            && qos > 0
+            && self.publishes_seen.is_multiple_of(10)
+            && !self.held.contains_key(&id);
         let is_fresh = !refuses
             && match qos {
                 0 => true,
@@ -273,7 +277,10 @@ impl Client {
         assert!(is_new, "{who}: message {message} under identifier {id}, which is in use");
         let is_completing = self.completing.contains(&id);
         assert!(!is_completing, "{who}: message {message} under identifier {id} before PUBCOMP");
-        if let Some(known) = self.held.get(&id).or_else(|| self.unanswered.get(&id)) {
+        // What is above a lower limit is not sent again, and at QoS 1 its identifier is free then.
+        let is_limited = self.profile.packet_max.is_some();
+        let unanswered = self.unanswered.get(&id).filter(|_| !is_limited);
+        if let Some(known) = self.held.get(&id).or(unanswered) {
             assert_eq!(*known, message, "{who}: message {message} under identifier {id}");
             assert!(dup, "{who}: message {message} is repeated without DUP");
         }

@@ -60,6 +60,7 @@ pub(crate) struct Profile {
     /// Of 5.0: how long its sessions outlive their connections, in seconds.
     pub(crate) expiry_s: u32,
     pub(crate) receive_max: Option<u16>,
+    /// Most of its connections take no larger packets, the others any.
     pub(crate) packet_max: Option<u32>,
     pub(crate) alias_max: Option<u16>,
     /// Gives every subscription an identifier of its own.
@@ -391,16 +392,19 @@ impl Taste {
 fn profile(number: usize, taste: &Taste, random: &mut Random) -> Profile {
     let version = random.pick(&[Version::V31, Version::V311, Version::V5, Version::V5]);
     let is_v5 = version.is_v5();
+    let is_worker = random.percent(taste.share_percent);
+    // What a worker does not take another may.
+    let is_limited = is_v5 && random.percent(if is_worker { 90 } else { 25 });
     Profile {
         name: format!("c{number}"),
         version,
         keep_alive_s: random.pick(&[0, 0, 0, 2, 5, 60]),
         expiry_s: random.pick(&[0, 1, 3, 1000, 1000, u32::MAX]),
         receive_max: (is_v5 && random.percent(60)).then(|| random.pick(&[1, 2, 3, 10])),
-        packet_max: (is_v5 && random.percent(25)).then(|| random.pick(&[60, 150, 1000])),
+        packet_max: is_limited.then(|| random.pick(&[60, 60, 150, 1000])),
         alias_max: (is_v5 && random.percent(60)).then(|| random.pick(&[1, 2, 5])),
         identifies: is_v5 && random.percent(60),
-        is_worker: random.percent(taste.share_percent),
+        is_worker,
         refuses: is_v5 && random.percent(30),
     }
 }

@@ -264,11 +264,12 @@ impl Case<'_> {
         }
         let mut causes: Vec<DropCause> =
             members().flat_map(|(session, _)| self.causes(session, m, 1, 2)).collect();
-        // What one member does not take goes to another that does.
-        let is_taken = members().any(|(session, subscriptions)| {
-            let is_there = self.is_alive(session) && subscriptions.iter().any(is_sure);
-            is_there && !self.causes(session, m, 1, 2).contains(&DropCause::TooLarge)
-        });
+        // What one member does not take goes to another that does, unless it was sent at QoS 2.
+        let is_taken = m.letter.qos == 1
+            && members().any(|(session, subscriptions)| {
+                let is_there = self.is_alive(session) && subscriptions.iter().any(is_sure);
+                is_there && !self.causes(session, m, 1, 2).contains(&DropCause::TooLarge)
+            });
         if is_taken {
             causes.retain(|cause| *cause != DropCause::TooLarge);
         }
