@@ -252,6 +252,26 @@ impl History {
         }
     }
 
+    /// SUBACK said that there are too many subscriptions.
+    pub(crate) fn refuse(&mut self, session: usize, place: usize) {
+        let subscription = &mut self.sessions[session].subscriptions[place];
+        subscription.leaving = Some(subscription.asked);
+        subscription.left = Some(subscription.asked);
+    }
+
+    /// How many filters a session had beside that of one SUBSCRIBE: at least, and at most.
+    pub(crate) fn count_beside(&self, session: usize, place: usize) -> (usize, usize) {
+        let subscriptions = &self.sessions[session].subscriptions;
+        let this = &subscriptions[place];
+        let count = |is_it: &dyn Fn(&Subscription) -> bool| {
+            let others =
+                subscriptions[..place].iter().filter(|s| s.wish.filter != this.wish.filter);
+            others.filter(|s| is_it(s)).map(|s| s.wish.filter).collect::<BTreeSet<_>>().len()
+        };
+        let least = count(&|s| s.granted.is_some() && s.leaving.is_none());
+        (least, count(&|s| s.left.is_none_or(|left| left > this.asked)))
+    }
+
     /// UNSUBSCRIBE was sent; how many subscriptions there were then.
     pub(crate) fn leave(&mut self, session: usize, filter: &str) -> usize {
         let leaving = self.now();

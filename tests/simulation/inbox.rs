@@ -352,8 +352,21 @@ impl Client {
         match (packet.kind.name, self.requests.remove(&id)) {
             ("SUBACK", Some(Request::Subscribe(session, places, wishes))) => {
                 let codes: Vec<u32> = packet.numbers("code").collect();
-                let wanted: Vec<u32> = wishes.iter().map(|wish| wish.qos.into()).collect();
-                assert_eq!(codes, wanted, "{who}: {packet}");
+                assert_eq!(codes.len(), wishes.len(), "{who}: {packet}");
+                let refused = if self.profile.version.is_v5() { 0x97 } else { 0x80 };
+                let max = self.limits.subscription_count_max;
+                let mut granted = Vec::new();
+                for ((place, wish), code) in places.iter().zip(&wishes).zip(codes) {
+                    let (least, most) = history.count_beside(session, *place);
+                    if code == refused {
+                        assert!(most >= max, "{who}: {packet}: {most} filters are not {max}");
+                        history.refuse(session, *place);
+                        continue;
+                    }
+                    assert_eq!(code, u32::from(wish.qos), "{who}: {packet}");
+                    assert!(least < max, "{who}: {packet}: there are {least} filters already");
+                    granted.push(*place);
+                }
                 let later = places.last().map_or(0, |last| last + 1);
                 let later = &history.sessions[session].subscriptions[later..];
                 let is_again = |filter: &str| later.iter().any(|s| s.wish.filter == filter);
@@ -365,7 +378,7 @@ impl Client {
                     _ => false,
                 });
                 assert!(lacks.is_none(), "{who}: {packet} before storage has {lacks:?}");
-                history.grant(session, &places);
+                history.grant(session, &granted);
             }
             ("UNSUBACK", Some(Request::Unsubscribe(session, filter, count))) => {
                 history.has_left(session, filter, count);

@@ -10,10 +10,20 @@ use crate::random::Random;
 pub(crate) const TOPICS: [&str; 9] =
     ["a", "a/b", "a/b/c", "b", "b/b", "/a", "a//c", "$d/a", "$d/b"];
 
+/// More than one lot of retained messages.
+pub(crate) const MANY_TOPICS: [&str; 72] = [
+    "r/00", "r/01", "r/02", "r/03", "r/04", "r/05", "r/06", "r/07", "r/08", "r/09", "r/10", "r/11",
+    "r/12", "r/13", "r/14", "r/15", "r/16", "r/17", "r/18", "r/19", "r/20", "r/21", "r/22", "r/23",
+    "r/24", "r/25", "r/26", "r/27", "r/28", "r/29", "r/30", "r/31", "r/32", "r/33", "r/34", "r/35",
+    "r/36", "r/37", "r/38", "r/39", "r/40", "r/41", "r/42", "r/43", "r/44", "r/45", "r/46", "r/47",
+    "r/48", "r/49", "r/50", "r/51", "r/52", "r/53", "r/54", "r/55", "r/56", "r/57", "r/58", "r/59",
+    "r/60", "r/61", "r/62", "r/63", "r/64", "r/65", "r/66", "r/67", "r/68", "r/69", "r/70", "r/71",
+];
+
 /// What is asked for; overlaps on purpose.
-const FILTERS: [&str; 17] = [
+const FILTERS: [&str; 20] = [
     "#", "+", "a/#", "a/+", "+/b", "+/+/c", "a/b", "a", "b/b", "/#", "+/+", "$d/#", "$d/a", "+/a",
-    "a//c", "a/+/c", "b/#",
+    "a//c", "a/+/c", "b/#", "r/#", "+/07", "r/08",
 ];
 
 const SHARED: [&str; 8] = [
@@ -213,6 +223,8 @@ struct Taste {
     large_percent: usize,
     share_percent: usize,
     expiry_percent: usize,
+    /// Publishes to one of many topics.
+    many_percent: usize,
     wait_ms_max: usize,
     work_count_max: usize,
 }
@@ -383,6 +395,7 @@ impl Taste {
             large_percent: random.pick(&[0, 0, 0, 1, 5, 40]),
             share_percent: random.pick(&[0, 10, 40]),
             expiry_percent: random.pick(&[0, 10, 40]),
+            many_percent: random.pick(&[0, 0, 20, 80]),
             wait_ms_max: random.pick(&[50, 1500, 5000]),
             work_count_max: random.pick(&[10, 40, 120]),
         }
@@ -425,6 +438,7 @@ fn limits(random: &mut Random) -> Limits {
         limits.outbox_bytes_max = random.pick(&[1024, 3000, 1 << 20]);
         limits.queue_qos0_offline = random.percent(50);
         limits.order = random.pick(&[Order::Client, Order::Client, Order::Topic]);
+        limits.subscription_count_max = random.pick(&[2, 4, 100_000]);
         limits.session_expiry_s_max = random.pick(&[2, u32::MAX, u32::MAX]);
     }
     limits
@@ -462,7 +476,10 @@ fn letter(taste: &Taste, random: &mut Random) -> Letter {
         _ => random.below(3000) + 8,
     };
     Letter {
-        topic: random.pick(&TOPICS),
+        topic: match random.percent(taste.many_percent) {
+            true => random.pick(&MANY_TOPICS),
+            false => random.pick(&TOPICS),
+        },
         qos: random.pick(&[0, 1, 1, 2, 2]),
         retain,
         size: if retain && random.percent(15) { 0 } else { size },

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::history::{Fate, Message, Moment};
-use crate::scenario::TOPICS;
+use crate::scenario::{MANY_TOPICS, TOPICS};
 
 use super::owed::Loss;
 use super::{Case, END};
@@ -24,7 +24,10 @@ impl Case<'_> {
                 assert!(is_one, "message {}: two are retained", delivery.message);
             }
         }
-        let missing = TOPICS.iter().filter_map(|t| self.judge_topic(t, got.get(t).copied()));
+        let missing = TOPICS
+            .iter()
+            .chain(&MANY_TOPICS)
+            .filter_map(|t| self.judge_topic(t, got.get(t).copied()));
         let lost = |candidates: Vec<usize>| Loss {
             text: format!("message {}, one of {candidates:?} that are retained", candidates[0]),
             causes: candidates
