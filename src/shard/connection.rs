@@ -5,8 +5,7 @@ use std::time::Duration;
 use tracing::debug;
 
 use crate::mqtt::{
-    self, Connect, DecodeError, Frame, Packet, PacketType, Publish, QoS, ReasonCode, Suback,
-    Version,
+    self, Connect, DecodeError, Frame, Packet, PacketType, Publish, QoS, ReasonCode, Version,
 };
 use crate::routing::{Placement, ShardId, shared_filter};
 use crate::session::{Ask, KeepAlive, ProtocolError, Session};
@@ -490,22 +489,6 @@ impl Shard {
             Ask::Authenticate(auth) => self.handle_auth(id, &auth, out)?,
         }
         Ok(self.step_after(id))
-    }
-
-    /// Whether the answer to a packet is not larger than the client takes. Only SUBACK and
-    /// UNSUBACK, which have a byte for each filter, can be larger than CONNACK was. Judged before
-    /// anything is done: a client must not wait for an answer that never comes.
-    fn takes_answer(&self, slot: u32, packet: &Packet<'_>) -> bool {
-        let peer = &self.registry.get(slot).peer;
-        if peer.packet_bytes_max == UNLIMITED {
-            return true;
-        }
-        let filter_count = match packet {
-            Packet::Subscribe(subscribe) => subscribe.subscriptions.iter().count(),
-            Packet::Unsubscribe(unsubscribe) => unsubscribe.filters.iter().count(),
-            _ => return true,
-        };
-        Suback::encoded_len(peer.version, filter_count) <= peer.packet_bytes_max as usize
     }
 
     /// What has to change before this packet can be handled.

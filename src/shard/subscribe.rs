@@ -12,6 +12,7 @@ use crate::routing::{FilterKey, ShardId, Subscriptions, shared_filter};
 use crate::storage::Record;
 
 use super::commit::Then;
+use super::wire::UNLIMITED;
 use super::{ConnectionId, Message, Output, SessionRef, Shard, Ticket};
 
 /// The return code of a subscription that was refused, before 5.0.
@@ -113,6 +114,22 @@ impl Shard {
             use crate::session::Output as _;
             wire.send(&Packet::Unsuback(unsuback)); // [MQTT-3.10.4-4], [MQTT-3.10.4-5]
         });
+    }
+
+    /// Whether the answer to a packet is not larger than the client takes. Only SUBACK and
+    /// UNSUBACK, which have a byte for each filter, can be larger than CONNACK was. Judged before
+    /// anything is done: a client must not wait for an answer that never comes.
+    pub(super) fn takes_answer(&self, slot: u32, packet: &Packet<'_>) -> bool {
+        let peer = &self.registry.get(slot).peer;
+        if peer.packet_bytes_max == UNLIMITED {
+            return true;
+        }
+        let filter_count = match packet {
+            Packet::Subscribe(subscribe) => subscribe.subscriptions.iter().count(),
+            Packet::Unsubscribe(unsubscribe) => unsubscribe.filters.iter().count(),
+            _ => return true,
+        };
+        Suback::encoded_len(peer.version, filter_count) <= peer.packet_bytes_max as usize
     }
 
     /// At the owner: a home wants what matches some filters.
