@@ -14,6 +14,7 @@ mod bare;
 use std::time::Duration;
 
 use bare::{Bare, Shape};
+use ringmq::config::Order;
 use ringmq::mqtt::{QoS, Version};
 
 const WINDOWS: usize = 31;
@@ -60,6 +61,12 @@ fn settings() -> Vec<(String, usize, Shape, Version, QoS)> {
                     settings.push((name, shard_count, shape, version, qos));
                 }
             }
+        }
+    }
+    for (order_name, order) in [("client", Order::Client), ("topic", Order::Topic)] {
+        for (qos_name, qos) in &LEVELS[..2] {
+            let name = format!("alternating 100, order {order_name}, {qos_name}, 2 shards");
+            settings.push((name, 2, Shape::Alternating(100, order), Version::V311, *qos));
         }
     }
     settings

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 use ringmq::auth::{AuthRequest, Verdict};
-use ringmq::config::Config;
+use ringmq::config::{Config, Limits, Order};
 use ringmq::mqtt::{
     Ack, Connect, Packet, PacketId, Properties, Publish, QoS, ReasonCode, Subscribe, Subscription,
     SubscriptionOptions, Subscriptions, TopicFilter, TopicName, Version, split,
@@ -31,6 +31,9 @@ pub(crate) enum Shape {
     Pairs(usize),
     /// One publisher and so many subscribers of its topic.
     FanOut(usize),
+    /// So many publishers that go to and fro between two topics of different owners, and one
+    /// subscriber of all of them.
+    Alternating(usize, Order),
 }
 
 /// A client, seen from its own end.
@@ -81,15 +84,18 @@ pub(crate) struct Bare {
 impl Bare {
     /// Shards whose clients of `version` are connected, and subscribed where they have to be.
     pub(crate) fn new(shard_count: usize, shape: Shape, version: Version, qos: QoS) -> Self {
-        let mut bare = Self::empty(shard_count, version);
+        let order = if let Shape::Alternating(_, order) = shape { order } else { Order::Client };
+        let limits = Limits { order, ..Config::default().limits };
+        let mut bare = Self::empty(shard_count, version, limits);
         let (publisher_count, subscriber_count) = match shape {
-            Shape::FanIn(count) => (count, 1),
+            Shape::FanIn(count) | Shape::Alternating(count, _) => (count, 1),
             Shape::Pairs(count) => (count, count),
             Shape::FanOut(count) => (1, count),
         };
         for number in 0..subscriber_count {
             let filter = match shape {
                 Shape::FanIn(_) => "plant/+/temperature".to_owned(),
+                Shape::Alternating(..) => "plant/#".to_owned(),
                 Shape::Pairs(_) => topic(number),
                 Shape::FanOut(_) => topic(0),
             };
@@ -100,6 +106,10 @@ impl Bare {
             let client = bare.connect(&format!("publisher-{number}"));
             let mut bytes = Vec::new();
             publish(&topic(number), qos).encode(version, &mut bytes);
+            if let Shape::Alternating(..) = shape {
+                let other = bare.topic_of_another_owner(number);
+                publish(&other, qos).encode(version, &mut bytes);
+            }
             bare.publishers.push((client, bytes));
         }
         bare.settle();
@@ -115,9 +125,18 @@ impl Bare {
         self.settle();
     }
 
-    fn empty(shard_count: usize, version: Version) -> Self {
+    /// Returns a topic whose owner is not that of this publisher's first topic.
+    fn topic_of_another_owner(&self, number: usize) -> String {
+        let partition = self.cores[0].shard.partition();
+        let owner = partition.owner(&topic(number));
+        let topics = (0..).map(|suffix| format!("{}/{suffix}", topic(number)));
+        let mut others = topics.filter(|topic| partition.owner(topic) != owner);
+        others.next().expect("there are two shards at least")
+    }
+
+    fn empty(shard_count: usize, version: Version, limits: Limits) -> Self {
         let partition = Partition::new(shard_count, SEED);
-        let cores = partition.shards().map(|id| Core::new(id, partition.clone())).collect();
+        let cores = partition.shards().map(|id| Core::new(id, partition.clone(), limits)).collect();
         Self {
             cores,
             clients: Vec::new(),
@@ -217,9 +236,8 @@ impl Bare {
 }
 
 impl Core {
-    fn new(id: ShardId, partition: Partition) -> Self {
+    fn new(id: ShardId, partition: Partition, limits: Limits) -> Self {
         let hasher = RandomState::with_seeds(SEED[0], SEED[1], SEED[2], SEED[3]);
-        let limits = Config::default().limits;
         let effects = Effects {
             messages: Vec::new(),
             outboxes: Vec::new(),
@@ -329,9 +347,8 @@ impl Output for Effects {
         self.outboxes[connection.index as usize].len()
     }
 
-    fn pause(&mut self, _: ConnectionId, is_paused: bool) {
-        assert!(!is_paused, "nothing here comes near a limit");
-    }
+    /// The shard keeps what comes meanwhile, and goes on by itself.
+    fn pause(&mut self, _: ConnectionId, _: bool) {}
 
     fn persist(&mut self, record: &Record<'_>, token: Token) {
         self.engine.append(record, token);
