@@ -233,10 +233,12 @@ impl Case<'_> {
         }
     }
 
-    /// The first copies of what one client publishes to one topic come in its order.
+    /// The first copies of what one client publishes to one topic come in its order, and unless that
+    /// is given up, also those of what it publishes in one session.
     fn judge_order(&self, session: &Session) {
         let mut seen: BTreeSet<usize> = BTreeSet::new();
-        let mut last: BTreeMap<(usize, &str, u8), usize> = BTreeMap::new();
+        let mut by_topic: BTreeMap<(usize, &str, u8), usize> = BTreeMap::new();
+        let mut by_session: BTreeMap<(usize, usize, u8), usize> = BTreeMap::new();
         for delivery in &session.deliveries {
             let number = delivery.message;
             let message = &self.history.messages[number];
@@ -245,17 +247,24 @@ impl Case<'_> {
             if !is_first || delivery.retain || message.is_will() || is_other {
                 continue;
             }
-            let topic = match self.scenario.limits.order {
-                Order::Client => "", // All of its topics are one.
-                Order::Topic => message.letter.topic,
-            };
-            let key = (message.client, topic, delivery.qos);
-            let before = last.entry(key).or_insert(number);
-            let is_late = *before > number && !self.may_be_late(session, delivery, message);
-            let earlier = *before;
-            assert!(!is_late, "{}", self.tell(session, delivery, &format!("after {earlier}")));
-            *before = earlier.max(number);
+            let (client, qos) = (message.client, delivery.qos);
+            let before = by_topic.entry((client, message.letter.topic, qos)).or_insert(number);
+            self.judge_place(session, delivery, before);
+            let of = self.history.connections[message.connection].session;
+            if let (Some(of), Order::Client) = (of, self.scenario.limits.order) {
+                let before = by_session.entry((client, of, qos)).or_insert(number);
+                self.judge_place(session, delivery, before);
+            }
         }
+    }
+
+    /// `before` is the last message that came before and is to keep order with this one.
+    fn judge_place(&self, session: &Session, delivery: &Delivery, before: &mut usize) {
+        let (number, earlier) = (delivery.message, *before);
+        let message = &self.history.messages[number];
+        let is_late = earlier > number && !self.may_be_late(session, delivery, message);
+        assert!(!is_late, "{}", self.tell(session, delivery, &format!("after {earlier}")));
+        *before = earlier.max(number);
     }
 
     /// Whether an earlier copy may have been lost with good reason, and this one was sent later.
