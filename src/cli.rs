@@ -10,7 +10,7 @@ use std::{fmt, fs};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Run the broker.
-    Run(Config),
+    Run(Box<Config>),
     /// Print this text and stop: help, version or the configuration.
     Print(String),
 }
@@ -68,7 +68,7 @@ fn action(matches: &ArgMatches) -> Result<Action, CliError> {
     if matches.get_flag(PRINT_CONFIG) {
         return Ok(Action::Print(config.to_toml()));
     }
-    Ok(Action::Run(config))
+    Ok(Action::Run(Box::new(config)))
 }
 
 fn apply_file(config: &mut Config, path: &Path) -> Result<(), CliError> {
@@ -140,7 +140,7 @@ mod tests {
 
     fn run(words: &[&str]) -> Config {
         match parse(std::iter::once(&"ringmq").chain(words)) {
-            Ok(Action::Run(config)) => config,
+            Ok(Action::Run(config)) => *config,
             other => panic!("{words:?} gave {other:?}"),
         }
     }

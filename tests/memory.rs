@@ -9,20 +9,22 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::time::Duration;
 
-use ahash::RandomState;
-use ringmq::auth::{AuthRequest, Verdict};
+use bottle::Bottle;
+#[cfg(feature = "server")]
 use ringmq::config::Limits;
-use ringmq::mqtt::{
-    Connect, Packet, PacketId, Properties, Property, Publish, QoS, ReasonCode, Subscribe,
-    Subscription, SubscriptionOptions, Subscriptions, TopicFilter, TopicName, Version,
-};
-use ringmq::routing::{Partition, ShardId};
+use ringmq::mqtt::{Packet, PacketId, Properties, Property, Publish, QoS, TopicName, Version};
 use ringmq::session::Time;
-use ringmq::shard::{ConnectionId, Full, Input, Message, Outbox, Output, Shard};
-use ringmq::storage::{Record, Token};
+#[cfg(feature = "server")]
+use ringmq::shard::Message;
+
+#[path = "memory/bottle.rs"]
+mod bottle;
+#[path = "memory/budget.rs"]
+mod budget;
+#[path = "memory/charges.rs"]
+mod charges;
 
 /// What `src/server/mesh.rs` finds at this place in the broker.
 #[cfg(feature = "server")]
@@ -74,184 +76,6 @@ fn held() -> usize {
     HELD.get()
 }
 
-/// Shards in one thread that are answered at once. What it needs itself it has from the start.
-struct Bottle {
-    shards: Vec<Shard>,
-    sinks: Vec<Sink>,
-    partition: Partition,
-    now: Time,
-}
-
-/// What leaves one shard.
-struct Sink {
-    messages: VecDeque<(ShardId, Message)>,
-    outboxes: Vec<Option<Outbox>>,
-    persisted: Option<Token>,
-    opened_count: u32,
-}
-
-impl Output for Sink {
-    fn send(&mut self, to: ShardId, message: Message) -> Result<(), Full> {
-        self.messages.push_back((to, message));
-        Ok(())
-    }
-
-    fn outbox(&mut self, connection: ConnectionId) -> &mut Outbox {
-        self.outboxes[connection.index as usize].as_mut().unwrap()
-    }
-
-    fn pause(&mut self, _: ConnectionId, _: bool) {}
-
-    fn persist(&mut self, _: &Record<'_>, token: Token) {
-        self.persisted = Some(token);
-    }
-
-    fn authenticate(&mut self, _: ConnectionId, _: &AuthRequest<'_>) -> Verdict {
-        Verdict::Allow(Vec::new())
-    }
-
-    fn close(&mut self, connection: ConnectionId, _: ReasonCode) {
-        self.outboxes[connection.index as usize] = None;
-    }
-}
-
-/// A client's connection: to which shard, and which one there.
-#[derive(Clone, Copy)]
-struct Line {
-    home: usize,
-    id: ConnectionId,
-}
-
-impl Bottle {
-    fn new(shard_count: usize) -> Self {
-        let partition = Partition::new(shard_count, [1, 2, 3, 4]);
-        let hasher = RandomState::with_seeds(5, 6, 7, 8);
-        let limits = Limits { session_count_max: 10 * COUNT, ..Limits::default() };
-        let shard = |id| Shard::new(id, partition.clone(), limits, hasher.clone());
-        let sink = |_| Sink {
-            messages: VecDeque::with_capacity(16),
-            outboxes: (0..COUNT + 1).map(|_| None).collect(),
-            persisted: None,
-            opened_count: 0,
-        };
-        let shards = partition.shards().map(shard).collect();
-        Self { shards, sinks: partition.shards().map(sink).collect(), partition, now: Time::START }
-    }
-
-    /// Opens the connection that a client is number `index` on.
-    fn open(&mut self, client_id: &str, index: usize) -> Line {
-        let home = self.partition.home(client_id).index();
-        let sink = &mut self.sinks[home];
-        sink.opened_count += 1;
-        sink.outboxes[index] = Some(Outbox::default());
-        let id = ConnectionId { index: index as u32, generation: sink.opened_count };
-        self.handle(home, Input::Opened { connection: id });
-        Line { home, id }
-    }
-
-    fn send(&mut self, line: Line, packet: &Packet<'_>, version: Version) {
-        let mut bytes = Vec::new();
-        packet.encode(version, &mut bytes);
-        self.handle(line.home, Input::Bytes { connection: line.id, bytes: &bytes });
-    }
-
-    fn close(&mut self, line: Line) {
-        self.handle(line.home, Input::Closed { connection: line.id });
-        self.sinks[line.home].outboxes[line.id.index as usize] = None;
-    }
-
-    fn connect(&mut self, client_id: &str, index: usize, version: Version) -> Line {
-        self.connect_with(client_id, index, version, false)
-    }
-
-    /// A client of 3.1.1 whose session ends with its connection.
-    fn connect_clean(&mut self, client_id: &str, index: usize) -> Line {
-        self.connect_with(client_id, index, Version::V311, true)
-    }
-
-    fn connect_with(
-        &mut self,
-        client_id: &str,
-        index: usize,
-        version: Version,
-        clean_start: bool,
-    ) -> Line {
-        let line = self.open(client_id, index);
-        let mut buffer = Vec::new();
-        let properties = match version {
-            Version::V5 => Properties::write([Property::SessionExpiryIntervalS(7200)], &mut buffer),
-            _ => Properties::EMPTY,
-        };
-        let connect = Connect {
-            version,
-            is_bridge: false,
-            clean_start,
-            keep_alive_s: 60,
-            properties,
-            client_id,
-            will: None,
-            username: None,
-            password: None,
-        };
-        self.send(line, &Packet::Connect(connect), version);
-        line
-    }
-
-    fn subscribe(&mut self, line: Line, filter: &str, version: Version) {
-        let mut buffer = Vec::new();
-        let subscription = Subscription {
-            filter: TopicFilter::parse(filter).unwrap(),
-            options: SubscriptionOptions { qos: QoS::AtLeastOnce, ..Default::default() },
-        };
-        let subscribe = Subscribe {
-            packet_id: PacketId::new(1).unwrap(),
-            properties: Properties::EMPTY,
-            subscriptions: Subscriptions::write(version, &[subscription], &mut buffer),
-        };
-        self.send(line, &Packet::Subscribe(subscribe), version);
-    }
-
-    /// Time passes, and the timers of all shards with it.
-    fn pass(&mut self, duration: Duration) {
-        self.now = self.now + duration;
-        (0..self.shards.len()).for_each(|shard| self.handle(shard, Input::Timeout));
-    }
-
-    /// Lets a shard handle one input and all that follows from it, and its clients read.
-    fn handle(&mut self, shard: usize, input: Input<'_>) {
-        self.shards[shard].handle(self.now, input, &mut self.sinks[shard]);
-        while self.settle() {}
-    }
-
-    fn settle(&mut self) -> bool {
-        let mut moved = false;
-        for index in 0..self.shards.len() {
-            if let Some(token) = self.sinks[index].persisted.take() {
-                let sink = &mut self.sinks[index];
-                self.shards[index].handle(self.now, Input::Persisted { token }, sink);
-                moved = true;
-            }
-            if let Some((to, message)) = self.sinks[index].messages.pop_front() {
-                let input = Input::Message { from: self.shards[index].id(), message };
-                let sink = &mut self.sinks[to.index()];
-                self.shards[to.index()].handle(self.now, input, sink);
-                moved = true;
-            }
-        }
-        moved
-    }
-
-    /// What waits in the outbox of a connection is written.
-    fn drain(&mut self, line: Line) -> usize {
-        let outbox = self.sinks[line.home].outboxes[line.id.index as usize].as_mut().unwrap();
-        let count = outbox.len();
-        while !outbox.is_empty() {
-            outbox.consume(outbox.front().len());
-        }
-        count
-    }
-}
-
 fn client_id(number: usize) -> String {
     format!("sensor-{number:08}")
 }
@@ -296,7 +120,7 @@ fn assert_about(what: &str, bytes: usize, bytes_max: usize) {
 
 #[test]
 fn an_offline_session_is_small() {
-    assert_about("offline, 3.1.1", bytes_per_offline_session(1, Version::V311), 270);
+    assert_about("offline, 3.1.1", bytes_per_offline_session(1, Version::V311), 275);
 }
 
 #[test]
@@ -362,6 +186,43 @@ fn queues_share_a_payload() {
     println!("a payload of 100,000 bytes in 1,000 queues: {taken} bytes");
     assert!(taken > payload.len(), "the queues have to hold it");
     assert!(taken < 6 * payload.len(), "{taken} bytes");
+}
+
+/// What is cleared, replaced or expired leaves nothing behind, however far away its expiry is.
+#[test]
+fn a_retained_message_that_is_gone_takes_its_memory_along() {
+    let mut bottle = Bottle::new(1);
+    let line = bottle.connect("publisher", 0, Version::V5);
+    let mut held_after = [0; 4];
+    for bytes in &mut held_after {
+        churn_retained(&mut bottle, line);
+        *bytes = held();
+    }
+    assert_eq!(held_after[1..], [held_after[1]; 3]);
+    assert_eq!(bottle.shards[0].counters().retained, 0);
+}
+
+fn churn_retained(bottle: &mut Bottle, line: bottle::Line) {
+    let payload = [7; 100];
+    let expiring = |bottle: &mut Bottle, topic: &str, expiry_s| {
+        let mut buffer = Vec::new();
+        let expiry = Properties::write([Property::MessageExpiryIntervalS(expiry_s)], &mut buffer);
+        bottle.publish_with(line, topic, &payload, true, expiry);
+    };
+    let topics: Vec<String> = (0..1000).map(|number| format!("plant/7/{number}")).collect();
+    for topic in &topics {
+        expiring(bottle, topic, u32::MAX);
+        expiring(bottle, topic, 1000);
+        bottle.publish(line, topic, &payload, true);
+        expiring(bottle, topic, u32::MAX);
+        bottle.publish(line, topic, b"", true);
+        expiring(bottle, topic, 1);
+    }
+    while bottle.shards[0].counters().retained > 0 {
+        let due = bottle.shards[0].next_timeout().expect("something is to expire");
+        bottle.now = Time::from_ms(due.ms().max(bottle.now.ms() + 1));
+        bottle.handle(0, ringmq::shard::Input::Timeout);
+    }
 }
 
 /// Members of a shared subscription come, take something, and go for good, in their thousands:

@@ -249,16 +249,34 @@ limits! {
     /// QoS 1 and 2 deliveries of one session sent and not yet acknowledged.
     /// A lower Receive Maximum of the client goes first.
     inflight_count_max: u16 = 1024, Count(1, U16_MAX);
+    /// Bytes of these deliveries of one session. Beyond it further ones wait in the queue; one is
+    /// sent whatever its size.
+    inflight_bytes_max: usize = 16 << 20, Bytes(1024, 1024 * GIB);
     /// QoS 1 and 2 publishes of one client that the broker has not yet acknowledged.
     receive_count_max: u16 = 1024, Count(1, U16_MAX);
     /// Topic aliases that a 5.0 client may use on a connection; 0 for none.
     topic_alias_count_max: u16 = 64, Count(0, U16_MAX);
+    /// Bytes of the topics that aliases of one connection stand for, each way. A client that goes
+    /// beyond it is closed with 0x97; towards clients further topics have no alias.
+    topic_alias_bytes_max: usize = 256 << 10, Bytes(0, 4 * GIB);
     /// Longest keep-alive that a 5.0 client may have, in seconds; it is told this one if it asks
     /// for a longer one or for none. 0 leaves the choice to the client.
     keep_alive_s_max: u16 = 0, Seconds(0, U16_MAX);
+    /// Whether a client before 5.0, which cannot be told one, is refused with code 3 if it asks for
+    /// a longer keep-alive than that or for none. Otherwise TCP's keep-alive finds out whether it
+    /// is still there.
+    keep_alive_v3_enforced: bool = false, Switch;
+    /// Seconds of silence after which TCP asks whether a peer is still there; 0 for never.
+    tcp_keep_alive_s: u16 = 300, Seconds(0, 32_767);
+    /// Seconds after which a connection is given up whose peer does not confirm what it was sent,
+    /// TCP's questions included; 0 leaves it to the system, which takes a quarter of an hour.
+    tcp_user_timeout_s: u16 = 120, Seconds(0, 32_767);
     /// Longest that a session may outlive its connection, in seconds.
     /// 4294967295 is for ever.
     session_expiry_s_max: u32 = u32::MAX, Seconds(0, U32_MAX);
+    /// How long the session of a client before 5.0 without a clean session outlives its connection,
+    /// in seconds, for its version has no word for it: a week. 4294967295 is for ever.
+    session_expiry_v3_s: u32 = 7 * 24 * 3600, Seconds(0, U32_MAX);
     /// Sessions in the whole process, with and without a connection.
     session_count_max: usize = 10_000_000, Count(1, U32_MAX);
     /// Subscriptions of one session.
@@ -267,12 +285,41 @@ limits! {
     /// "topic" those to one topic. The first costs clients that alternate between topics a round
     /// trip between cores for each change.
     order: Order = Order::Client, OneOf[&Order::NAMES];
-    /// Levels of a topic filter.
+    /// Bytes of the filters of one session, names of shared subscriptions included.
+    /// A filter beyond it is refused with 0x97, before 5.0 with 0x80.
+    subscription_bytes_max: usize = 8 << 20, Bytes(1024, U32_MAX);
+    /// Filters of one SUBSCRIBE; those behind them are refused as above.
+    subscribe_count_max: usize = 65_536, Count(1, U32_MAX);
+    /// Levels of a topic or of a topic filter.
+    /// A filter that has more is refused with 0x8F; a publish with 0x90, before 5.0 it is dropped.
     topic_level_count_max: usize = 128, Count(1, 65_536);
+    /// Bytes of a topic or of a topic filter; what is longer is refused in the same way.
+    topic_bytes_max: usize = 65_535, Bytes(1, 65_535);
+    /// Bytes of a client identifier. A longer one is refused with 0x85, before 5.0 with code 2.
+    client_id_bytes_max: usize = 65_535, Bytes(23, 65_535);
+    /// Bytes of topic, properties and payload of a will. A CONNECT with a larger one is refused
+    /// with 0x97, before 5.0 with code 3.
+    will_bytes_max: usize = 256 << 10, Bytes(0, 268_435_460);
     /// Retained messages in the whole process.
     retained_count_max: usize = 10_000_000, Count(0, U32_MAX);
+    /// Bytes of the retained messages in the whole process, topics and properties included.
+    /// What exceeds it is not retained, counted, and in 5.0 refused with 0x97.
+    retained_bytes_max: usize = 4 << 30, Bytes(0, 1024 * GIB);
+    /// Bytes in the whole process of what is remembered of topics: which sessions get what is
+    /// published to them. When it is full, all of it is worked out anew.
+    route_cache_bytes_max: usize = 64 << 20, Bytes(0, 1024 * GIB);
+    /// Bytes that the process may take for all that clients cause. As it is used up, caches are
+    /// given up, outboxes of slow readers are cut to a sixteenth for new deliveries, and each
+    /// session may hold no more than an eighth of what is free. 0 is without a limit.
+    memory_max: Option<usize> = None, Bytes(0, 1 << 62),
+        unset "70 % of the least of the machine's memory, the cgroup's limit and RLIMIT_AS";
     /// Longest time in seconds from accepting a connection to having its whole CONNECT.
     connect_timeout_s: u16 = 10, Seconds(1, U16_MAX);
+    /// Largest packet taken from a connection whose client is not accepted yet.
+    connect_bytes_max: usize = 256 << 10, Bytes(16, 268_435_460);
+    /// Longest time in seconds from the first byte of a packet to its last; a connection is closed
+    /// beyond it. 0 is for ever.
+    packet_timeout_s: u16 = 600, Seconds(0, 32_767);
     /// Messages waiting in one channel between two cores.
     /// There is a channel for each ordered pair of cores, and its memory is taken at the start.
     mesh_channel_count_max: Option<usize> = None, Count(1, 16_384),
@@ -343,7 +390,10 @@ mod tests {
         for row in options() {
             assert!(seen.insert(row.name), "{}", row.name);
             match row.kind {
-                Kind::Bytes { .. } => assert!(row.name.contains("_bytes"), "{}", row.name),
+                Kind::Bytes { .. } => {
+                    let says_so = row.name.contains("_bytes") || row.name == "memory_max";
+                    assert!(says_so, "{}", row.name);
+                }
                 Kind::Seconds { .. } => assert!(row.name.contains("_s"), "{}", row.name),
                 _ => {}
             }

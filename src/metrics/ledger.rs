@@ -32,6 +32,7 @@ drop_causes! {
     SessionEnded "session_ended" = "The session ended while deliveries were waiting for it.";
     TooLarge "too_large" = "The packet would exceed the client's Maximum Packet Size.";
     RefusedByClient "refused_by_client" = "The client answered with an error.";
+    OverShare "over_share" = "Memory was short and the session held more than its share.";
     Expired "expired" = "The Message Expiry Interval passed while the delivery waited.";
     Reassigned "reassigned" = "Too large for a client that is back; given to others of its group.";
 }

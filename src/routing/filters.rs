@@ -7,6 +7,7 @@ use super::index::Index;
 use super::level::has_wildcard;
 use super::trie::{Effort, Texts, Trie};
 use crate::arena::{Arena, Key};
+use crate::metrics::allocated;
 use ahash::RandomState;
 
 #[derive(Debug)]
@@ -15,7 +16,13 @@ pub(super) struct FilterMap<V> {
     exact: Index,
     wild: Trie,
     hasher: RandomState,
+    /// Bytes of memory of all filters and of their places.
+    bytes: usize,
 }
+
+/// Memory of a filter beside its text and its value: its place in the index, or in a bucket of the
+/// trie and its share of the nodes.
+const PLACE_BYTES: usize = 24;
 
 #[derive(Debug)]
 struct Entry<V> {
@@ -33,7 +40,12 @@ impl<V> FilterMap<V> {
     /// An empty map whose hashes are keyed by `hasher`.
     pub(super) fn new(hasher: RandomState) -> Self {
         let wild = Trie::new(hasher.clone());
-        Self { entries: Arena::new(), exact: Index::default(), wild, hasher }
+        Self { entries: Arena::new(), exact: Index::default(), wild, hasher, bytes: 0 }
+    }
+
+    /// Bytes of memory that the filters take with their values.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.bytes
     }
 
     /// How many filters there are.
@@ -72,6 +84,7 @@ impl<V> FilterMap<V> {
     /// Adds a filter that is not in the map.
     pub(super) fn insert(&mut self, filter: &str, value: V) {
         debug_assert!(self.find(filter).is_none());
+        self.bytes += entry_bytes::<V>(filter);
         let key = self.entries.insert(Entry { filter: filter.into(), value });
         if has_wildcard(filter) {
             self.wild.insert(filter, key, &self.entries);
@@ -83,6 +96,7 @@ impl<V> FilterMap<V> {
     /// Takes a filter out, with its value.
     pub(super) fn remove(&mut self, filter: &str) -> Option<V> {
         let key = self.find(filter)?;
+        self.bytes -= entry_bytes::<V>(filter);
         if has_wildcard(filter) {
             self.wild.remove(filter, key, &self.entries);
         } else {
@@ -109,6 +123,10 @@ impl<V> FilterMap<V> {
         let is_it = |bits| *self.entries.get(key(bits)).filter == *topic;
         self.exact.find(self.hasher.hash_one(topic), is_it).map(key)
     }
+}
+
+fn entry_bytes<V>(filter: &str) -> usize {
+    allocated(filter.len()) + size_of::<Entry<V>>() + PLACE_BYTES
 }
 
 #[cfg(test)]

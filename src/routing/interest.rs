@@ -49,6 +49,11 @@ impl Interest {
         homes
     }
 
+    /// Bytes of memory that the filters take.
+    pub fn memory_bytes(&self) -> usize {
+        self.filters.memory_bytes()
+    }
+
     /// How many different filters there are.
     pub fn filter_count(&self) -> usize {
         self.filters.len()

@@ -30,7 +30,7 @@ mod trie;
 
 pub use interest::Interest;
 pub use partition::{Partition, Placement, ShardId, ShardSet};
-pub use retained::Retained;
+pub use retained::{Retained, RetainedKey};
 pub use routes::Routes;
 pub use shared::{Choice, Chosen, Groups, Load, Standing, shared_filter};
 pub use subscriptions::{FilterKey, Inserted, Removed, Subscriptions};

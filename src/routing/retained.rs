@@ -28,6 +28,10 @@ use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::hint::black_box;
 
+/// Names a retained message for as long as its topic has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RetainedKey(Key);
+
 /// The last retained message `V` of each topic.
 ///
 /// Filters and topics are taken to be valid; the wire format has checked them.
@@ -120,6 +124,24 @@ impl<V> Retained<V> {
     pub fn get_mut(&mut self, topic: &str) -> Option<&mut V> {
         let key = self.find(topic)?;
         Some(&mut self.entries.get_mut(key).message)
+    }
+
+    /// The key of a topic that has a message.
+    pub fn key(&self, topic: &str) -> Option<RetainedKey> {
+        self.find(topic).map(RetainedKey)
+    }
+
+    /// The message that has this key.
+    ///
+    /// # Panics
+    /// If the topic has no message any more.
+    pub fn at(&self, key: RetainedKey) -> &V {
+        &self.entries.get(key.0).message
+    }
+
+    /// Visits every message, in no order.
+    pub fn for_each(&self, found: &mut impl FnMut(RetainedKey, &V)) {
+        self.entries.iter().for_each(|(key, entry)| found(RetainedKey(key), &entry.message));
     }
 
     /// How many topics have a message.

@@ -13,8 +13,8 @@ use super::level::{has_wildcard, matches};
 
 /// Topics that are remembered.
 const ROUTE_COUNT_MAX: usize = 16 * 1024;
-/// What they may weigh together.
-const WEIGHT_MAX: usize = 4 << 20;
+/// Memory of one beside its topic and what its value points to.
+const ROUTE_BYTES: usize = 96;
 /// Changes that are noted; a topic that was not asked for since is worked out anew.
 const CHANGE_COUNT_MAX: usize = 1024;
 /// A change of a longer filter is not noted: everything is forgotten.
@@ -24,8 +24,9 @@ const FILTER_BYTES_MAX: usize = 256;
 #[derive(Debug)]
 pub struct Routes<T> {
     routes: AHashMap<Box<str>, Route<T>>,
-    weight: usize,
-    weight_max: usize,
+    /// Bytes of memory of all of them.
+    bytes: usize,
+    bytes_max: usize,
     /// Filters with wildcards that have changed, the newest last.
     changes: VecDeque<Box<str>>,
     change_count_max: usize,
@@ -36,23 +37,24 @@ pub struct Routes<T> {
 #[derive(Debug)]
 struct Route<T> {
     value: T,
-    weight: usize,
+    bytes: usize,
     /// So many changes have been looked at, and do not match.
     seen: u64,
 }
 
 impl<T: Clone> Routes<T> {
-    /// Nothing is remembered.
+    /// Nothing is remembered, and never more than takes `bytes_max` bytes of memory, unless that is
+    /// one topic.
     #[must_use]
-    pub fn new() -> Self {
-        Self::bounded(WEIGHT_MAX, CHANGE_COUNT_MAX)
+    pub fn new(bytes_max: usize) -> Self {
+        Self::bounded(bytes_max, CHANGE_COUNT_MAX)
     }
 
-    fn bounded(weight_max: usize, change_count_max: usize) -> Self {
+    fn bounded(bytes_max: usize, change_count_max: usize) -> Self {
         Self {
             routes: AHashMap::default(),
-            weight: 0,
-            weight_max,
+            bytes: 0,
+            bytes_max,
             changes: VecDeque::new(),
             change_count_max,
             change_count: 0,
@@ -74,14 +76,15 @@ impl<T: Clone> Routes<T> {
         Some(route.value.clone())
     }
 
-    /// Remembers a topic. `weight` is what that costs, in whatever unit the caller likes.
-    pub fn insert(&mut self, topic: &str, value: T, weight: usize) {
+    /// Remembers a topic; `value_bytes` is the memory that its value points to.
+    pub fn insert(&mut self, topic: &str, value: T, value_bytes: usize) {
         self.remove(topic);
-        if self.routes.len() >= ROUTE_COUNT_MAX || self.weight + weight > self.weight_max {
+        let bytes = topic.len() + value_bytes + ROUTE_BYTES;
+        if self.routes.len() >= ROUTE_COUNT_MAX || self.bytes + bytes > self.bytes_max {
             self.clear();
         }
-        self.weight += weight;
-        self.routes.insert(topic.into(), Route { value, weight, seen: self.change_count });
+        self.bytes += bytes;
+        self.routes.insert(topic.into(), Route { value, bytes, seen: self.change_count });
     }
 
     /// A subscription to a filter has come, gone or changed.
@@ -99,22 +102,29 @@ impl<T: Clone> Routes<T> {
         }
     }
 
+    /// Bytes of memory that are taken.
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Changes what may be taken; everything is forgotten if that is less than what is.
+    pub fn set_bytes_max(&mut self, bytes_max: usize) {
+        self.bytes_max = bytes_max;
+        if self.bytes > bytes_max {
+            self.clear();
+        }
+    }
+
     fn remove(&mut self, topic: &str) {
         if let Some(route) = self.routes.remove(topic) {
-            self.weight -= route.weight;
+            self.bytes -= route.bytes;
         }
     }
 
     fn clear(&mut self) {
-        self.routes.clear();
+        self.routes = AHashMap::default();
         self.changes.clear();
-        self.weight = 0;
-    }
-}
-
-impl<T: Clone> Default for Routes<T> {
-    fn default() -> Self {
-        Self::new()
+        self.bytes = 0;
     }
 }
 
@@ -145,11 +155,11 @@ mod tests {
         #[test]
         fn what_is_remembered_is_what_is_found(
             steps in prop::collection::vec(step(), 0..200),
-            weight_max in prop::sample::select(vec![1_usize, 5, 1000]),
+            bytes_max in prop::sample::select(vec![1_usize, 500, 100_000]),
             change_count_max in 1_usize..6,
         ) {
             let mut subscriptions = Subscriptions::with_seed([1, 2, 3, 4]);
-            let mut routes = Routes::bounded(weight_max, change_count_max);
+            let mut routes = Routes::bounded(bytes_max, change_count_max);
             for (number, step) in steps.iter().enumerate() {
                 match step {
                     Step::Subscribe(filter, who) => {
@@ -170,15 +180,15 @@ mod tests {
                         prop_assert_eq!(routes.get(topic), Some(wanted));
                     }
                 }
-                let weight: usize = routes.routes.values().map(|route| route.weight).sum();
-                prop_assert_eq!(routes.weight, weight);
-                prop_assert!(weight <= weight_max || routes.routes.len() == 1);
+                let bytes: usize = routes.routes.values().map(|route| route.bytes).sum();
+                prop_assert_eq!(routes.bytes, bytes);
+                prop_assert!(bytes <= bytes_max || routes.routes.len() == 1);
             }
         }
     }
 
     fn remembering(topics: &[&str]) -> Routes<usize> {
-        let mut routes = Routes::new();
+        let mut routes = Routes::new(1 << 20);
         for (value, topic) in topics.iter().enumerate() {
             routes.insert(topic, value, 1);
         }
@@ -216,13 +226,15 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let mut routes = Routes::new();
+        let mut routes = Routes::new(16 << 20);
         for number in 0..2 * ROUTE_COUNT_MAX {
             routes.insert(&number.to_string(), number, 0);
             assert!(routes.routes.len() <= ROUTE_COUNT_MAX);
         }
-        routes.insert("heavy", 0, WEIGHT_MAX);
+        routes.insert("heavy", 0, 16 << 20);
         routes.insert("light", 0, 1);
         assert_eq!((routes.get("heavy"), routes.get("light")), (None, Some(0)));
+        routes.set_bytes_max(1);
+        assert_eq!((routes.get("light"), routes.memory_bytes()), (None, 0));
     }
 }

@@ -5,6 +5,7 @@
 //! among equals the one that has waited longest. Only if there is none the choice is among those
 //! that are offline, of which nothing is known until they are back.
 
+use crate::metrics::allocated;
 use ahash::AHashMap;
 use std::sync::Arc;
 
@@ -48,7 +49,14 @@ pub struct Groups<M, T> {
     by_name: AHashMap<Arc<str>, u32>,
     groups: Slab<Group<M, T>>,
     standings: AHashMap<(ShardId, M), Standing>,
+    /// Bytes of memory of groups and members.
+    bytes: usize,
 }
+
+/// Memory of a group beside its name and its filter: its place among groups and names.
+const GROUP_BYTES: usize = 128;
+/// Memory of a member, with its load.
+const MEMBER_BYTES: usize = 64;
 
 #[derive(Debug)]
 struct Group<M, T> {
@@ -103,6 +111,7 @@ impl<M, T> Default for Groups<M, T> {
             by_name: AHashMap::default(),
             groups: Slab::new(),
             standings: AHashMap::default(),
+            bytes: 0,
         }
     }
 }
@@ -129,6 +138,7 @@ impl<M: Copy + Eq + std::hash::Hash, T> Groups<M, T> {
             None => {
                 let chosen = group.turn;
                 group.members.push(Member { home, name: member, terms, chosen });
+                self.bytes += MEMBER_BYTES;
             }
         }
     }
@@ -137,12 +147,15 @@ impl<M: Copy + Eq + std::hash::Hash, T> Groups<M, T> {
     pub fn leave(&mut self, name: &str, home: ShardId, member: M) {
         let Some(&id) = self.by_name.get(name) else { return };
         let group = &mut self.groups[id as usize];
+        let before = group.members.len();
         group.members.retain(|other| other.home != home || other.name != member);
+        self.bytes -= (before - group.members.len()) * MEMBER_BYTES;
         if group.members.is_empty() {
             let filter = shared_filter(name).expect("it was one when it was founded");
             self.by_filter.remove(filter, id);
             self.by_name.remove(name);
             self.groups.remove(id as usize);
+            self.bytes -= allocated(name.len()) + GROUP_BYTES;
         }
     }
 
@@ -181,6 +194,11 @@ impl<M: Copy + Eq + std::hash::Hash, T> Groups<M, T> {
         Some(self.choose_from(id, &fits))
     }
 
+    /// Bytes of memory that groups and members take.
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes + self.by_filter.memory_bytes()
+    }
+
     /// Groups that have members.
     pub fn len(&self) -> usize {
         self.groups.len()
@@ -215,6 +233,7 @@ impl<M: Copy + Eq + std::hash::Hash, T> Groups<M, T> {
 
     fn found(&mut self, name: &str) -> u32 {
         let filter = shared_filter(name).expect("the name is $share/group/filter");
+        self.bytes += allocated(name.len()) + GROUP_BYTES;
         let name: Arc<str> = name.into();
         let group = Group { name: Arc::clone(&name), members: Vec::new(), turn: 0 };
         let id = u32::try_from(self.groups.insert(group)).expect("below 2^32 groups");

@@ -17,6 +17,9 @@ pub struct Subscriptions<S, O> {
     len: usize,
 }
 
+/// Memory of a subscriber beyond the first of its filter: its item, and its place among many.
+const SUBSCRIBER_BYTES: usize = 32;
+
 /// Names a filter for as long as it has a subscriber, so that whoever subscribes need not keep
 /// its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,6 +123,12 @@ impl<S: Copy + Eq + Hash, O: Copy> Subscriptions<S, O> {
                 found(*subscriber, options);
             }
         })
+    }
+
+    /// Bytes of memory that the filters take with their subscribers.
+    pub fn memory_bytes(&self) -> usize {
+        let beyond_the_first = self.len - self.filters.len();
+        self.filters.memory_bytes() + beyond_the_first * SUBSCRIBER_BYTES
     }
 
     /// How many subscriptions there are: pairs of filter and subscriber.

@@ -102,7 +102,8 @@ fn may_log(last: &mut Option<Instant>) -> bool {
 
 /// Reads a connection's first packet and brings it to its home.
 async fn welcome(core: Shared, mut stream: Tcp, permit: Permit, limits: Limits) {
-    let first = read_first_packet(&mut stream, limits.packet_bytes_max);
+    let packet_bytes_max = limits.connect_bytes_max.min(limits.packet_bytes_max);
+    let first = read_first_packet(&core, &mut stream, packet_bytes_max);
     let Some(bytes) = future::or(first, refuse_late(&limits)).await else { return };
     let read = Instant::now();
     let socket = match stream.detach() {
@@ -129,10 +130,40 @@ async fn refuse_late(limits: &Limits) -> Option<Vec<u8>> {
     None
 }
 
+/// Memory of a connection whose CONNECT is not whole, until that is so or it ends.
+struct Charge {
+    core: Shared,
+    bytes: usize,
+}
+
+impl Charge {
+    fn new(core: &Shared, bytes: usize) -> Self {
+        core.borrow_mut().opening_bytes += bytes;
+        Self { core: Rc::clone(core), bytes }
+    }
+
+    fn set(&mut self, bytes: usize) {
+        let core = &mut *self.core.borrow_mut();
+        core.opening_bytes = core.opening_bytes + bytes - self.bytes;
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.core.borrow_mut().opening_bytes -= self.bytes;
+    }
+}
+
 /// None when the peer closes before its first packet is whole. A packet that is not valid is
 /// returned as soon as that is seen: the shard knows what to answer.
-async fn read_first_packet(stream: &mut Tcp, packet_bytes_max: usize) -> Option<Vec<u8>> {
+async fn read_first_packet(
+    core: &Shared,
+    stream: &mut Tcp,
+    packet_bytes_max: usize,
+) -> Option<Vec<u8>> {
     let mut bytes = vec![0; FIRST_READ_BYTES];
+    let mut charge = Charge::new(core, FIRST_READ_BYTES);
     let mut length = 0;
     loop {
         let read = stream.read(&mut bytes[length..]).await;
@@ -144,6 +175,7 @@ async fn read_first_packet(stream: &mut Tcp, packet_bytes_max: usize) -> Option<
         if length == bytes.len() {
             let wanted = mqtt::wanted(&bytes).unwrap_or(0).min(2 * length);
             bytes.resize(wanted.max(length + FIRST_READ_BYTES), 0);
+            charge.set(bytes.capacity());
         }
     }
 }

@@ -19,6 +19,8 @@ use crate::transport::{Key, PeerFacts, PeerState, Reading};
 /// How much of what a closed connection still sends is read, so that the system does not answer
 /// it with a reset that overtakes our last packet.
 const LAST_READS: usize = 16;
+/// Memory of a connection for which nothing waits, in a table that doubles.
+const IO_BYTES: usize = size_of::<Io>() * 4 / 3;
 /// Bytes of each of these reads.
 const LAST_READ_BYTES: usize = 16 * 1024;
 /// When a connection's first packet was whole.
@@ -78,6 +80,8 @@ pub(super) struct Io {
     pub(super) reading: Reading,
     /// What came while it was paused.
     pub(super) held: Vec<u8>,
+    /// Bytes of memory that are charged for what waits, to be written and to be handled.
+    charged: usize,
     _permit: Permit,
 }
 
@@ -129,6 +133,8 @@ pub(super) struct Connections {
     settling: Vec<ConnectionId>,
     /// Memory of outboxes that were written out.
     spares: Spares,
+    /// Bytes of memory that are charged for all connections.
+    charged: usize,
 }
 
 impl Connections {
@@ -152,6 +158,7 @@ impl Connections {
             paused: false,
             reading: Reading::Off,
             held: Vec::new(),
+            charged: 0,
             _permit: permit,
         });
         let index = u32::try_from(index).expect("below 2^32 connections");
@@ -167,6 +174,18 @@ impl Connections {
         debug_assert_eq!(io.generation, id.generation, "it was there when it was written");
         io.outbox.consume_into(count, &mut self.spares);
         io.outbox.is_empty()
+    }
+
+    /// Charges what waits for a connection, as it is now.
+    pub(super) fn charge(&mut self, id: ConnectionId) {
+        let Some(io) = self.table.get_mut(id.index as usize) else { return };
+        let bytes = io.outbox.memory_bytes() + io.held.capacity();
+        self.charged = self.charged + bytes - std::mem::replace(&mut io.charged, bytes);
+    }
+
+    /// Bytes of memory of connections and of all that waits for them.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.charged + self.spares.memory_bytes() + self.table.len() * IO_BYTES
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -266,7 +285,9 @@ impl Connections {
     /// Closes a socket in good order.
     pub(super) fn remove(&mut self, id: ConnectionId) {
         if self.get_mut(id).is_some() {
-            self.table.remove(id.index as usize).finish();
+            let io = self.table.remove(id.index as usize);
+            self.charged -= io.charged;
+            io.finish();
         }
     }
 }

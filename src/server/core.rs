@@ -44,6 +44,8 @@ pub(super) struct Core {
     alarm: Option<Time>,
     sent_bytes: u64,
     wakes: u64,
+    /// Bytes of memory of connections whose CONNECT is not whole.
+    pub(super) opening_bytes: usize,
     /// The last turn has left something to be written.
     is_behind: bool,
     /// The broker stops: what is closed now is still written out.
@@ -83,6 +85,7 @@ impl Core {
             alarm: None,
             sent_bytes: 0,
             wakes: 0,
+            opening_bytes: 0,
             is_behind: false,
             stopping: false,
             batch: Batch::default(),
@@ -151,6 +154,7 @@ impl Core {
         self.turn_reading();
         self.write_dirty();
         settling.into_iter().for_each(|id| self.end_look(id));
+        self.shard.balance_with(self.effects.connections.memory_bytes() + self.opening_bytes);
         // What is put off is not added to what waits to be written.
         let more = !self.is_behind && self.shard.end_turn();
         if more {
@@ -201,7 +205,10 @@ impl Core {
                 let input = Input::Bytes { connection: id, bytes };
                 feed(&mut self.shard, &mut self.effects, now, input);
             }
-            Some(io) if !io.closing => io.held.extend_from_slice(bytes),
+            Some(io) if !io.closing => {
+                io.held.extend_from_slice(bytes);
+                self.effects.connections.charge(id);
+            }
             _ => {}
         }
         self.sockets.give_back(chunk);
@@ -250,6 +257,7 @@ impl Core {
         let Some(io) = self.effects.connections.get_mut(id) else { return };
         if io.takes_bytes() && !io.held.is_empty() {
             let bytes = std::mem::take(&mut io.held);
+            self.effects.connections.charge(id);
             self.handle_at(self.now(), Input::Bytes { connection: id, bytes: &bytes });
         }
     }
@@ -288,6 +296,8 @@ impl Core {
                 batch.idle.push(id);
             } else if !io.blocked || (io.closing && !self.stopping) {
                 batch.writes.push(id);
+            } else {
+                self.effects.connections.charge(id);
             }
         }
     }
@@ -298,6 +308,7 @@ impl Core {
         }
         let Ok(Written { count, is_full }) = result else { return self.lost(id) };
         let is_empty = self.effects.connections.consume(id, count);
+        self.effects.connections.charge(id);
         self.sent_bytes += count as u64;
         if is_full {
             self.handle_full(id);

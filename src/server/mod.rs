@@ -5,6 +5,7 @@ mod connections;
 mod core;
 mod effects;
 mod executor;
+mod memory;
 mod mesh;
 
 use std::fmt;
@@ -23,11 +24,11 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use tracing::info;
 
-use crate::config::Config;
+use crate::config::{Config, Limits};
 use crate::metrics::Counters;
 use crate::routing::{Partition, ShardId};
 use crate::shard::{Message, Shard};
-use crate::transport;
+use crate::transport::{self, Patience};
 
 use accept::Handoff;
 use executor::Plan;
@@ -84,7 +85,7 @@ pub fn end_on_panic() {
 pub fn run(config: &Config, listening: impl FnMut(SocketAddr)) -> Result<(), ServerError> {
     let cpus = available_cpus();
     let cores = config.cores.unwrap_or(cpus.len());
-    let (addresses, sockets) = bind(&config.listen, cores)?;
+    let (addresses, sockets) = bind(&config.listen, cores, patience(&config.limits))?;
     let stop = Arc::new(AtomicBool::new(false));
     let (meshes, bells) = Mesh::new(cores, config.limits.mesh_channel_count(cores));
     watch_signals(Arc::clone(&stop), bells)?;
@@ -134,15 +135,23 @@ fn allowed_cpus() -> Option<Vec<usize>> {
     Some(cpus)
 }
 
+/// How long TCP takes a peer to be there that does not answer.
+fn patience(limits: &Limits) -> Patience {
+    Patience {
+        keep_alive: Duration::from_secs(limits.tcp_keep_alive_s.into()),
+        user_timeout: Duration::from_secs(limits.tcp_user_timeout_s.into()),
+    }
+}
+
 type Bound = (Vec<SocketAddr>, Vec<Vec<OwnedFd>>);
 
 /// One socket for each address and executor, by executor.
-fn bind(addresses: &[SocketAddr], cores: usize) -> Result<Bound, ServerError> {
+fn bind(addresses: &[SocketAddr], cores: usize, patience: Patience) -> Result<Bound, ServerError> {
     let mut bound = Vec::new();
     let mut by_executor: Vec<Vec<OwnedFd>> = (0..cores).map(|_| Vec::new()).collect();
     for &address in addresses {
         let fail = |error| ServerError::Listen(address, error);
-        let (address, sockets) = transport::bind(address, cores).map_err(fail)?;
+        let (address, sockets) = transport::bind(address, cores, patience).map_err(fail)?;
         bound.push(address);
         for (executor, socket) in by_executor.iter_mut().zip(sockets) {
             executor.push(socket);
@@ -162,13 +171,15 @@ fn plans(
     let seed = [0, 1, 2, 3].map(|number: u64| seeds.hash_one(number));
     let partition = Partition::new(meshes.len(), seed);
     let open = Arc::new(AtomicUsize::new(0));
+    let pool = memory::pool(&config.limits);
     let started = Instant::now();
     let limits = config.limits;
     let plan = |(index, (mesh, listeners))| {
         let (id, partition) = (ShardId::from_index(index), partition.clone());
-        let hasher = RandomState::new();
+        let (hasher, pool) = (RandomState::new(), Arc::clone(&pool));
+        let shard = move || Shard::new(id, partition, limits, hasher).with_pool(pool);
         Plan {
-            shard: Box::new(move || Shard::new(id, partition, limits, hasher)),
+            shard: Box::new(shard),
             mesh,
             listeners,
             limits,

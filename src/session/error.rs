@@ -22,6 +22,10 @@ pub enum ProtocolError {
     Acknowledgement,
     /// A topic alias of 0 or above what the broker allows [MQTT-3.3.2-8], [MQTT-3.3.2-9].
     TopicAlias,
+    /// Aliases that stand for more bytes of topics than the broker keeps.
+    TopicAliasBytes,
+    /// Memory is short, and this client holds more than its share.
+    OverShare,
     /// No topic, and an alias that no topic was given.
     TopicAliasUnknown,
     /// A client's PUBLISH with a subscription identifier [MQTT-3.3.4-6].
@@ -50,6 +54,7 @@ impl From<&ProtocolError> for ReasonCode {
         match error {
             ProtocolError::Malformed(error) => error.reason(),
             ProtocolError::TopicAlias => Self::TopicAliasInvalid,
+            ProtocolError::TopicAliasBytes | ProtocolError::OverShare => Self::QuotaExceeded,
             ProtocolError::ReceiveMaximum => Self::ReceiveMaximumExceeded,
             ProtocolError::Retain => Self::RetainNotSupported,
             ProtocolError::PayloadFormat => Self::PayloadFormatInvalid,
@@ -76,6 +81,8 @@ impl fmt::Display for ProtocolError {
             Self::ServerReason => "a reason that only a server may give",
             Self::Acknowledgement => "an acknowledgement of the wrong kind",
             Self::TopicAlias => "a topic alias out of range",
+            Self::TopicAliasBytes => "topic aliases for too many bytes of topics",
+            Self::OverShare => "more than its share of memory that is short",
             Self::TopicAliasUnknown => "a topic alias that stands for no topic",
             Self::SubscriptionIdentifier => "a subscription identifier in a client's PUBLISH",
             Self::ReceiveMaximum => "more publishes under way than the receive maximum",

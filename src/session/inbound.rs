@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use ahash::AHashMap;
 
 use crate::metrics::AuditError;
-use crate::mqtt::{Ack, Packet, PacketId, Properties, QoS, ReasonCode};
+use crate::mqtt::{Ack, Packet, PacketId, Properties, QoS, ReasonCode, TopicName};
 
 use super::alias::InboundAliases;
 use super::{Output, ProtocolError};
@@ -44,6 +44,10 @@ pub(super) struct Inbound {
     /// Publishes that came on this connection and whose handshake has not ended.
     unsettled_count: usize,
     aliases: Option<Box<InboundAliases>>,
+    /// The most entries that `received` has had: its memory is not given back before all is.
+    received_count_max: usize,
+    /// Bytes of memory that are charged for all of it.
+    charged: usize,
 }
 
 #[derive(Debug)]
@@ -95,7 +99,8 @@ impl Inbound {
             AuditError::compare(what, charged as u64, held as u64)
         };
         compare("publishes of QoS 1 under way", self.qos1_count, qos1)?;
-        compare("publishes under way", self.unsettled_count, qos1 + qos2)
+        compare("publishes under way", self.unsettled_count, qos1 + qos2)?;
+        compare("memory of publishes under way", self.charged, self.memory_bytes())
     }
 
     /// Takes a PUBLISH in; a duplicate is answered at once if its first copy was accepted.
@@ -111,16 +116,17 @@ impl Inbound {
         };
         if qos == QoS::ExactlyOnce {
             self.unsettled_count += usize::from(earlier != Some(true));
+            self.received_count_max = self.received_count_max.max(self.received.len());
         }
         if earlier.is_some() {
             self.answer_duplicate(packet_id, out);
             return Verdict::Duplicate;
         }
-        Verdict::Route(self.add(qos, packet_id))
+        Verdict::Route(self.add(qos, packet_id, out))
     }
 
     /// Adds a publish that is owed its acknowledgement after all those before it.
-    fn add(&mut self, qos: QoS, packet_id: PacketId) -> Sequence {
+    fn add(&mut self, qos: QoS, packet_id: PacketId, out: &mut impl Output) -> Sequence {
         let sequence = self.first.wrapping_add(self.pending.len() as u32);
         self.qos1_count += usize::from(qos == QoS::AtLeastOnce);
         self.unsettled_count += usize::from(qos == QoS::AtLeastOnce);
@@ -132,6 +138,7 @@ impl Inbound {
             counted: false,
             owed: true,
         });
+        self.recharge(out);
         Sequence(sequence)
     }
 
@@ -190,7 +197,7 @@ impl Inbound {
         reason: ReasonCode,
         out: &mut impl Output,
     ) {
-        let sequence = self.add(qos, packet_id);
+        let sequence = self.add(qos, packet_id, out);
         self.handle_counted(sequence, 0, reason, out);
     }
 
@@ -199,9 +206,48 @@ impl Inbound {
         self.aliases.as_ref()?.topic(alias)
     }
 
-    /// What the aliases of this connection stand for.
-    pub(super) fn aliases(&mut self) -> &mut InboundAliases {
-        self.aliases.get_or_insert_default()
+    /// The topic of a publish with an alias: see [`InboundAliases::resolve`].
+    pub(super) fn resolve<'a>(
+        &'a mut self,
+        alias: u16,
+        topic: TopicName<'a>,
+        count_max: u16,
+        out: &mut impl Output,
+    ) -> Result<TopicName<'a>, ProtocolError> {
+        let bytes_max = out.allowance().alias_bytes_max.min(out.allowance().held_bytes_max);
+        if !topic.is_empty() {
+            let aliases = self.aliases.get_or_insert_default();
+            let defined = aliases.resolve(alias, topic, count_max, bytes_max).map(drop);
+            self.recharge(out);
+            return defined.map(|()| topic);
+        }
+        self.aliases.get_or_insert_default();
+        self.recharge(out);
+        let aliases = self.aliases.get_or_insert_default();
+        aliases.resolve(alias, topic, count_max, bytes_max)
+    }
+
+    /// Bytes of memory that it is charged for.
+    pub(super) fn charged(&self) -> usize {
+        self.charged
+    }
+
+    /// Charges what it has grown by, or gives back what it has shrunk by.
+    fn recharge(&mut self, out: &mut impl Output) {
+        let bytes = self.memory_bytes();
+        if bytes != self.charged {
+            out.charge(bytes.wrapping_sub(self.charged).cast_signed());
+            self.charged = bytes;
+        }
+    }
+
+    fn memory_bytes(&self) -> usize {
+        let slots = table_slots(self.received_count_max);
+        let received_bytes = slots * (size_of::<(PacketId, bool)>() + 1);
+        let pending_bytes = self.pending.capacity() * size_of::<Pending>();
+        let aliases_bytes = self.aliases.as_ref().map_or(0, |aliases| aliases.memory_bytes());
+        let bytes = received_bytes + pending_bytes + aliases_bytes;
+        if bytes == 0 { 0 } else { size_of::<Self>() + bytes }
     }
 
     /// True when there is nothing left to keep, and nobody will answer either.
@@ -211,7 +257,7 @@ impl Inbound {
 
     /// The connection is gone: what was asked on it is not answered on the next one, where the
     /// client sends it again.
-    pub(super) fn handle_disconnected(&mut self) {
+    pub(super) fn handle_disconnected(&mut self, out: &mut impl Output) {
         for pending in &mut self.pending {
             pending.owed = false;
         }
@@ -219,6 +265,7 @@ impl Inbound {
         self.received.values_mut().for_each(|is_unsettled| *is_unsettled = false);
         self.unsettled_count = 0;
         self.aliases = None;
+        self.recharge(out);
     }
 
     /// Ends a QoS 2 handshake; false if there was none.
@@ -274,6 +321,11 @@ impl Inbound {
             }
         }
     }
+}
+
+/// Slots of a hash table that has had `count` entries.
+fn table_slots(count: usize) -> usize {
+    if count == 0 { 0 } else { (count * 8 / 7).next_power_of_two().max(4) }
 }
 
 /// PUBREC at QoS 2 [MQTT-4.3.3-8], PUBACK at QoS 1 [MQTT-4.3.2-4].

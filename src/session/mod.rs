@@ -11,6 +11,7 @@ mod inbound;
 mod keep_alive;
 mod outbound;
 mod output;
+mod piece;
 mod publication;
 mod queue;
 mod time;
@@ -22,7 +23,7 @@ pub use alias::{Naming, OutboundAliases};
 pub use error::ProtocolError;
 pub use inbound::Sequence;
 pub use keep_alive::KeepAlive;
-pub use output::{Output, Reach};
+pub use output::{Allowance, Output, Reach};
 pub use publication::{Delivery, Extras, Outgoing, Publication, Terms, is_payload_valid};
 pub use time::Time;
 
@@ -35,6 +36,9 @@ use crate::mqtt::{
     Auth, Disconnect, Packet, PacketId, PacketSet, Properties, Publish, QoS, ReasonCode, Suback,
     Subscribe, TopicName, Unsuback, Unsubscribe,
 };
+
+/// What the handshakes of a client may take however short memory is.
+const SHARE_BYTES_MIN: usize = 16 * 1024;
 
 /// A session that stays until a client ends it.
 pub const NEVER: u32 = u32::MAX;
@@ -182,6 +186,21 @@ impl Session {
         self.outbound.as_ref().map_or(0, |outbound| outbound.inflight_count())
     }
 
+    /// Bytes of memory that the session is charged for, and those of its deliveries, shared or not.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        let inbound = self.inbound.as_ref().map_or(0, |inbound| inbound.charged());
+        let outbound = |it: &Outbound| it.charged() + it.delivery_bytes();
+        inbound + self.outbound.as_deref().map_or(0, outbound)
+    }
+
+    /// Bytes of memory that were reported by [`Output::charge`] and not given back.
+    #[must_use]
+    pub fn charged_bytes(&self) -> usize {
+        let inbound = self.inbound.as_ref().map_or(0, |inbound| inbound.charged());
+        inbound + self.outbound.as_ref().map_or(0, |outbound| outbound.charged())
+    }
+
     /// Compares what is counted of this session with what it holds.
     ///
     /// # Errors
@@ -209,25 +228,28 @@ impl Session {
     pub fn handle_resumed(&mut self, agreement: &Agreement, out: &mut impl Output) {
         self.agree(agreement);
         if let Some(outbound) = &mut self.outbound {
-            outbound.handle_resumed();
+            outbound.handle_resumed(out);
             outbound.handle_room(self.window, out);
         }
     }
 
     /// The connection is gone; the session stays.
-    pub fn handle_disconnected(&mut self) {
+    pub fn handle_disconnected(&mut self, out: &mut impl Output) {
         if let Some(inbound) = &mut self.inbound {
-            inbound.handle_disconnected();
+            inbound.handle_disconnected(out);
         }
-        self.inbound.take_if(|inbound| inbound.is_empty());
-        if self.outbound.as_ref().is_some_and(|outbound| outbound.is_empty()) {
-            self.outbound = None;
-        }
+        let inbound = self.inbound.take_if(|inbound| inbound.is_empty());
+        let outbound = self.outbound.take_if(|outbound| outbound.is_empty());
+        let freed = inbound.map_or(0, |it| it.charged()) + outbound.map_or(0, |it| it.charged());
+        out.charge(freed.cast_signed().wrapping_neg());
     }
 
     /// The session itself is over. What a shared subscription had chosen it for, and what it has
     /// not got, is returned for another member.
     pub fn handle_ended(&mut self, out: &mut impl Output) -> Vec<Delivery> {
+        let inbound = self.inbound.take();
+        let freed = inbound.map_or(0, |inbound| inbound.charged());
+        out.charge(freed.cast_signed().wrapping_neg());
         self.outbound.take().map_or_else(Vec::new, |outbound| outbound.handle_ended(out))
     }
 
@@ -283,7 +305,7 @@ impl Session {
         if publish.retain && !self.may_retain {
             return Err(ProtocolError::Retain); // [MQTT-3.2.2-14]
         }
-        let incoming = self.take_in(publish, out.now())?;
+        let incoming = self.take_in(publish, out)?;
         let Some(packet_id) = publish.packet_id else {
             if !is_payload_valid(publish.properties, publish.payload) {
                 return Err(ProtocolError::PayloadFormat);
@@ -303,10 +325,30 @@ impl Session {
             inbound.refuse(publish.qos, packet_id, reason, out);
             return Ok(Ask::Nothing);
         }
-        Ok(match inbound.handle_publish(publish.qos, packet_id, out) {
+        let verdict = inbound.handle_publish(publish.qos, packet_id, out);
+        if inbound.charged() > out.allowance().held_bytes_max.max(SHARE_BYTES_MIN) {
+            return Err(ProtocolError::OverShare);
+        }
+        Ok(match verdict {
             Verdict::Route(sequence) => Ask::Publish(incoming, Some(sequence)),
             Verdict::Duplicate => Ask::Nothing,
         })
+    }
+
+    /// A publish of the client that is not routed, and why; before 5.0 the client is not told.
+    ///
+    /// # Errors
+    /// The client had too many under way; the connection must be closed.
+    pub fn refuse_publish(
+        &mut self,
+        publish: &Publish<'_>,
+        reason: ReasonCode,
+        out: &mut impl Output,
+    ) -> Result<(), ProtocolError> {
+        let Some(packet_id) = publish.packet_id else { return Ok(()) };
+        self.judge_quota(publish)?;
+        self.inbound().refuse(publish.qos, packet_id, reason, out);
+        Ok(())
     }
 
     /// One publish for this client, on the terms that were worked out for it.
@@ -388,7 +430,7 @@ impl Session {
     fn take_in<'p>(
         &mut self,
         publish: &Publish<'p>,
-        now: Time,
+        out: &mut impl Output,
     ) -> Result<Incoming<'p>, ProtocolError> {
         if publication::is_plain(publish.properties) {
             return Ok(Incoming::Borrowed(*publish));
@@ -399,12 +441,14 @@ impl Session {
         let topic = match publish.properties.topic_alias() {
             Some(alias) => {
                 let count_max = self.alias_count_max;
-                self.inbound().aliases().resolve(alias, publish.topic, count_max)?
+                self.inbound().resolve(alias, publish.topic, count_max, out)?
             }
             None => publish.topic,
         };
         debug_assert!(topic != TopicName::ALIASED, "an alias stands for a topic");
-        Ok(Incoming::Kept(Publication::new(&Publish { topic, ..*publish }, now)))
+        let publish = Publish { topic, ..*publish };
+        let meter = out.allowance().meter;
+        Ok(Incoming::Kept(Publication::metered(&publish, out.now(), meter)))
     }
 
     /// The client must not have more under way than it was told [MQTT-3.3.4-7].

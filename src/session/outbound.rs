@@ -19,7 +19,7 @@ use crate::metrics::{AuditError, DropCause};
 use crate::mqtt::{Ack, Packet, PacketId, Properties, QoS, ReasonCode};
 
 use super::queue::Queue;
-use super::{Delivery, Held, Outgoing, Output, ProtocolError, Reach, Terms};
+use super::{Allowance, Delivery, Held, Outgoing, Output, ProtocolError, Reach, Terms};
 
 /// Packet identifiers go from 1 to 65,535 [MQTT-2.3.1-1].
 const PACKET_ID_COUNT: usize = u16::MAX as usize;
@@ -38,6 +38,10 @@ pub(super) struct Outbound {
     /// On this connection a PUBREL was sent that is one more than the identifier needed, so that
     /// a PUBCOMP may come that is one too many.
     may_complete_twice: bool,
+    /// Bytes of the publishes in `inflight`, shared or not.
+    inflight_bytes: usize,
+    /// Bytes of memory that are charged for all of it, without what is shared.
+    charged: usize,
 }
 
 #[derive(Debug)]
@@ -59,6 +63,14 @@ impl Inflight {
     fn is_release(&self) -> bool {
         matches!(self.state, State::Release(_))
     }
+
+    /// Bytes of the publish that may have to be sent again.
+    fn bytes(&self) -> usize {
+        match &self.state {
+            State::Publish(delivery) => delivery.publication.len(),
+            State::Release(_) => 0,
+        }
+    }
 }
 
 impl Outbound {
@@ -72,8 +84,8 @@ impl Outbound {
         out: &mut impl Output,
     ) {
         let delivery = Delivery { publication: outgoing.keep(), terms: terms.clone() };
-        if self.queue.is_empty() && self.unrepeated.is_empty() && self.may_send(window, out) {
-            let packet_id = self.track(delivery);
+        if self.queue.is_empty() && self.unrepeated.is_empty() && self.may_add(window, out) {
+            let packet_id = self.track(delivery, out);
             out.ledger().in_flight += 1;
             out.deliver(outgoing, terms, Some(packet_id), false);
         } else {
@@ -83,16 +95,18 @@ impl Outbound {
 
     /// Keeps a delivery for later; over a limit it is dropped and counted.
     pub(super) fn enqueue(&mut self, delivery: Delivery, limits: &Limits, out: &mut impl Output) {
-        if self.queue.admit(&delivery, limits).is_err() {
+        let allowance = out.allowance();
+        if self.admit(&delivery, limits, &allowance).is_err() {
             // What has expired must not take the place of what has not.
             let expired = self.queue.sweep(out.now());
             out.ledger().queued -= expired;
             (0..expired).for_each(|_| out.ledger().drop_one(DropCause::Expired));
         }
-        match self.queue.admit(&delivery, limits) {
+        match self.admit(&delivery, limits, &allowance) {
             Ok(()) => {
                 self.queue.push(delivery);
                 out.ledger().queued += 1;
+                self.recharge(out);
             }
             Err(cause) => out.ledger().drop_one(cause),
         }
@@ -109,7 +123,7 @@ impl Outbound {
     ) -> Result<(), ProtocolError> {
         match self.state(ack.packet_id) {
             Some(State::Publish(delivery)) if delivery.terms.qos == QoS::AtLeastOnce => {
-                self.inflight.remove(key(ack.packet_id));
+                self.forget(key(ack.packet_id));
                 settle(ack.reason, out);
             }
             Some(_) => return Err(ProtocolError::Acknowledgement),
@@ -136,12 +150,14 @@ impl Outbound {
                 return Err(ProtocolError::Acknowledgement);
             }
             Some(State::Publish(_)) if ack.reason.is_error() => {
-                self.inflight.remove(key(ack.packet_id)); // [MQTT-4.3.3-4]
+                self.forget(key(ack.packet_id)); // [MQTT-4.3.3-4]
                 settle(ack.reason, out);
                 return Ok(());
             }
             Some(state @ State::Publish(_)) => {
-                *state = State::Release(None);
+                if let State::Publish(taken) = std::mem::replace(state, State::Release(None)) {
+                    self.inflight_bytes -= taken.publication.len();
+                }
                 // PUBREL are repeated in the order of the PUBREC [MQTT-4.6.0-4].
                 self.inflight[key(ack.packet_id)].sequence = sequence;
                 self.next_sequence += 1;
@@ -172,7 +188,7 @@ impl Outbound {
     ) -> Result<(), ProtocolError> {
         match self.state(packet_id) {
             Some(&State::Release(given_up)) => {
-                self.inflight.remove(key(packet_id));
+                self.forget(key(packet_id));
                 out.ledger().in_flight -= 1;
                 match given_up {
                     Some(cause) => out.ledger().drop_one(cause),
@@ -199,27 +215,30 @@ impl Outbound {
             self.unrepeated.pop_front();
             self.repeat(sequence, key, out);
         }
-        while !self.queue.is_empty() && self.may_send(window, out) {
+        while !self.queue.is_empty() && self.may_add(window, out) {
             let delivery = self.queue.pop().expect("the queue was just seen not to be empty");
             out.ledger().queued -= 1;
             self.send_queued(delivery, out);
         }
+        self.recharge(out);
     }
 
     /// On resume: all that was sent and not acknowledged is to be repeated, in the original order
     /// [MQTT-4.4.0-1], [MQTT-4.6.0-1].
-    pub(super) fn handle_resumed(&mut self) {
+    pub(super) fn handle_resumed(&mut self, out: &mut impl Output) {
         let mut order: Vec<(u64, usize)> =
             self.inflight.iter().map(|(key, inflight)| (inflight.sequence, key)).collect();
         order.sort_unstable();
         self.unrepeated = order.into();
         self.may_complete_twice = false;
+        self.recharge(out);
     }
 
     /// The session is over: everything that it still held is dropped and counted, and what a
     /// shared subscription had chosen it for is returned in order, for another member; but not
     /// what was sent at QoS 2 [MQTT-4.8.2-5].
     pub(super) fn handle_ended(mut self, out: &mut impl Output) -> Vec<Delivery> {
+        out.charge(self.charged.cast_signed().wrapping_neg());
         let ledger = out.ledger();
         ledger.in_flight -= self.inflight.len() as u64;
         ledger.queued -= self.queue.len() as u64;
@@ -249,6 +268,16 @@ impl Outbound {
         self.inflight.len()
     }
 
+    /// Bytes of memory that it is charged for.
+    pub(super) fn charged(&self) -> usize {
+        self.charged
+    }
+
+    /// Bytes of deliveries in flight and queued, shared or not.
+    pub(super) fn delivery_bytes(&self) -> usize {
+        self.inflight_bytes + self.queue.bytes()
+    }
+
     /// True when there is nothing left to keep.
     #[must_use]
     pub(super) fn is_empty(&self) -> bool {
@@ -258,6 +287,12 @@ impl Outbound {
     /// Compares what is charged to the limits with what is there.
     pub(super) fn audit(&self) -> Result<Held, AuditError> {
         self.queue.audit()?;
+        let bytes: usize = self.inflight.iter().map(|(_, inflight)| inflight.bytes()).sum();
+        let compare = |what, charged: usize, held: usize| {
+            AuditError::compare(what, charged as u64, held as u64)
+        };
+        compare("bytes in flight", self.inflight_bytes, bytes)?;
+        compare("memory of deliveries", self.charged, self.memory_bytes())?;
         Ok(Held { queued: self.queue.len() as u64, in_flight: self.inflight.len() as u64 })
     }
 
@@ -267,6 +302,46 @@ impl Outbound {
         let is_free = !self.unrepeated.is_empty() || self.inflight.len() < PACKET_ID_COUNT;
         let sent = self.inflight.len().saturating_sub(self.unrepeated.len());
         is_free && sent < usize::from(window) && out.reach() == Reach::Open
+    }
+
+    /// Whether one more may be sent than those that were: the bytes in flight are bounded, too, but
+    /// one delivery may be in flight whatever its size.
+    fn may_add(&self, window: u16, out: &mut impl Output) -> bool {
+        let allowance = out.allowance();
+        let bytes_max = allowance.inflight_bytes_max.min(allowance.held_bytes_max).max(1);
+        self.inflight_bytes < bytes_max && self.may_send(window, out)
+    }
+
+    /// Whether the queue has room for one more.
+    fn admit(
+        &self,
+        delivery: &Delivery,
+        limits: &Limits,
+        allowance: &Allowance,
+    ) -> Result<(), DropCause> {
+        self.queue.admit(delivery, limits)?;
+        let held = self.inflight_bytes + self.queue.bytes() + self.charged;
+        if held + delivery.publication.len() > allowance.held_bytes_max {
+            return Err(DropCause::OverShare);
+        }
+        Ok(())
+    }
+
+    /// Charges what it has grown by, or gives back what it has shrunk by.
+    fn recharge(&mut self, out: &mut impl Output) {
+        let bytes = self.memory_bytes();
+        if bytes != self.charged {
+            out.charge(bytes.wrapping_sub(self.charged).cast_signed());
+            self.charged = bytes;
+        }
+    }
+
+    /// Bytes of memory without what is shared.
+    fn memory_bytes(&self) -> usize {
+        let inflight_bytes = self.inflight.capacity() * (size_of::<Inflight>() + size_of::<u64>());
+        let unrepeated_bytes = self.unrepeated.capacity() * size_of::<(u64, usize)>();
+        let bytes = inflight_bytes + unrepeated_bytes + self.queue.memory_bytes();
+        if bytes == 0 { 0 } else { size_of::<Self>() + bytes }
     }
 
     fn repeat(&mut self, sequence: u64, key: usize, out: &mut impl Output) {
@@ -284,6 +359,7 @@ impl Outbound {
         // As if it had been sent [MQTT-3.1.2-25]. At QoS 2 the client may have it and the
         // identifier, which must not come to stand for another message before it is released; and
         // it goes to nobody else [MQTT-4.8.2-5].
+        self.inflight_bytes -= delivery.publication.len();
         if delivery.terms.qos == QoS::ExactlyOnce {
             self.inflight[key].state = State::Release(Some(DropCause::TooLarge));
             return out.send(&Packet::Pubrel(Ack::success(packet_id(key))));
@@ -308,15 +384,23 @@ impl Outbound {
             out.deliver(&mut outgoing, &terms, None, false);
             return;
         }
-        let packet_id = self.track(delivery);
+        let packet_id = self.track(delivery, out);
         out.ledger().in_flight += 1;
         out.deliver(&mut outgoing, &terms, Some(packet_id), false);
     }
 
-    fn track(&mut self, delivery: Delivery) -> PacketId {
+    fn track(&mut self, delivery: Delivery, out: &mut impl Output) -> PacketId {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        packet_id(self.inflight.insert(Inflight { sequence, state: State::Publish(delivery) }))
+        self.inflight_bytes += delivery.publication.len();
+        let key = self.inflight.insert(Inflight { sequence, state: State::Publish(delivery) });
+        self.recharge(out);
+        packet_id(key)
+    }
+
+    /// Takes out what is in flight under a key that is in use.
+    fn forget(&mut self, key: usize) {
+        self.inflight_bytes -= self.inflight.remove(key).bytes();
     }
 
     fn state(&self, packet_id: PacketId) -> Option<&State> {

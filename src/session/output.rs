@@ -1,6 +1,6 @@
 //! The only way anything leaves a session.
 
-use crate::metrics::Ledger;
+use crate::metrics::{Ledger, Meter};
 use crate::mqtt::{Packet, PacketId};
 
 use super::{Delivery, Outgoing, Terms, Time};
@@ -14,6 +14,30 @@ pub enum Reach {
     Full,
     /// Not connected.
     Offline,
+}
+
+/// What one session may hold at this moment, and where shared memory is charged.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowance {
+    /// Bytes of the deliveries that are sent and not acknowledged; beyond it the window is closed.
+    pub inflight_bytes_max: usize,
+    /// Bytes in all. It shrinks as the memory of the process is used up.
+    pub held_bytes_max: usize,
+    /// Bytes of the topics that aliases of the client stand for.
+    pub alias_bytes_max: usize,
+    /// Where copies of publishes are charged.
+    pub meter: Meter,
+}
+
+impl Default for Allowance {
+    fn default() -> Self {
+        Self {
+            inflight_bytes_max: usize::MAX,
+            held_bytes_max: usize::MAX,
+            alias_bytes_max: usize::MAX,
+            meter: Meter::default(),
+        }
+    }
 }
 
 /// What a session can do to the world.
@@ -46,6 +70,15 @@ pub trait Output {
     /// Returns what a shared subscription has chosen this session for and its client does not take
     /// for its size: another member may.
     fn give_back(&mut self, delivery: Delivery);
+
+    /// What the session may hold.
+    fn allowance(&self) -> Allowance {
+        Allowance::default()
+    }
+
+    /// The session holds `_change` bytes of memory more or, if it is negative, less; shared memory
+    /// is charged elsewhere.
+    fn charge(&mut self, _change: isize) {}
 
     /// Where every matched delivery is accounted for.
     fn ledger(&mut self) -> &mut Ledger;

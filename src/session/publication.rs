@@ -7,9 +7,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::metrics::Meter;
 use crate::mqtt::{Properties, Property, Publish, QoS, TopicName};
 
 use super::Time;
+use super::piece::Piece;
 
 /// A publish kept beyond the packet that brought it.
 ///
@@ -19,7 +21,7 @@ use super::Time;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Publication {
     /// Topic, then properties, then payload.
-    bytes: Arc<[u8]>,
+    bytes: Piece,
     properties_len: u32,
     topic_len: u16,
     qos: QoS,
@@ -32,6 +34,12 @@ impl Publication {
     /// Copies what `publish` borrows, which came at `now`.
     #[must_use]
     pub fn new(publish: &Publish<'_>, now: Time) -> Self {
+        Self::metered(publish, now, Meter::default())
+    }
+
+    /// Copies what `publish` borrows, which came at `now`, into memory that `meter` shows.
+    #[must_use]
+    pub fn metered(publish: &Publish<'_>, now: Time, meter: Meter) -> Self {
         let topic = publish.topic.as_str();
         let mut kept = Vec::new();
         let properties = match is_plain(publish.properties) {
@@ -39,7 +47,7 @@ impl Publication {
             false => Properties::write(publish.properties.iter().filter(is_forwarded), &mut kept),
         };
         Self {
-            bytes: join([topic.as_bytes(), properties.raw(), publish.payload]),
+            bytes: Piece::join([topic.as_bytes(), properties.raw(), publish.payload], meter),
             properties_len: u32::try_from(properties.raw().len())
                 .expect("a packet is below 2^28 bytes"),
             topic_len: u16::try_from(topic.len()).expect("a topic name is below 2^16 bytes"),
@@ -64,20 +72,20 @@ impl Publication {
     /// The topic that it was published to.
     #[must_use]
     pub fn topic(&self) -> &str {
-        let topic = &self.bytes[..usize::from(self.topic_len)];
+        let topic = &self.bytes.as_ref()[..usize::from(self.topic_len)];
         std::str::from_utf8(topic).expect("copied from a string")
     }
 
     /// The application message.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
-        &self.bytes[self.payload_at()..]
+        &self.bytes.as_ref()[self.payload_at()..]
     }
 
     /// The application message, sharing the memory of this publication.
     #[must_use]
     pub fn shared_payload(&self) -> Bytes {
-        Bytes::from_owner(Arc::clone(&self.bytes)).slice(self.payload_at()..)
+        Bytes::from_owner(self.bytes.clone()).slice(self.payload_at()..)
     }
 
     /// The QoS that the publisher chose.
@@ -95,13 +103,13 @@ impl Publication {
     /// Bytes of topic, properties and payload.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.bytes.len()
+        self.bytes.as_ref().len()
     }
 
     /// Never true: a topic has at least one byte.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.bytes.as_ref().is_empty()
     }
 
     /// The publish as it can be encoded again; without packet identifier and not a duplicate.
@@ -114,7 +122,7 @@ impl Publication {
             retain: self.retain,
             topic: TopicName::from_validated(self.topic()),
             packet_id: None,
-            properties: Properties::from_validated(&self.bytes[properties]),
+            properties: Properties::from_validated(&self.bytes.as_ref()[properties]),
             payload: self.payload(),
         }
     }
@@ -122,19 +130,6 @@ impl Publication {
     fn payload_at(&self) -> usize {
         usize::from(self.topic_len) + self.properties_len as usize
     }
-}
-
-/// The parts one behind the other, in one piece of memory together with their reference count.
-fn join(parts: [&[u8]; 3]) -> Arc<[u8]> {
-    let mut bytes: Arc<[u8]> =
-        std::iter::repeat_n(0, parts.iter().map(|p| p.len()).sum()).collect();
-    let mut rest = Arc::get_mut(&mut bytes).expect("nobody else has it yet");
-    for part in parts {
-        let (place, behind) = rest.split_at_mut(part.len());
-        place.copy_from_slice(part);
-        rest = behind;
-    }
-    bytes
 }
 
 /// Whether a payload is UTF-8 if its properties say so, of a PUBLISH or of a will.
@@ -177,6 +172,8 @@ pub struct Outgoing<'a> {
     publish: Publish<'a>,
     kept: Kept<'a>,
     expiry: Option<Time>,
+    /// Where a copy is charged.
+    meter: Meter,
 }
 
 /// Where the copy of a publish is that can be kept.
@@ -194,14 +191,21 @@ impl<'a> Outgoing<'a> {
     #[must_use]
     pub fn borrowed(publish: Publish<'a>) -> Self {
         debug_assert!(is_plain(publish.properties), "others are kept without what is not sent on");
-        Self { publish, kept: Kept::Nowhere, expiry: None }
+        Self { publish, kept: Kept::Nowhere, expiry: None, meter: Meter::default() }
+    }
+
+    /// The same publish; a copy of it is charged to `meter`.
+    #[must_use]
+    pub fn metered(self, meter: Meter) -> Self {
+        Self { meter, ..self }
     }
 
     /// From a publish that is kept already.
     #[must_use]
     pub fn kept(publication: &'a Publication) -> Self {
         let expiry = publication.expiry();
-        Self { publish: publication.view(), kept: Kept::There(publication), expiry }
+        let (publish, kept) = (publication.view(), Kept::There(publication));
+        Self { publish, kept, expiry, meter: Meter::default() }
     }
 
     /// The publish as it can be encoded.
@@ -216,7 +220,7 @@ impl<'a> Outgoing<'a> {
             Kept::There(publication) => (*publication).clone(),
             Kept::Here(publication) => publication.clone(),
             Kept::Nowhere => {
-                let publication = Publication::new(&self.publish, Time::START);
+                let publication = Publication::metered(&self.publish, Time::START, self.meter);
                 self.kept = Kept::Here(publication.clone());
                 publication
             }
@@ -229,7 +233,7 @@ impl<'a> Outgoing<'a> {
         match self.kept {
             Kept::There(publication) => publication.clone(),
             Kept::Here(publication) => publication,
-            Kept::Nowhere => Publication::new(&self.publish, Time::START),
+            Kept::Nowhere => Publication::metered(&self.publish, Time::START, self.meter),
         }
     }
 

@@ -77,6 +77,16 @@ impl Queue {
         AuditError::compare("bytes queued", self.bytes as u64, held as u64)
     }
 
+    /// Bytes of all that waits, shared or not.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes of memory without what is shared.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.deliveries.capacity() * size_of::<Delivery>()
+    }
+
     /// Deliveries in the queue.
     #[must_use]
     pub(super) fn len(&self) -> usize {

@@ -163,7 +163,7 @@ fn repeats_in_the_original_order_with_dup() {
     }
     feed(&mut session, &mut out, Packet::Puback(ack(1)));
     out.take();
-    session.handle_disconnected();
+    session.handle_disconnected(&mut out);
     out.reach = Reach::Offline;
     give(&mut session, &mut out, "e", QoS::AtLeastOnce);
     assert_eq!(out.take(), [""; 0]);
@@ -184,7 +184,7 @@ fn qos_2_keeps_only_the_identifier_after_pubrec() {
     feed(&mut session, &mut out, Packet::Pubrec(ack(2)));
     feed(&mut session, &mut out, Packet::Pubrec(ack(1)));
     assert_eq!(out.take(), ["PUBREL 2", "PUBREL 1"]);
-    session.handle_disconnected();
+    session.handle_disconnected(&mut out);
     session.handle_resumed(&AGREEMENT, &mut out);
     // In the order of the PUBREC [MQTT-4.6.0-4].
     assert_eq!(out.take(), ["PUBREL 2", "PUBREL 1"]);
@@ -280,7 +280,7 @@ fn what_was_asked_on_an_old_connection_is_not_answered_on_the_new_one() {
     let qos1 = send_in(&mut session, &mut out, QoS::AtLeastOnce, 1).unwrap();
     let qos2 = send_in(&mut session, &mut out, QoS::ExactlyOnce, 2).unwrap();
     let again = send_in(&mut session, &mut out, QoS::ExactlyOnce, 3).unwrap();
-    session.handle_disconnected();
+    session.handle_disconnected(&mut out);
     session.handle_resumed(&AGREEMENT, &mut out);
     // Identifier 3 comes again on the new connection, 2 does not.
     assert_eq!(send_in(&mut session, &mut out, QoS::ExactlyOnce, 3), None);
@@ -470,7 +470,7 @@ fn a_pubcomp_may_be_one_too_many_on_one_connection() {
     give(&mut session, &mut out, "a", QoS::AtLeastOnce);
     feed(&mut session, &mut out, Packet::Pubcomp(ack(1)));
     assert_eq!(out.take(), ["PUBREL 1 0x92", "PUBLISH 1 q1 a"]);
-    session.handle_disconnected();
+    session.handle_disconnected(&mut out);
     session.handle_resumed(&AGREEMENT, &mut out);
     let error = session.handle_packet(&Packet::Pubcomp(ack(1)), &mut out).unwrap_err();
     assert_eq!(error, ProtocolError::Acknowledgement);
@@ -519,7 +519,7 @@ fn repeats_no_more_than_the_new_connection_takes() {
         give(&mut session, &mut out, payload, QoS::AtLeastOnce);
     }
     out.sent.clear();
-    session.handle_disconnected();
+    session.handle_disconnected(&mut out);
     out.payload_bytes_max = 3;
     session.handle_resumed(&Agreement { window: 1, ..AGREEMENT }, &mut out);
     give(&mut session, &mut out, "d", QoS::AtLeastOnce);
@@ -536,7 +536,7 @@ fn a_quota_starts_anew_with_a_connection() {
     let agreement = Agreement { receive_count_max: Some(1), ..AGREEMENT };
     let (mut session, mut out) = (Session::new("client", &agreement), Recorder::default());
     send_in(&mut session, &mut out, QoS::AtLeastOnce, 1).unwrap();
-    session.handle_disconnected();
+    session.handle_disconnected(&mut out);
     session.handle_resumed(&agreement, &mut out);
     assert!(send_in(&mut session, &mut out, QoS::AtLeastOnce, 1).is_some());
 }
@@ -577,7 +577,7 @@ fn aliases_stand_for_topics_until_the_connection_ends() {
     assert_eq!(send(&mut session, Some("b"), 1).as_deref(), Ok("b"));
     assert_eq!(send(&mut session, None, 1).as_deref(), Ok("b"));
     assert_eq!(send(&mut session, Some("c"), 3), Err(ProtocolError::TopicAlias));
-    session.handle_disconnected();
+    session.handle_disconnected(&mut Recorder::default());
     session.handle_resumed(&agreement, &mut Recorder::default());
     assert_eq!(send(&mut session, None, 1), Err(ProtocolError::TopicAliasUnknown));
 }
@@ -646,7 +646,7 @@ fn what_a_lower_limit_keeps_from_the_client_is_given_back_once() {
     give_to_member(&mut session, &mut out, "queued 2", QoS::ExactlyOnce);
     give_to_member(&mut session, &mut out, "fit", QoS::ExactlyOnce);
     out.take();
-    session.handle_disconnected();
+    session.handle_disconnected(&mut out);
     (out.reach, out.payload_bytes_max) = (Reach::Open, 3);
     session.handle_resumed(&AGREEMENT, &mut out);
     // The client may hold the identifier of what was sent at QoS 2.

@@ -1,6 +1,6 @@
 //! Compares what this shard has counted and charged with what it holds.
 
-use crate::metrics::AuditError;
+use crate::metrics::{AuditError, allocated};
 
 use super::connection::Phase;
 use super::links::{CREDIT_UNITS, published_units, returned_units};
@@ -34,21 +34,27 @@ impl Shard {
     /// The first figure that does not agree with what is there.
     pub fn audit(&self) -> Result<(), AuditError> {
         let (mut queued, mut in_flight, mut filters, mut shares) = (0, 0, 0, 0);
+        let (mut memory, mut names) = (0, 0);
         for (_, resident) in self.registry.iter() {
             let held = resident.session.audit()?;
             queued += held.queued;
             in_flight += held.in_flight;
             filters += resident.filters.len() as u64;
             shares += resident.share_count() as u64;
+            memory += resident.session.charged_bytes() + resident.peer.memory_bytes();
+            names += allocated(resident.session.client_id().len());
         }
         let ledger = &self.counters.ledger;
         let accounted = ledger.delivered + queued + in_flight + ledger.dropped_total();
         AuditError::compare("deliveries matched", ledger.matched, accounted)?;
         AuditError::compare("deliveries queued", ledger.queued, queued)?;
         AuditError::compare("deliveries in flight", ledger.in_flight, in_flight)?;
+        AuditError::compare("memory of sessions", self.counters.session_bytes, memory as u64)?;
+        AuditError::compare("client identifiers", self.account.names as u64, names as u64)?;
         let members = self.shares.len() as u64;
         AuditError::compare("shared subscriptions", shares, members)?;
         AuditError::compare("filters", filters, self.subscriptions.len() as u64)?;
+        self.archive.audit()?;
         self.put_off.audit()?;
         self.links.audit()?;
         self.audit_members()?;
@@ -69,15 +75,17 @@ impl Shard {
 
     /// Connections and sessions know each other.
     fn audit_connections(&self) -> Result<(), AuditError> {
-        let (mut count, mut bound) = (0, 0);
+        let (mut count, mut bound, mut held) = (0, 0, 0);
         for (id, connection) in self.connections.iter() {
             count += 1;
+            held += connection.held_bytes();
             if let Phase::Ready { slot } = connection.phase {
                 bound += 1;
                 let is_its = self.registry.get(slot).connection == Some(id);
                 AuditError::compare("connections of a session", 1, u64::from(is_its))?;
             }
         }
+        AuditError::compare("parts of packets", self.account.held as u64, held as u64)?;
         AuditError::compare("connections", self.counters.connections, count)?;
         let online = self.registry.iter().filter(|(_, r)| r.connection.is_some()).count() as u64;
         AuditError::compare("sessions that are online", online, bound)

@@ -5,10 +5,13 @@ use std::time::Duration;
 use tracing::debug;
 
 use crate::auth::{AuthRequest, Verdict};
+use crate::metrics::allocated;
 use crate::mqtt::{
     Connack, Connect, Disconnect, Packet, Properties, Property, ReasonCode, Version,
 };
-use crate::session::{Agreement, KeepAlive, NEVER, ProtocolError, Session, Time, is_payload_valid};
+use crate::session::{
+    Agreement, KeepAlive, NEVER, OutboundAliases, ProtocolError, Session, Time, is_payload_valid,
+};
 use crate::storage::Record;
 
 use super::authenticate::send_auth;
@@ -44,11 +47,16 @@ impl Shard {
         connect: &Connect<'_>,
         out: &mut impl Output,
     ) {
-        let will = connect.will.as_ref().map(|will| Box::new(LastWill::new(will)));
+        let meter = self.account.meter;
+        let will = connect.will.as_ref().map(|will| Box::new(LastWill::new(will, meter)));
         let connection = self.connections.get_mut(id).expect("its packet is being handled");
         connection.version = connect.version;
         connection.will = will;
         connection.packet_bytes_max = connect.properties.maximum_packet_size().unwrap_or(UNLIMITED);
+        if let Err(reason) = self.judge_connect(connect) {
+            self.counters.connections_refused_quota += 1;
+            return self.refuse(id, reason, out);
+        }
         let Some(opening) = self.opening(connect) else {
             // [MQTT-3.1.3-8]
             return self.refuse(id, ReasonCode::ClientIdentifierNotValid, out);
@@ -171,6 +179,7 @@ impl Shard {
     ) {
         debug!(%id, "closed: {error}");
         self.counters.protocol_errors += 1;
+        self.count_over_quota(error);
         let Some(connection) = self.connections.get_mut(id) else { return };
         let reason = ReasonCode::from(error);
         let has_code = match error {
@@ -239,7 +248,7 @@ impl Shard {
         let requested_expiry_s = match (is_v5, connect.clean_start) {
             (true, _) => properties.session_expiry_interval_s().unwrap_or(0),
             (false, true) => 0,
-            (false, false) => NEVER,
+            (false, false) => limits.session_expiry_v3_s,
         };
         let receive_count_max = properties.receive_maximum().unwrap_or(u16::MAX);
         let agreement = Agreement {
@@ -334,8 +343,10 @@ impl Shard {
         self.accept_connect(id, opening, is_present, data, out);
         let resident = self.registry.get_mut(slot);
         resident.connection = Some(id);
-        resident.peer = Peer::new(version, packet_bytes_max, opening.alias_count_max);
+        resident.peer = Peer::new(version, packet_bytes_max);
         resident.peer.is_bridge = opening.is_bridge;
+        self.set_aliases(slot, opening.alias_count_max);
+        let resident = self.registry.get_mut(slot);
         resident.expiry = Time::END;
         resident.take_will(); // [MQTT-3.1.3-9]
         self.with_wire(slot, out, |session, wire| {
@@ -400,6 +411,7 @@ impl Shard {
         if !self.has_room_for_session() {
             return None;
         }
+        self.account.names += allocated(opening.client_id.len());
         Some(self.registry.insert(Session::new(&opening.client_id, &opening.agreement)))
     }
 
@@ -426,12 +438,14 @@ impl Shard {
         self.take_overs.handle_left(id);
         self.counters.connections -= 1;
         self.counters.connections_closed += 1;
+        self.account.held -= connection.held_bytes();
         let Phase::Ready { slot } = connection.phase else { return };
+        self.set_aliases(slot, 0);
         let resident = self.registry.get_mut(slot);
         resident.connection = None;
-        resident.peer.aliases = None;
         resident.peer.packet_bytes_max = UNLIMITED;
-        resident.session.handle_disconnected();
+        self.with_wire(slot, out, |session, wire| session.handle_disconnected(wire));
+        let resident = self.registry.get_mut(slot);
         if !resident.session.is_persistent() {
             self.end_session(slot, out);
         } else {
@@ -445,6 +459,16 @@ impl Shard {
         if let Some(will) = connection.will {
             self.publish_will(&will, None, out); // [MQTT-3.1.2-8]
         }
+    }
+
+    /// From now on the connection of a session has this many aliases for topics, all to be defined.
+    fn set_aliases(&mut self, slot: u32, count_max: u16) {
+        let aliases = OutboundAliases::new(count_max, self.limits.topic_alias_bytes_max);
+        let peer = &mut self.registry.get_mut(slot).peer;
+        let before = peer.memory_bytes();
+        peer.aliases = aliases;
+        let bytes = self.counters.session_bytes + peer.memory_bytes() as u64;
+        self.counters.session_bytes = bytes - before as u64;
     }
 
     /// Sets a session's timer unless it fires early enough.
@@ -470,6 +494,7 @@ impl Shard {
         self.forget_member(slot, out);
         self.remove_subscriptions(slot, out);
         let mut resident = self.registry.remove(slot);
+        self.account.names -= allocated(resident.session.client_id().len());
         if resident.session.is_recorded() {
             let record = Record::SessionEnded { client_id: resident.session.client_id() };
             self.commits.persist(&record, out);

@@ -11,14 +11,11 @@ use crate::routing::{Placement, ShardId, shared_filter};
 use crate::session::{Ask, KeepAlive, ProtocolError, Session};
 
 use super::connect::Opening;
+use super::held::seconds;
 use super::take_over::{Cause, Claim};
 use super::will::LastWill;
 use super::wire::{UNLIMITED, Wire};
 use super::{ConnectionId, Output, Shard, Timer};
-
-/// By so many bytes of a CONNECT its version is told: a fixed header of 5, and a protocol name of 6
-/// with its length.
-const VERSION_AT_MAX: usize = 14;
 
 /// Where a connection stands.
 ///
@@ -79,18 +76,15 @@ pub(super) struct Connection {
     pub(super) method: Option<Box<str>>,
     /// It has begun to authenticate again, and was asked something.
     pub(super) is_challenged: bool,
-    pause: Option<Pause>,
+    pub(super) pause: Option<Pause>,
     /// Whether a timer that sees whether it still reads is set.
     watched: bool,
     /// Bytes that came and could not be handled: part of a packet, or what came while paused.
-    held: Vec<u8>,
-}
-
-impl Connection {
-    /// Whether it is not read.
-    pub(super) fn is_paused(&self) -> bool {
-        self.pause.is_some()
-    }
+    pub(super) held: Vec<u8>,
+    /// When the packet began whose first part is held, in seconds; it begins anew at 2^16.
+    pub(super) begun_s: u16,
+    /// Whether a timer that sees whether that packet is whole is set.
+    pub(super) is_packet_watched: bool,
 }
 
 /// The connections of this shard by index.
@@ -157,6 +151,8 @@ impl Shard {
             pause: None,
             watched: false,
             held: Vec::new(),
+            begun_s: seconds(self.now),
+            is_packet_watched: false,
         };
         self.connections.insert(id, connection);
         self.counters.connections += 1;
@@ -172,18 +168,18 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.keep_alive.handle_bytes(self.now);
         if connection.pause.is_some() {
-            connection.held.extend_from_slice(bytes);
-            return;
+            return self.hold(id, bytes, out);
         }
         if connection.held.is_empty() {
             let used = self.handle_packets(id, bytes, out);
             if used < bytes.len() {
-                self.hold(id, &bytes[used..]);
+                self.hold(id, &bytes[used..], out);
             }
         } else {
-            connection.held.extend_from_slice(bytes);
+            self.hold(id, bytes, out);
             self.handle_held(id, out);
         }
+        self.balance_now_and_then();
     }
 
     /// Reads a connection again that was paused.
@@ -316,32 +312,24 @@ impl Shard {
         }
     }
 
-    fn handle_held(&mut self, id: ConnectionId, out: &mut impl Output) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        let mut held = std::mem::take(&mut connection.held);
-        let used = self.handle_packets(id, &held, out);
-        held.drain(..used);
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        if !held.is_empty() {
-            connection.held = held;
-        }
-    }
-
-    fn hold(&mut self, id: ConnectionId, rest: &[u8]) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        // Grows with what comes, not with what a header announces.
-        connection.held.extend_from_slice(rest);
-    }
-
     /// Handles whole packets; how many bytes were used.
-    fn handle_packets(&mut self, id: ConnectionId, bytes: &[u8], out: &mut impl Output) -> usize {
+    pub(super) fn handle_packets(
+        &mut self,
+        id: ConnectionId,
+        bytes: &[u8],
+        out: &mut impl Output,
+    ) -> usize {
         let mut used = 0;
+        let mut bytes_max = self.packet_bytes_max(id);
         while used < bytes.len() {
-            let step = match mqtt::split(&bytes[used..], self.limits.packet_bytes_max) {
+            let step = match mqtt::split(&bytes[used..], bytes_max) {
                 Ok(None) => break,
                 Ok(Some((frame, length))) => match self.handle_frame(id, frame, out) {
                     Ok(Step::Taken) => {
                         used += length;
+                        if bytes_max < self.limits.packet_bytes_max {
+                            bytes_max = self.packet_bytes_max(id); // It may be accepted now.
+                        }
                         continue;
                     }
                     step => step,
@@ -361,18 +349,6 @@ impl Shard {
             }
         }
         used
-    }
-
-    /// A CONNECT of which not all is read is refused in the words of its version; whether that is
-    /// still to come.
-    fn must_see_version(&mut self, id: ConnectionId, bytes: &[u8]) -> bool {
-        let Some(connection) = self.connections.get_mut(id) else { return false };
-        let Phase::AwaitConnect = connection.phase else { return false };
-        match Connect::version_at_head(bytes) {
-            Ok(version) => connection.version = version,
-            Err(error) => return error == DecodeError::Truncated && bytes.len() < VERSION_AT_MAX,
-        }
-        false
     }
 
     fn handle_frame(
@@ -443,6 +419,10 @@ impl Shard {
             }
             self.pause(id, pause, out);
             return Ok(Step::Refused);
+        }
+        if !self.is_topic_allowed(publish.topic.as_str()) {
+            self.refuse_publish(slot, publish, out)?;
+            return Ok(Step::Taken);
         }
         let ask =
             self.with_wire(slot, out, |session, wire| session.handle_publish(publish, wire))?;
@@ -554,6 +534,7 @@ impl Shard {
             outbox_bytes_max: self.limits.outbox_bytes_max,
             peer: &mut resident.peer,
             counters: &mut self.counters,
+            allowance: &self.account.allowance,
             layouts: &mut self.layouts,
             given_back: &mut self.given_back,
             is_fan_out: false,

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::rc::Rc;
 
+use crate::metrics::allocated;
 use crate::mqtt::QoS;
 use crate::routing::{Chosen, ShardSet};
 use crate::session::{Extras, Outgoing, Terms};
@@ -141,6 +142,7 @@ impl Shard {
             outbox_bytes_max: self.limits.outbox_bytes_max,
             peer: &mut resident.peer,
             counters: &mut self.counters,
+            allowance: &self.account.allowance,
             layouts: &mut self.layouts,
             given_back: &mut self.given_back,
             is_fan_out,
@@ -187,7 +189,8 @@ impl Shard {
         let is_owner = self.partition.owner(topic) == self.id;
         let homes = if is_owner { self.interest.homes(topic) } else { ShardSet::EMPTY };
         let audience = Audience { homes, targets };
-        self.routes.insert(topic, audience.clone(), audience.targets.len());
+        let bytes = audience.targets.iter().map(Target::memory_bytes).sum();
+        self.routes.insert(topic, audience.clone(), bytes);
         audience
     }
 }
@@ -196,6 +199,15 @@ impl Target {
     /// Where the session is.
     pub(super) fn slot(&self) -> u32 {
         self.slot
+    }
+
+    /// Bytes of memory that it takes where it is remembered.
+    fn memory_bytes(&self) -> usize {
+        let extras_bytes = |extras: &Rc<Extras>| {
+            let ids_bytes = extras.subscription_ids.capacity() * size_of::<u32>();
+            allocated(size_of::<Extras>() + 2 * size_of::<usize>()) + allocated(ids_bytes)
+        };
+        size_of::<Self>() + self.extras.as_ref().map_or(0, extras_bytes)
     }
 
     fn new(slot: u32, subscribed: &Subscribed) -> Self {

@@ -5,6 +5,7 @@
 //! [`Output`], and time is an argument: N shards run in one thread of a test as they run on N
 //! cores.
 
+mod account;
 mod audit;
 mod authenticate;
 mod commit;
@@ -12,6 +13,7 @@ mod connect;
 mod connection;
 mod deliver;
 mod filters;
+mod held;
 mod links;
 mod message;
 mod order;
@@ -19,8 +21,10 @@ mod outbox;
 mod output;
 mod publish;
 mod put_off;
+mod quota;
 mod registry;
 mod replay;
+mod retained;
 mod share;
 mod slice;
 mod subscribe;
@@ -44,18 +48,18 @@ use crate::auth::Verdict;
 use crate::config::Limits;
 use crate::metrics::Counters;
 use crate::mqtt::ReasonCode;
-use crate::routing::{
-    Chosen, Groups, Interest, Partition, Retained, Routes, ShardId, Subscriptions,
-};
-use crate::session::{Delivery, Publication, Time};
+use crate::routing::{Chosen, Groups, Interest, Partition, Routes, ShardId, Subscriptions};
+use crate::session::{Delivery, Time};
 use crate::storage::Token;
 
+use account::Account;
 use commit::Commits;
 use connection::Connections;
 use deliver::Audience;
 use links::Links;
 use put_off::Jobs;
 use registry::Registry;
+use retained::Archive;
 use subscribe::{Placing, Subscribed};
 use take_over::TakeOvers;
 use timer::Timers;
@@ -153,8 +157,8 @@ enum Timer {
     Settle(ConnectionId),
     /// An offline session may be over, or its will due.
     Session(SessionRef),
-    /// The retained message of a topic may have expired.
-    Retained(Box<str>),
+    /// A packet that has begun may not be whole in time.
+    Packet(ConnectionId),
 }
 
 /// Retained messages and subscriptions, sessions and their connections: one core's share.
@@ -163,6 +167,7 @@ pub struct Shard {
     partition: Partition,
     limits: Limits,
     counters: Counters,
+    account: Account,
     /// The time of the input that is being handled.
     now: Time,
 
@@ -172,8 +177,6 @@ pub struct Shard {
     timers: Timers<Timer>,
     /// With so many timers, those that nobody waits for any more are given up.
     timer_sweep_count: usize,
-    /// Topics with a timer for their retained message, and when it fires.
-    retained_timers: AHashMap<Box<str>, Time>,
     commits: Commits,
     /// Client identifiers made up so far.
     assigned_count: u64,
@@ -181,7 +184,7 @@ pub struct Shard {
     links: Links,
     interest: Interest,
     groups: Groups<SessionRef, Subscribed>,
-    retained: Retained<Publication>,
+    archive: Archive,
     subscriptions: Subscriptions<u32, Subscribed>,
     /// Members here of shared subscriptions, by `$share/group/filter`.
     shares: Subscriptions<u32, Subscribed>,
@@ -212,29 +215,31 @@ impl Shard {
     #[must_use]
     pub fn new(id: ShardId, partition: Partition, limits: Limits, hasher: RandomState) -> Self {
         let shard_count = partition.shard_count();
+        let route_bytes_max = limits.route_cache_bytes_max.div_ceil(shard_count);
+        let account = Account::new(&limits);
         Self {
             id,
             partition,
             limits,
             counters: Counters::default(),
+            account,
             now: Time::START,
             connections: Connections::default(),
             take_overs: TakeOvers::default(),
             registry: Registry::new(hasher),
             timers: Timers::default(),
             timer_sweep_count: TIMER_SWEEP_COUNT_MIN,
-            retained_timers: AHashMap::default(),
             commits: Commits::default(),
             assigned_count: 0,
             links: Links::new(shard_count),
             interest: Interest::default(),
             groups: Groups::default(),
-            retained: Retained::default(),
+            archive: Archive::default(),
             subscriptions: Subscriptions::default(),
             shares: Subscriptions::default(),
             placing: AHashMap::default(),
             next_ticket: 0,
-            routes: Routes::default(),
+            routes: Routes::new(route_bytes_max),
             layouts: Layouts::default(),
             ready: VecDeque::new(),
             given_back: Vec::new(),
@@ -282,7 +287,7 @@ impl Shard {
     /// When [`Input::Timeout`] is due next.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Time> {
-        self.timers.next_timeout()
+        self.timers.next_timeout().into_iter().chain(self.archive.next_timeout()).min()
     }
 
     /// What this shard has counted.
@@ -291,8 +296,9 @@ impl Shard {
         Counters {
             sessions: self.registry.len() as u64,
             subscriptions: self.subscriptions.len() as u64,
-            retained: self.retained.len() as u64,
+            retained: self.archive.len() as u64,
             put_off: self.put_off.len() as u64,
+            memory_charged: self.charged_bytes() as u64,
             ..self.counters.clone()
         }
     }
@@ -382,9 +388,9 @@ impl Shard {
                 Timer::Connect(id)
                 | Timer::Silence(id)
                 | Timer::Stall(id, _)
-                | Timer::Settle(id) => connections.get_mut(*id).is_some(),
+                | Timer::Settle(id)
+                | Timer::Packet(id) => connections.get_mut(*id).is_some(),
                 Timer::Session(name) => registry.resolve(*name).is_some(),
-                Timer::Retained(_) => true,
             });
             self.timer_sweep_count = (2 * self.timers.len()).max(TIMER_SWEEP_COUNT_MIN);
         }
@@ -392,6 +398,7 @@ impl Shard {
     }
 
     fn handle_timeout(&mut self, out: &mut impl Output) {
+        self.handle_retained_expiry();
         let mut fired = Vec::new();
         self.timers.advance(self.now, &mut fired);
         for timer in fired {
@@ -403,7 +410,7 @@ impl Shard {
                 }
                 Timer::Settle(connection) => self.settle_again(connection, out),
                 Timer::Session(session) => self.handle_session_timer(session, out),
-                Timer::Retained(topic) => self.handle_retained_expiry(&topic),
+                Timer::Packet(connection) => self.handle_packet_timeout(connection, out),
             }
         }
     }

@@ -18,8 +18,11 @@ const COMPACT_BYTES_MIN: usize = 64 * 1024;
 /// First in, first out. Empty, it owns no memory.
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// Written before everything in `tail`.
-    sealed: VecDeque<Bytes>,
+    /// Written before everything in `tail`, with the memory that each is charged for here: what is
+    /// shared is charged elsewhere.
+    sealed: VecDeque<(Bytes, usize)>,
+    /// Sum of that memory.
+    sealed_bytes: usize,
     tail: Vec<u8>,
     /// Bytes of `tail` that have been written.
     tail_written: usize,
@@ -69,7 +72,14 @@ impl Outbox {
     pub fn push_shared(&mut self, bytes: Bytes) {
         self.seal();
         self.len += bytes.len();
-        self.sealed.push_back(bytes);
+        self.sealed.push_back((bytes, 0));
+    }
+
+    /// Bytes of memory that are taken, room that is not used included.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let list_bytes = self.sealed.capacity() * size_of::<(Bytes, usize)>();
+        self.tail.capacity() + self.sealed_bytes + list_bytes
     }
 
     /// Takes memory to write to, if there is some to spare.
@@ -92,7 +102,7 @@ impl Outbox {
     #[must_use]
     pub fn front(&self) -> &[u8] {
         match self.sealed.front() {
-            Some(bytes) => bytes,
+            Some((bytes, _)) => bytes,
             None => &self.tail[self.tail_written..],
         }
     }
@@ -113,10 +123,14 @@ impl Outbox {
     fn advance(&mut self, count: usize) -> Option<Vec<u8>> {
         self.len -= count;
         self.written += count as u64;
-        if let Some(front) = self.sealed.front_mut() {
+        if let Some((front, memory_bytes)) = self.sealed.front_mut() {
             front.advance(count);
             if front.is_empty() {
+                self.sealed_bytes -= *memory_bytes;
                 self.sealed.pop_front();
+                if self.sealed.is_empty() {
+                    self.sealed = VecDeque::new();
+                }
             }
             return None;
         }
@@ -148,16 +162,23 @@ impl Outbox {
     /// # Errors
     /// Both, if they differ.
     pub fn audit(&self) -> Result<(), AuditError> {
-        let sealed: usize = self.sealed.iter().map(Bytes::len).sum();
+        let sealed: usize = self.sealed.iter().map(|(bytes, _)| bytes.len()).sum();
+        let charged: usize = self.sealed.iter().map(|(_, memory_bytes)| memory_bytes).sum();
+        let compare = |what, charged: usize, held: usize| {
+            AuditError::compare(what, charged as u64, held as u64)
+        };
+        compare("memory of an outbox", self.sealed_bytes, charged)?;
         let held = sealed + self.tail.len() - self.tail_written;
         AuditError::compare("bytes in an outbox", self.len as u64, held as u64)
     }
 
     fn seal(&mut self) {
+        let memory_bytes = self.tail.capacity();
         let mut tail = Bytes::from(std::mem::take(&mut self.tail));
         tail.advance(std::mem::take(&mut self.tail_written));
         if !tail.is_empty() {
-            self.sealed.push_back(tail);
+            self.sealed_bytes += memory_bytes;
+            self.sealed.push_back((tail, memory_bytes));
         }
     }
 }
@@ -177,6 +198,12 @@ impl Spares {
     /// A larger one was needed for a burst, and is given back: it would sooner or later be lent to
     /// those who need little, and leave no room for others.
     const BUFFER_BYTES_MAX: usize = 2 * 1024;
+
+    /// Bytes of memory that are kept.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.bytes
+    }
 
     fn take(&mut self) -> Option<Vec<u8>> {
         let buffer = self.buffers.pop()?;

@@ -3,7 +3,7 @@
 
 use crate::mqtt::{Publish, QoS, ReasonCode};
 use crate::routing::{Choice, Chosen, ShardId};
-use crate::session::{Incoming, Outgoing, Publication, Sequence, Time};
+use crate::session::{Incoming, Outgoing, Publication, Sequence};
 use crate::storage::Record;
 
 use super::commit::Then;
@@ -12,7 +12,7 @@ use super::deliver::{Audience, Given};
 use super::message::{Origin, Source};
 use super::put_off::{Job, PutOff};
 use super::share::fits;
-use super::{Message, Output, Receipt, SessionRef, Shard, Timer};
+use super::{Message, Output, Receipt, SessionRef, Shard};
 
 impl Shard {
     /// A publish from a client of this shard, unless its topic is the server's own.
@@ -30,7 +30,7 @@ impl Shard {
         let is_told = resident.peer.version.is_v5();
         let receipt = sequence.map(|sequence| Receipt { origin, sequence, is_told });
         let outgoing = match incoming {
-            Incoming::Borrowed(publish) => Outgoing::borrowed(*publish),
+            Incoming::Borrowed(publish) => Outgoing::borrowed(*publish).metered(self.account.meter),
             Incoming::Kept(publication) => Outgoing::kept(publication),
         };
         if outgoing.view().topic.is_of_server() {
@@ -276,27 +276,6 @@ impl Shard {
         }
     }
 
-    /// A retained message may have expired.
-    pub(super) fn handle_retained_expiry(&mut self, topic: &str) {
-        if self.retained_timers.get(topic).is_none_or(|due| *due > self.now) {
-            return; // An earlier one has taken its place.
-        }
-        self.retained_timers.remove(topic);
-        match self.retained.get(topic).and_then(Publication::expiry) {
-            Some(expiry) if expiry <= self.now => _ = self.retained.remove(topic),
-            Some(expiry) => self.watch_retained(topic, expiry),
-            None => {}
-        }
-    }
-
-    /// Sets a timer unless one fires early enough: one for each topic, however often it changes.
-    fn watch_retained(&mut self, topic: &str, expiry: Time) {
-        if self.retained_timers.get(topic).is_none_or(|due| expiry < *due) {
-            self.retained_timers.insert(topic.into(), expiry);
-            self.set_timer(expiry, Timer::Retained(topic.into()));
-        }
-    }
-
     /// All who want a publish have been given it: accepts it once storage has it, too.
     pub(super) fn accept_when_safe(&mut self, receipt: Option<Receipt>, out: &mut impl Output) {
         let given = self.given(receipt);
@@ -332,18 +311,17 @@ impl Shard {
     fn retain(&mut self, outgoing: &mut Outgoing<'_>, out: &mut impl Output) -> bool {
         let topic = outgoing.view().topic.as_str();
         if outgoing.view().payload.is_empty() {
-            self.retained.remove(topic); // [MQTT-3.3.1-6], [MQTT-3.3.1-7]
+            self.archive.remove(topic); // [MQTT-3.3.1-6], [MQTT-3.3.1-7]
         } else {
-            let full = self.retained.len() >= self.share(self.limits.retained_count_max);
-            if full && self.retained.get(topic).is_none() {
+            let before = self.archive.get(topic).map(Publication::len);
+            let publish = outgoing.view();
+            let bytes = topic.len() + publish.properties.raw().len() + publish.payload.len();
+            if !self.may_retain(bytes, before) {
                 self.counters.retained_refused += 1;
                 return false;
             }
             let publication = outgoing.keep();
-            if let Some(expiry) = publication.expiry() {
-                self.watch_retained(topic, expiry);
-            }
-            self.retained.insert(topic, publication); // [MQTT-3.3.1-5]
+            self.archive.insert(topic, publication); // [MQTT-3.3.1-5]
         }
         self.commits.persist(&Record::Retained { publish: outgoing.view() }, out);
         true

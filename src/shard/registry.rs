@@ -24,6 +24,8 @@ pub(super) struct Resident {
     pub(super) peer: Peer,
     /// Its filters, without the shared ones.
     pub(super) filters: Filters,
+    /// Bytes of all its filters, shared ones included.
+    pub(super) filter_bytes: u32,
     /// When it ends, while it is offline; [`Time::END`] if it stays for ever.
     pub(super) expiry: Time,
     /// When its timer fires; [`Time::END`] if none is set.
@@ -128,8 +130,9 @@ impl Registry {
             session,
             generation: self.next_generation,
             connection: None,
-            peer: Peer::new(Version::V311, UNLIMITED, 0),
+            peer: Peer::new(Version::V311, UNLIMITED),
             filters: Filters::default(),
+            filter_bytes: 0,
             expiry: Time::END,
             wake: Time::END,
             course: Course::default(),

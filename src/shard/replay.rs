@@ -224,7 +224,7 @@ impl Shard {
     ) -> (Vec<Publication>, Option<Box<str>>) {
         let mut publications = Vec::new();
         let mut keep = |_: &str, publication: &Publication| publications.push(publication.clone());
-        let after = self.retained.matching(filter, after, LOT_COUNT, &mut keep);
+        let after = self.archive.matching(filter, after, LOT_COUNT, &mut keep);
         let mut bytes = 0;
         let is_over = |publication: &Publication| {
             bytes += publication.len();

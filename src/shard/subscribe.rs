@@ -227,7 +227,8 @@ impl Shard {
         out: &mut impl Output,
     ) {
         let (filter, qos) = (subscription.filter.as_str(), subscription.options.qos);
-        if let Err(reason) = self.judge_subscription(slot, filter) {
+        if let Err(reason) = self.judge_subscription(slot, filter, placing.reasons.len()) {
+            self.counters.subscriptions_refused += 1;
             let is_v5 = self.registry.get(slot).peer.version.is_v5();
             placing.reasons.push(if is_v5 { reason as u8 } else { REFUSED }); // [MQTT-3.9.3-2]
             return;
@@ -277,7 +278,9 @@ impl Shard {
         }
         let is_new = inserted.replaced.is_none();
         if is_new && let Some(key) = self.subscriptions.find(filter) {
-            self.registry.get_mut(slot).filters.insert(key);
+            let resident = self.registry.get_mut(slot);
+            resident.filters.insert(key);
+            resident.filter_bytes += filter.len() as u32;
         }
         // Also when this home has said so before: the answer proves that it has arrived.
         for owner in self.owners(filter) {
@@ -298,20 +301,21 @@ impl Shard {
     ) -> bool {
         let is_new = self.shares.insert(filter, slot, subscribed).replaced.is_none();
         if is_new && let Some(key) = self.shares.find(filter) {
-            self.registry.get_mut(slot).set_aside().shares.insert(key);
+            let resident = self.registry.get_mut(slot);
+            resident.set_aside().shares.insert(key);
+            resident.filter_bytes += filter.len() as u32;
         }
         placing.outstanding += self.join(slot, filter, subscribed, ticket, out);
         is_new
     }
 
-    fn judge_subscription(&self, slot: u32, filter: &str) -> Result<(), ReasonCode> {
-        if filter.split('/').count() > self.limits.topic_level_count_max {
+    fn judge_subscription(&self, slot: u32, filter: &str, count: usize) -> Result<(), ReasonCode> {
+        if !self.is_topic_allowed(filter) {
             return Err(ReasonCode::TopicFilterInvalid);
         }
-        let resident = self.registry.get(slot);
-        let held_count = resident.filters.len() + resident.share_count();
-        let room = held_count < self.limits.subscription_count_max;
-        if room || self.table(filter).get(filter, slot).is_some() {
+        let is_held = || self.table(filter).get(filter, slot).is_some();
+        let room = count < self.limits.subscribe_count_max;
+        if room && (self.has_room_for_filter(slot, filter) || is_held()) {
             return Ok(());
         }
         Err(ReasonCode::QuotaExceeded)
@@ -334,6 +338,7 @@ impl Shard {
             self.registry.get_mut(slot).filters.remove(key);
         }
         let resident = self.registry.get_mut(slot);
+        resident.filter_bytes -= filter.len() as u32;
         if resident.session.is_persistent() {
             let client_id = resident.session.client_id();
             self.commits.persist(&Record::Unsubscribed { client_id, filter }, out);

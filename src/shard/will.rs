@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::metrics::Meter;
 use crate::mqtt::{Properties, Property, Publish, Will};
 use crate::session::{Outgoing, Publication, Time};
 
@@ -74,7 +75,7 @@ impl Shard {
 }
 
 impl LastWill {
-    pub(super) fn new(will: &Will<'_>) -> Self {
+    pub(super) fn new(will: &Will<'_>, meter: Meter) -> Self {
         let mut kept = Vec::new();
         let is_kept = |one: &Property<'_>| !matches!(one, Property::WillDelayIntervalS(_));
         let properties = Properties::write(will.properties.iter().filter(is_kept), &mut kept);
@@ -88,7 +89,7 @@ impl LastWill {
             payload: will.payload,
         };
         Self {
-            publication: Publication::new(&publish, Time::START),
+            publication: Publication::metered(&publish, Time::START, meter),
             expiry_interval_s: will.properties.message_expiry_interval_s(),
             delay_s: will.properties.will_delay_interval_s().unwrap_or(0),
         }

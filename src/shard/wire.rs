@@ -5,7 +5,9 @@ use crate::mqtt::{
     Layout, PACKET_BYTES_MAX, Packet, PacketId, Properties, Property, Publish, QoS, TopicName,
     Version,
 };
-use crate::session::{Delivery, Naming, OutboundAliases, Outgoing, Output, Reach, Terms, Time};
+use crate::session::{
+    Allowance, Delivery, Naming, OutboundAliases, Outgoing, Output, Reach, Terms, Time,
+};
 
 use super::{ConnectionId, Outbox};
 
@@ -31,10 +33,14 @@ pub(super) struct Peer {
 }
 
 impl Peer {
-    pub(super) fn new(version: Version, packet_bytes_max: u32, alias_count_max: u16) -> Self {
+    pub(super) fn new(version: Version, packet_bytes_max: u32) -> Self {
         let packet_bytes_max = packet_bytes_max.min(UNLIMITED);
-        let aliases = OutboundAliases::new(alias_count_max);
-        Self { version, packet_bytes_max, is_bridge: false, aliases }
+        Self { version, packet_bytes_max, is_bridge: false, aliases: None }
+    }
+
+    /// Bytes of memory that its aliases take.
+    pub(super) fn memory_bytes(&self) -> usize {
+        self.aliases.as_ref().map_or(0, |aliases| aliases.memory_bytes())
     }
 }
 
@@ -46,6 +52,7 @@ pub(super) struct Wire<'a, O> {
     pub(super) outbox_bytes_max: usize,
     pub(super) peer: &'a mut Peer,
     pub(super) counters: &'a mut Counters,
+    pub(super) allowance: &'a Allowance,
     pub(super) layouts: &'a mut Layouts,
     /// See [`super::Shard::given_back`].
     pub(super) given_back: &'a mut Vec<Delivery>,
@@ -102,7 +109,8 @@ impl<O: super::Output> Output for Wire<'_, O> {
         let Some(connection) = self.connection else { return };
         let outbox = self.out.outbox(connection);
         let version = self.peer.version;
-        let naming = name(self.peer, outgoing, terms, packet_id, self.layouts, self.now);
+        let naming =
+            name(self.peer, outgoing, terms, packet_id, self.layouts, self.counters, self.now);
         let is_alike = !dup
             && !terms.retain
             && naming == Naming::Name
@@ -123,9 +131,21 @@ impl<O: super::Output> Output for Wire<'_, O> {
         outbox.push_shared(outgoing.keep().shared_payload());
     }
 
+    fn allowance(&self) -> Allowance {
+        *self.allowance
+    }
+
+    fn charge(&mut self, change: isize) {
+        charge(self.counters, change);
+    }
+
     fn ledger(&mut self) -> &mut Ledger {
         &mut self.counters.ledger
     }
+}
+
+fn charge(counters: &mut Counters, change: isize) {
+    counters.session_bytes = counters.session_bytes.wrapping_add_signed(change as i64);
 }
 
 impl<O> Wire<'_, O> {
@@ -183,6 +203,7 @@ fn name(
     terms: &Terms,
     packet_id: Option<PacketId>,
     layouts: &mut Layouts,
+    counters: &mut Counters,
     now: Time,
 ) -> Naming {
     let Some(aliases) = &mut peer.aliases else { return Naming::Name };
@@ -193,7 +214,9 @@ fn name(
         return Naming::Name; // A short topic is shorter than its alias.
     }
     if let Naming::Define(alias) = naming {
+        let before = aliases.memory_bytes();
         aliases.define(topic, alias);
+        charge(counters, (aliases.memory_bytes() - before).cast_signed());
     }
     naming
 }
@@ -324,8 +347,9 @@ mod tests {
             out: &mut Nowhere,
             connection: Some(ConnectionId { index: 0, generation: 1 }),
             outbox_bytes_max: 1024,
-            peer: &mut Peer::new(Version::V5, packet_bytes_max, 0),
+            peer: &mut Peer::new(Version::V5, packet_bytes_max),
             counters: &mut Counters::default(),
+            allowance: &Allowance::default(),
             layouts: &mut Layouts::default(),
             given_back: &mut Vec::new(),
             is_fan_out: false,

@@ -5,5 +5,5 @@ mod tcp;
 mod wakeup;
 
 pub use sockets::{Chunk, Event, Key, Reading, Sockets, Written};
-pub use tcp::{PeerFacts, PeerState, Tcp, TcpListener, bind};
+pub use tcp::{Patience, PeerFacts, PeerState, Tcp, TcpListener, bind};
 pub use wakeup::Wakeup;

@@ -147,6 +147,7 @@ table! {
     topic "TOPIC.txt"
     utf8 "UTF8.txt"
     wire "WIRE.txt"
+    limits "LIMITS.txt"
     v5_connect "v5/CONNECT.txt"
     v5_session "v5/SESSION.txt"
     v5_will "v5/WILL.txt"
@@ -160,4 +161,5 @@ table! {
     v5_auth "v5/AUTH.txt"
     v5_topic "v5/TOPIC.txt"
     v5_wire "v5/WIRE.txt"
+    v5_limits "v5/LIMITS.txt"
 }

@@ -5,12 +5,13 @@
 //! Channels between shards are tiny, so that being full is part of every run.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::RandomState;
 use ringmq::auth::{AuthRequest, Verdict};
 use ringmq::config::Limits;
-use ringmq::metrics::{AuditError, Counters};
+use ringmq::metrics::{AuditError, Counters, Pool};
 use ringmq::mqtt::{self, Packet, ReasonCode, Version};
 use ringmq::routing::{Partition, ShardId};
 use ringmq::session::Time;
@@ -70,8 +71,14 @@ struct Recorder {
 impl Cluster {
     pub(crate) fn new(shard_count: usize, limits: Limits, seed: u64) -> Self {
         let partition = Partition::new(shard_count, [seed, 1, 2, 3]);
-        let shard =
-            |id| Shard::new(id, partition.clone(), limits, RandomState::with_seeds(seed, 4, 5, 6));
+        let pool = match limits.memory_max {
+            Some(limit) => Arc::new(Pool::new(limit, 0)),
+            None => Arc::new(Pool::unlimited()),
+        };
+        let shard = |id| {
+            let hasher = RandomState::with_seeds(seed, 4, 5, 6);
+            Shard::new(id, partition.clone(), limits, hasher).with_pool(Arc::clone(&pool))
+        };
         Self {
             now: Time::START,
             limits,

@@ -1,0 +1,138 @@
+//! What clients cause to be held in memory, against what the process may hold.
+//!
+//! Each shard adds up what it holds and tells the [`Pool`] of the process how much that has
+//! changed. A payload is shared by queues, windows and other shards: it is charged once, to the
+//! [`Meter`] of the shard that copied it, from its first to its last holder.
+
+use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+
+/// Bytes that an allocator gives for a request of `bytes`.
+#[must_use]
+pub const fn allocated(bytes: usize) -> usize {
+    bytes.next_multiple_of(16)
+}
+
+/// Bytes of shared pieces of memory that a shard has made and that have a holder somewhere.
+///
+/// A piece may outlive its shard, so the figure lives as long as the process: a shard leaks a
+/// word when it is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Meter(&'static AtomicUsize);
+
+/// What is made outside of any shard, such as in tests.
+static ELSEWHERE: AtomicUsize = AtomicUsize::new(0);
+
+impl Meter {
+    /// Makes a meter that shows nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(Box::leak(Box::default()))
+    }
+
+    /// The bytes that are held now.
+    #[must_use]
+    pub fn bytes(self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Default for Meter {
+    fn default() -> Self {
+        Self(&ELSEWHERE)
+    }
+}
+
+/// A part of what a [`Meter`] shows, until it is dropped.
+#[derive(Debug)]
+pub struct Charge {
+    meter: Meter,
+    bytes: usize,
+}
+
+impl Charge {
+    /// Adds `bytes` to what the meter shows.
+    #[must_use]
+    pub fn new(meter: Meter, bytes: usize) -> Self {
+        meter.0.fetch_add(bytes, Ordering::Relaxed);
+        Self { meter, bytes }
+    }
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.meter.0.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// What all shards of a process hold together, and may hold.
+#[derive(Debug)]
+pub struct Pool {
+    limit: usize,
+    used: AtomicIsize,
+}
+
+impl Pool {
+    /// A pool of `limit` bytes, `base` of which are used whatever clients do.
+    #[must_use]
+    pub fn new(limit: usize, base: usize) -> Self {
+        Self { limit, used: AtomicIsize::new(base.cast_signed()) }
+    }
+
+    /// A pool that is never used up.
+    #[must_use]
+    pub fn unlimited() -> Self {
+        Self::new(isize::MAX.cast_unsigned(), 0)
+    }
+
+    /// Bytes that may be held.
+    #[must_use]
+    pub fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Bytes that are held, as far as the shards have told.
+    #[must_use]
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed).max(0).cast_unsigned()
+    }
+
+    /// Bytes that may be held beside those that are.
+    #[must_use]
+    pub fn free(&self) -> usize {
+        self.limit.saturating_sub(self.used())
+    }
+
+    /// A shard holds `change` bytes more or, if it is negative, less.
+    pub fn settle(&self, change: isize) {
+        self.used.fetch_add(change, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_meter_shows_what_has_a_holder() {
+        let meter = Meter::new();
+        let one = Charge::new(meter, 100);
+        let other = Charge::new(meter, 7);
+        assert_eq!((meter.bytes(), Meter::new().bytes()), (107, 0));
+        drop(one);
+        assert_eq!(meter.bytes(), 7);
+        drop(other);
+        assert_eq!(meter.bytes(), 0);
+    }
+
+    #[test]
+    fn a_pool_is_used_up_and_gets_room_again() {
+        let pool = Pool::new(1000, 100);
+        pool.settle(400);
+        assert_eq!((pool.used(), pool.free()), (500, 500));
+        pool.settle(600);
+        assert_eq!((pool.used(), pool.free()), (1100, 0));
+        pool.settle(-1000);
+        assert_eq!((pool.used(), pool.free()), (100, 900));
+        assert_eq!(Pool::unlimited().free(), isize::MAX.cast_unsigned());
+    }
+}

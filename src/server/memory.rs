@@ -1,0 +1,129 @@
+//! How much memory the process may take.
+
+use std::fs;
+use std::sync::Arc;
+
+use tracing::info;
+
+use crate::config::Limits;
+use crate::metrics::Pool;
+
+/// The part that is used unless it is said how much, in percent. What is left is for the kernel:
+/// it gives all TCP sockets together at most 9 % of the machine's memory (the highest of
+/// `net.ipv4.tcp_mem` as it sets it), and a connection that is open and idle takes some 3 KiB of
+/// it; the rest is for page tables, stacks, and what the allocator cannot use.
+const SHARE_PERCENT: usize = 70;
+/// What the allocator may take beyond what was asked for, out of a hundred.
+const ALLOCATOR_PERCENT: usize = 7;
+
+/// The pool of the shards: what was set, or a share of what there is.
+pub(super) fn pool(limits: &Limits) -> Arc<Pool> {
+    let limit = limits.memory_max.unwrap_or_else(|| available() / 100 * SHARE_PERCENT);
+    if limit == 0 {
+        return Arc::new(Pool::unlimited());
+    }
+    info!("memory_max is {} MiB", limit >> 20);
+    Arc::new(Pool::new(limit / (100 + ALLOCATOR_PERCENT) * 100, resident()))
+}
+
+/// The least of the limits that there are, in bytes; 0 if none is known.
+fn available() -> usize {
+    let limits = [machine(), address_space(), cgroup_v1(), cgroup_v2()];
+    limits.into_iter().flatten().min().unwrap_or(0)
+}
+
+/// The memory of the machine.
+fn machine() -> Option<usize> {
+    let info = fs::read_to_string("/proc/meminfo").ok()?;
+    field_kib(&info, "MemTotal:")
+}
+
+/// What the process has in memory before a client comes.
+fn resident() -> usize {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    field_kib(&status, "VmRSS:").unwrap_or(0)
+}
+
+/// `RLIMIT_AS`, as the system writes it.
+fn address_space() -> Option<usize> {
+    let limits = fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// The lowest limit of the process's cgroup of version 2 and of those above it.
+fn cgroup_v2() -> Option<usize> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    lowest("/sys/fs/cgroup", path, "memory.max")
+}
+
+/// The same of version 1.
+fn cgroup_v1() -> Option<usize> {
+    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let of_memory = |line: &str| {
+        let (_, rest) = line.split_once(':')?;
+        let (controllers, path) = rest.split_once(':')?;
+        controllers.split(',').any(|one| one == "memory").then(|| path.to_owned())
+    };
+    let path = groups.lines().find_map(of_memory)?;
+    lowest("/sys/fs/cgroup/memory", &path, "memory.limit_in_bytes")
+}
+
+/// The lowest limit in the folders from `path` up to `root`. In a container the path may be that of
+/// the host, of which only the root is seen.
+fn lowest(root: &str, path: &str, file: &str) -> Option<usize> {
+    let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
+    let limits = ends.filter_map(|end| {
+        let text = fs::read_to_string(format!("{root}{}/{file}", &path[..end])).ok()?;
+        text.trim().parse().ok() // "max" is no limit.
+    });
+    limits.min()
+}
+
+/// The value of a line `name: 123 kB`, in bytes.
+fn field_kib(text: &str, name: &str) -> Option<usize> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    let kib: usize = line.split_whitespace().next()?.parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_there_is_is_known_and_what_is_taken_is_less() {
+        let total = machine().expect("the system says so");
+        assert!(total > 64 << 20, "{total}");
+        assert!((1..total).contains(&resident()));
+        assert!((1..=total).contains(&available()));
+    }
+
+    #[test]
+    fn the_lowest_limit_on_the_way_up_counts() {
+        let root = std::env::temp_dir().join(format!("ringmq-cgroup-{}", std::process::id()));
+        let write = |path: &str, text: &str| {
+            fs::create_dir_all(root.join(path)).unwrap();
+            fs::write(root.join(path).join("memory.max"), text).unwrap();
+        };
+        write("", "max\n");
+        write("a", "5000\n");
+        write("a/b", "7000\n");
+        write("c", "max\n");
+        let name = root.to_str().unwrap();
+        let found = ["/a/b", "/a", "/c", "/", "/not/seen"];
+        let found = found.map(|path| lowest(name, path, "memory.max"));
+        fs::remove_dir_all(&root).unwrap();
+        assert_eq!(found, [Some(5000), Some(5000), None, None, None]);
+    }
+
+    #[test]
+    fn nothing_and_a_size_are_limits_that_were_set() {
+        let pool_of = |memory_max| pool(&Limits { memory_max, ..Limits::default() });
+        assert_eq!(pool_of(Some(0)).limit(), Pool::unlimited().limit());
+        let limit = pool_of(Some(107 << 20)).limit();
+        assert_eq!(limit, 100 << 20);
+        assert!(pool_of(None).limit() < available());
+    }
+}

@@ -1,0 +1,170 @@
+//! What this shard holds because of clients, against what the process may hold.
+//!
+//! Each table adds up its own bytes where it changes; here they are summed, at the end of a turn
+//! and while much is read, and the pool is told what has changed. What a session may hold follows
+//! from what is free: an eighth of it. Those who hold much are refused more long before memory is
+//! used up, and some of it is always left for those who hold little.
+
+use std::sync::Arc;
+
+use crate::config::Limits;
+use crate::metrics::{Meter, Pool};
+use crate::session::Allowance;
+
+use super::Shard;
+
+/// The part of what is free that one session may hold.
+const SHARE: usize = 8;
+/// What of a change the pool need not be told.
+const UNTOLD_BYTES: usize = 64 * 1024;
+/// The pool is told once as much was read, in the middle of a turn.
+const READ_BYTES: u64 = 64 * 1024;
+/// The part that outboxes and caches are cut to when memory is short.
+const SHORT: usize = 16;
+
+/// Memory of a session with its place in the tables, without its client identifier.
+pub(super) const SESSION_BYTES: usize = 144;
+/// Memory of a connection of which nothing waits.
+const CONNECTION_BYTES: usize = 144;
+/// Memory of a timer.
+const TIMER_BYTES: usize = 40;
+/// Memory of a filter of a session beside its text.
+pub(super) const SUBSCRIPTION_BYTES: usize = 96;
+
+/// How short memory is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) enum Level {
+    /// Less than three quarters are used.
+    Ample,
+    /// Caches are given up, and the outboxes of slow readers are cut.
+    Short,
+    /// Above seven eighths, nothing is retained that was not.
+    Scarce,
+    /// Nothing is left: nobody new gets in.
+    Exhausted,
+}
+
+impl Level {
+    fn of(pool: &Pool) -> Self {
+        let (free, limit) = (pool.free(), pool.limit());
+        match () {
+            () if free == 0 => Self::Exhausted,
+            () if free < limit / 8 => Self::Scarce,
+            () if free < limit / 4 => Self::Short,
+            () => Self::Ample,
+        }
+    }
+}
+
+/// The sums that no table keeps itself.
+#[derive(Debug)]
+pub(super) struct Account {
+    pool: Arc<Pool>,
+    pub(super) meter: Meter,
+    pub(super) level: Level,
+    pub(super) allowance: Allowance,
+    /// What the outbox of a connection may hold when memory is not short.
+    outbox_bytes_max: usize,
+    /// What the pool was told last.
+    told: usize,
+    /// Bytes read when the pool was told.
+    told_at: u64,
+    /// What the executor holds for the connections of this shard.
+    executor: usize,
+    /// Client identifiers.
+    pub(super) names: usize,
+    /// Parts of packets.
+    pub(super) held: usize,
+}
+
+impl Account {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let meter = Meter::new();
+        let allowance = Allowance {
+            inflight_bytes_max: limits.inflight_bytes_max,
+            held_bytes_max: usize::MAX,
+            alias_bytes_max: limits.topic_alias_bytes_max,
+            meter,
+        };
+        Self {
+            pool: Arc::new(Pool::unlimited()),
+            meter,
+            level: Level::Ample,
+            allowance,
+            outbox_bytes_max: limits.outbox_bytes_max,
+            told: 0,
+            told_at: 0,
+            executor: 0,
+            names: 0,
+            held: 0,
+        }
+    }
+
+    /// Whether a session that holds `held` bytes may hold `more`.
+    pub(super) fn has_share(&self, held: usize, more: usize) -> bool {
+        held + more <= self.allowance.held_bytes_max
+    }
+}
+
+impl Shard {
+    /// The same shard as a part of a process whose memory is `pool`.
+    #[must_use]
+    pub fn with_pool(mut self, pool: Arc<Pool>) -> Self {
+        self.account.pool = pool;
+        self.balance();
+        self
+    }
+
+    /// Bytes that this shard holds because of clients.
+    #[must_use]
+    pub fn charged_bytes(&self) -> usize {
+        let account = &self.account;
+        let filters = self.subscriptions.memory_bytes() + self.shares.memory_bytes();
+        let interest = self.interest.memory_bytes() + self.groups.memory_bytes();
+        let sums = account.names + account.held + filters + interest;
+        let counted = self.registry.len() * SESSION_BYTES
+            + self.counters.connections as usize * CONNECTION_BYTES
+            + self.timers.len() * TIMER_BYTES;
+        let tables = self.archive.memory_bytes() + self.routes.memory_bytes();
+        let sessions = self.counters.session_bytes as usize;
+        account.meter.bytes() + sums + counted + tables + sessions + account.executor
+    }
+
+    /// Tells the pool what has changed, and sees what it leaves. `executor_bytes` is what the
+    /// executor holds for the connections of this shard: outboxes, and bytes that were read.
+    pub fn balance_with(&mut self, executor_bytes: usize) {
+        self.account.executor = executor_bytes;
+        self.balance();
+    }
+
+    /// Settles if much was read since that was done last.
+    pub(super) fn balance_now_and_then(&mut self) {
+        if self.counters.bytes_received - self.account.told_at >= READ_BYTES {
+            self.balance();
+        }
+    }
+
+    pub(super) fn balance(&mut self) {
+        let charged = self.charged_bytes();
+        let account = &mut self.account;
+        account.told_at = self.counters.bytes_received;
+        if charged.abs_diff(account.told) >= UNTOLD_BYTES {
+            account.pool.settle(charged.wrapping_sub(account.told).cast_signed());
+            account.told = charged;
+        }
+        account.allowance.held_bytes_max = account.pool.free() / SHARE;
+        let level = Level::of(&account.pool);
+        if level != account.level {
+            self.handle_level(level);
+        }
+    }
+
+    fn handle_level(&mut self, level: Level) {
+        let is_short = level >= Level::Short;
+        let part = |bytes: usize| if is_short { bytes / SHORT } else { bytes };
+        self.limits.outbox_bytes_max = part(self.account.outbox_bytes_max).max(1024);
+        let route_bytes_max = self.share(self.limits.route_cache_bytes_max);
+        self.routes.set_bytes_max(part(route_bytes_max));
+        self.account.level = level;
+    }
+}

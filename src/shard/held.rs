@@ -1,0 +1,113 @@
+//! Parts of packets, and what came while a connection was not read: charged, and bounded in bytes
+//! and in time.
+
+use std::time::Duration;
+
+use tracing::debug;
+
+use crate::mqtt::ReasonCode;
+use crate::session::Time;
+
+use super::connection::Connection;
+use super::{ConnectionId, Output, Shard, Timer};
+
+/// What a connection may hold however short memory is.
+const HELD_BYTES_MIN: usize = 16 * 1024;
+
+impl Connection {
+    /// Whether it is not read.
+    pub(super) fn is_paused(&self) -> bool {
+        self.pause.is_some()
+    }
+
+    /// Bytes of memory that are charged for parts of packets.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held.capacity()
+    }
+
+    /// Whether a timer is to be set for the packet that has begun.
+    fn watch_packet(&mut self) -> bool {
+        !std::mem::replace(&mut self.is_packet_watched, true)
+    }
+
+    /// For how many seconds a part of a packet is held. While the connection is not read, it is not
+    /// the client that is late. If nothing is held, the timer is over.
+    fn packet_age_s(&mut self, now: Time) -> Option<u16> {
+        if self.pause.is_some() {
+            self.begun_s = seconds(now);
+        }
+        self.is_packet_watched = !self.held.is_empty();
+        self.is_packet_watched.then(|| seconds(now).wrapping_sub(self.begun_s))
+    }
+}
+
+impl Shard {
+    /// Handles what is held of a connection, as far as its packets are whole.
+    pub(super) fn handle_held(&mut self, id: ConnectionId, out: &mut impl Output) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let mut held = std::mem::take(&mut connection.held);
+        self.account.held -= held.capacity();
+        let used = self.handle_packets(id, &held, out);
+        held.drain(..used);
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if !held.is_empty() {
+            self.account.held += held.capacity();
+            connection.held = held;
+            if used > 0 {
+                connection.begun_s = seconds(self.now);
+            }
+            self.judge_held(id, out);
+        }
+    }
+
+    /// Holds bytes that could not be handled.
+    pub(super) fn hold(&mut self, id: ConnectionId, rest: &[u8], out: &mut impl Output) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let before = connection.held.capacity();
+        if connection.held.is_empty() {
+            connection.begun_s = seconds(self.now);
+        }
+        // Grows with what comes, not with what a header announces.
+        connection.held.extend_from_slice(rest);
+        self.account.held = self.account.held + connection.held.capacity() - before;
+        self.judge_held(id, out);
+    }
+
+    /// Closes a connection that holds a part of a packet which is more than its share of memory,
+    /// and has others watched until the packet is whole.
+    fn judge_held(&mut self, id: ConnectionId, out: &mut impl Output) {
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let bytes = connection.held_bytes();
+        if bytes > HELD_BYTES_MIN && !self.account.has_share(0, bytes) {
+            debug!(%id, "closed: memory is short, and it holds more than its share");
+            self.counters.closed_over_quota += 1;
+            return self.close(id, ReasonCode::QuotaExceeded, out);
+        }
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        if bytes > 0 && self.limits.packet_timeout_s > 0 && connection.watch_packet() {
+            let timeout_s = u64::from(self.limits.packet_timeout_s) + 1;
+            let deadline = self.now + Duration::from_secs(timeout_s);
+            self.set_timer(deadline, Timer::Packet(id));
+        }
+    }
+
+    /// A packet whose first byte came long ago may still not be whole.
+    pub(super) fn handle_packet_timeout(&mut self, id: ConnectionId, out: &mut impl Output) {
+        let timeout_s = self.limits.packet_timeout_s;
+        let now = self.now;
+        let Some(connection) = self.connections.get_mut(id) else { return };
+        let Some(age_s) = connection.packet_age_s(now) else { return };
+        if age_s <= timeout_s {
+            let left = Duration::from_secs(u64::from(timeout_s - age_s) + 1);
+            return self.set_timer(now + left, Timer::Packet(id));
+        }
+        debug!(%id, "closed: half a packet, and no more of it in time");
+        self.counters.closed_half_packet += 1;
+        self.close(id, ReasonCode::QuotaExceeded, out);
+    }
+}
+
+/// Seconds since the start, as far as 16 bits go: twice as far as the longest time limit.
+pub(super) fn seconds(time: Time) -> u16 {
+    (time.ms() / 1000) as u16
+}

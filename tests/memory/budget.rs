@@ -1,0 +1,175 @@
+//! Memory that is short: those who hold much are refused more of it, those who hold little go on,
+//! and what was taken in stays.
+
+use std::sync::Arc;
+
+use ringmq::metrics::{DropCause, Pool};
+use ringmq::mqtt::{Packet, QoS, Version};
+use ringmq::shard::Input;
+
+use crate::bottle::{Bottle, Line};
+use crate::charges::{connect_with, publish_at};
+use crate::client_id;
+
+const LIMIT: usize = 8 << 20;
+const PAYLOAD: [u8; 10_000] = [7; 10_000];
+
+struct Short {
+    bottle: Bottle,
+    pool: Arc<Pool>,
+    publisher: Line,
+}
+
+impl Short {
+    fn new(shard_count: usize) -> Self {
+        let pool = Arc::new(Pool::new(LIMIT, 1 << 20));
+        let mut bottle = Bottle::with_pool(shard_count, &pool);
+        let publisher = bottle.connect("publisher", 0, Version::V311);
+        bottle.drain(publisher);
+        Self { bottle, pool, publisher }
+    }
+
+    /// An offline session that wants what is published to a topic of this name.
+    fn offline(&mut self, name: &str) {
+        let line = self.bottle.connect(name, 1, Version::V311);
+        self.bottle.subscribe(line, name, Version::V311);
+        self.bottle.close(line);
+    }
+
+    fn publish(&mut self, topic: &str, payload: &[u8], id: u16) {
+        publish_at(&mut self.bottle, self.publisher, topic, payload, QoS::AtLeastOnce, id);
+        if id.is_multiple_of(10) {
+            self.bottle.settle_shards();
+        }
+        assert!(self.pool.used() <= LIMIT + LIMIT / 20, "{} bytes are used", self.pool.used());
+    }
+
+    fn dropped(&self, cause: DropCause) -> u64 {
+        self.bottle.shards.iter().map(|shard| shard.counters().ledger.dropped_for(cause)).sum()
+    }
+
+    fn queued(&self) -> u64 {
+        self.bottle.shards.iter().map(|shard| shard.counters().ledger.queued).sum()
+    }
+
+    /// Whether a client that comes is accepted: CONNACK 0.
+    fn accepts(&mut self, client_id: &str, index: usize) -> bool {
+        let line = connect_with(&mut self.bottle, client_id, index, None);
+        let ping = Packet::Pingreq;
+        self.bottle.is_open(line) && {
+            self.bottle.send(line, &ping, Version::V5);
+            self.bottle.drain(line) == 2
+        }
+    }
+}
+
+#[test]
+fn who_holds_much_loses_what_is_new_and_who_holds_little_loses_nothing() {
+    for (shard_count, hoarder_count) in [(1, 1), (1, 40), (4, 40)] {
+        let mut short = Short::new(shard_count);
+        let hoarders: Vec<String> = (0..hoarder_count).map(|n| format!("hoarder{n}")).collect();
+        hoarders.iter().for_each(|name| short.offline(name));
+        short.offline("modest");
+        let (mut id, mut sent) = (0, 0);
+        for round in 0..3000 / hoarder_count {
+            for name in &hoarders {
+                id = id % 1000 + 1;
+                short.publish(name, &PAYLOAD, id);
+            }
+            if round % 5 == 0 && sent < 10 {
+                sent += 1;
+                short.publish("modest", &[7; 100], 1001);
+            }
+        }
+        let dropped = short.dropped(DropCause::OverShare);
+        assert!(dropped > 1000, "{dropped} of 3000 were dropped");
+        let kept = short.queued();
+        assert!(kept >= 70, "{kept} wait");
+        assert!(short.accepts("latecomer", 2));
+        let modest = short.bottle.connect("modest", 3, Version::V311);
+        short.bottle.pass(std::time::Duration::from_millis(20));
+        let bytes = short.bottle.drain(modest);
+        assert!(bytes >= 4 + sent * 100, "{bytes} bytes of {sent} deliveries");
+        assert_eq!(short.bottle.shards[0].audit(), Ok(()));
+    }
+}
+
+#[test]
+fn what_is_retained_leaves_room_for_others() {
+    let mut short = Short::new(1);
+    for number in 0..2000 {
+        let topic = format!("r/{number}");
+        short.bottle.publish(short.publisher, &topic, &PAYLOAD, true);
+        short.bottle.settle_shards();
+    }
+    let counters = short.bottle.shards[0].counters();
+    assert!(counters.retained > 300 && counters.retained_refused > 1000, "{counters:?}");
+    assert!(short.pool.used() <= LIMIT / 8 * 7 + LIMIT / 50, "{} bytes", short.pool.used());
+    assert!(short.accepts("latecomer", 2));
+    short.offline("modest");
+    short.publish("modest", &[7; 1000], 1);
+    assert_eq!(short.queued(), 1);
+    short.bottle.publish(short.publisher, "r/0", b"", true);
+    short.bottle.publish(short.publisher, "r/1", b"smaller", true);
+    let refused = short.bottle.shards[0].counters().retained_refused;
+    assert_eq!(refused, counters.retained_refused, "what takes less is always taken");
+}
+
+#[test]
+fn filters_stop_at_the_share_of_their_session() {
+    let mut short = Short::new(1);
+    let hog = short.bottle.connect("hog", 5, Version::V5);
+    for number in 0..200 {
+        let filter = format!("{number}/{}", "x".repeat(20_000));
+        short.bottle.subscribe(hog, &filter, Version::V5);
+        short.bottle.drain(hog);
+        short.bottle.settle_shards();
+    }
+    let counters = short.bottle.shards[0].counters();
+    assert!(counters.subscriptions_refused > 100, "{counters:?}");
+    assert!((10..100).contains(&counters.subscriptions), "{counters:?}");
+    short.offline("modest");
+    assert_eq!(short.bottle.shards[0].counters().subscriptions, counters.subscriptions + 1);
+}
+
+#[test]
+fn parts_of_packets_stop_at_the_share_of_their_connection() {
+    let mut short = Short::new(1);
+    let mut closed = 0;
+    for number in 0..30 {
+        let line = connect_with(&mut short.bottle, &client_id(number), number + 1, None);
+        short.bottle.send_raw(line, b"\x30\xff\xff\x3e\0\x01t");
+        for _ in 0..450 {
+            if short.bottle.is_open(line) {
+                short
+                    .bottle
+                    .handle(line.home, Input::Bytes { connection: line.id, bytes: &[7; 2048] });
+                short.bottle.settle_shards();
+            }
+        }
+        closed += usize::from(!short.bottle.is_open(line));
+        assert!(short.pool.used() <= LIMIT + LIMIT / 20, "{} bytes", short.pool.used());
+    }
+    assert!(closed >= 20, "{closed} of 30 were closed");
+    assert_eq!(short.bottle.shards[0].counters().closed_over_quota, closed as u64);
+    assert!(short.accepts("latecomer", 40));
+}
+
+/// When nothing is left nobody new gets in, and when something is given back, they do again.
+#[test]
+fn sessions_are_refused_at_the_end_and_accepted_again() {
+    let mut short = Short::new(1);
+    let name = |number: usize| format!("{}{}", client_id(number), "x".repeat(20_000));
+    let mut accepted = 0;
+    while short.accepts(&name(accepted), accepted + 1) {
+        accepted += 1;
+        assert!(accepted < 1000);
+        short.bottle.settle_shards();
+    }
+    assert!(accepted > 200, "{accepted}");
+    assert_eq!(short.bottle.shards[0].counters().connections_refused_quota, 1);
+    assert!(short.accepts("short-name", 1001), "one that takes little gets in");
+    short.bottle.end_sessions(accepted, name);
+    short.bottle.settle_shards();
+    assert!(short.accepts(&name(0), 1002));
+}
