@@ -116,8 +116,8 @@ pub enum Message {
         /// Which publish.
         receipt: Receipt,
     },
-    /// Publisher's home to owner, and owner to every home: answer [`Message::TakenIn`] once all that
-    /// came before this on the same channels is taken in.
+    /// Publisher's home to owner, and owner to every home: answer [`Message::TakenIn`] once all
+    /// that came before this on the same channels is taken in.
     Fence {
         /// Whose publishes are meant.
         session: SessionRef,

@@ -1,17 +1,17 @@
 //! Order of one client's publishes over all of its topics.
 //!
-//! Publishes to one owner stay in order because every channel does. A publish to another owner waits
-//! until every home that an earlier one went to has taken that in: handled it, or put it off where
-//! the later one waits behind it. Being taken in is less than being accepted, which may wait for a
-//! disk.
+//! Publishes to one owner stay in order because every channel does. A publish to another owner
+//! waits until every home that an earlier one went to has taken that in: handled it, or put it off
+//! where the later one waits behind it. Being taken in is less than being accepted, which may wait
+//! for a disk.
 //!
 //! ```text
-//! Idle --a publish--> Plain --a publish to another owner--> Tracked --RUN_MAX to one owner--> Plain
+//! Idle --a publish--> Plain --one to another owner--> Tracked --RUN_MAX to one owner--> Plain
 //! ```
-//! In `Plain` no home says anything, so a client with one owner pays nothing. The change to `Tracked`
-//! asks all shards once whether they have taken in what came before. From then on each publish has a
-//! weight, which its owner divides between the homes that it goes to, and which all of them give back
-//! to the publisher's home: in any order, and complete only when the last has.
+//! In `Plain` no home says anything, so a client with one owner pays nothing. The change to
+//! `Tracked` asks all shards once whether they have taken in what came before. From then on each
+//! publish has a weight, which its owner divides between the homes that it goes to, and which all
+//! of them give back to the publisher's home: in any order, and complete only when the last has.
 
 use crate::config::Order;
 use crate::mqtt::Publish;
@@ -125,8 +125,8 @@ impl Shard {
         self.send(home, Message::TakenIn { session, weight: 1 }, out);
     }
 
-    /// At the owner: divides the weight of a publish between the homes that it is sent to. What they
-    /// do not need is given back at once.
+    /// At the owner: divides the weight of a publish between the homes that it is sent to. What
+    /// they do not need is given back at once.
     pub(super) fn split_weight(
         &mut self,
         source: &Source,

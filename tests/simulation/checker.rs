@@ -233,8 +233,8 @@ impl Case<'_> {
         }
     }
 
-    /// The first copies of what one client publishes to one topic come in its order, and unless that
-    /// is given up, also those of what it publishes in one session.
+    /// The first copies of what one client publishes to one topic come in its order, and unless
+    /// that is given up, also those of what it publishes in one session.
     fn judge_order(&self, session: &Session) {
         let mut seen: BTreeSet<usize> = BTreeSet::new();
         let mut by_topic: BTreeMap<(usize, &str, u8), usize> = BTreeMap::new();
