@@ -4,12 +4,15 @@
 //! One bare shard, or two that send each other messages; no sockets and no threads. Prints the
 //! nanoseconds of one delivery for each setting: the median over windows of rounds and the best
 //! window. Words given as arguments select the settings whose names contain all of them.
+//! `--worst` shows instead what the worst input of each kind takes: units of work and time.
 //! `--rounds N` runs each setting for so many rounds and prints no times:
 //! `scripts/count-instructions` does so under callgrind, whose counts a busy machine does not
 //! change.
 
 #[path = "shard/bare.rs"]
 mod bare;
+#[path = "shard/worst.rs"]
+mod worst;
 
 use std::time::Duration;
 
@@ -37,6 +40,10 @@ fn main() {
         rounds
     });
     words.retain(|word| word != "--bench");
+    if let Some(at) = words.iter().position(|word| word == "--worst") {
+        words.remove(at);
+        return show_worst(&words, rounds);
+    }
     for (name, shard_count, shape, version, qos) in settings() {
         if words.iter().all(|word| name.contains(word.as_str())) {
             let mut bare = Bare::new(shard_count, shape, version, qos);
@@ -44,6 +51,21 @@ fn main() {
                 Some(rounds) => count(&name, &mut bare, rounds),
                 None => measure(&name, &mut bare),
             }
+        }
+    }
+}
+
+/// The worst input of each kind; with `--rounds 0` the names of the kinds alone.
+fn show_worst(words: &[String], rounds: Option<u32>) {
+    for (name, kind) in worst::KINDS {
+        if !words.iter().all(|word| name.contains(word.as_str())) {
+            continue;
+        }
+        if rounds == Some(0) {
+            println!("{name}");
+        } else {
+            let worst::Worst { units, busy } = worst::run(kind);
+            println!("{name:46} {units:6} units {:8.1} us", busy.as_secs_f64() * 1e6);
         }
     }
 }

@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code)]
 
+#[allow(dead_code, reason = "some shapes are for the benchmark alone")]
 #[path = "../benches/shard/bare.rs"]
 mod bare;
 

@@ -21,6 +21,15 @@ impl AuditError {
     pub fn compare(what: &'static str, charged: u64, held: u64) -> Result<(), Self> {
         if charged == held { Ok(()) } else { Err(Self { what, charged, held }) }
     }
+
+    /// Compares a figure with the most that it may be.
+    ///
+    /// # Errors
+    /// Both, if it is more.
+    pub fn at_most(what: &'static str, charged: u32, max: u32) -> Result<(), Self> {
+        let (charged, held) = (charged.into(), max.into());
+        if charged <= held { Ok(()) } else { Err(Self { what, charged, held }) }
+    }
 }
 
 impl fmt::Display for AuditError {

@@ -63,6 +63,22 @@ impl<'a> Subscribe<'a> {
         Ok(Self { packet_id, properties, subscriptions })
     }
 
+    /// Decodes all but the subscriptions, which are taken as they are: very many of them are
+    /// looked at a few at a time, with [`Subscriptions::check`], before any other use.
+    ///
+    /// # Errors
+    /// What is in front of the subscriptions is not valid, or there is none.
+    pub fn decode_head(frame: Frame<'a>, version: Version) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(frame.body);
+        let packet_id = reader.packet_id()?;
+        let properties = Properties::decode(&mut reader, version, PacketSet::SUBSCRIBE)?;
+        let subscriptions = Subscriptions::unchecked(reader.rest());
+        if reader.is_empty() {
+            return Err(DecodeError::EntriesMissing); // [MQTT-3.8.3-2], 3.1.1: [MQTT-3.8.3-3]
+        }
+        Ok(Self { packet_id, properties, subscriptions })
+    }
+
     /// Appends the packet to `out`.
     pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
         encode_packet(PacketType::Subscribe.first_byte(), out, |out| {
@@ -83,6 +99,37 @@ impl<'a> Subscriptions<'a> {
             Subscription::decode(&mut reader, version)?;
         }
         Ok(Self { raw })
+    }
+
+    /// What a packet has behind its properties, taken as it is.
+    #[must_use]
+    pub fn unchecked(raw: &'a [u8]) -> Self {
+        Self { raw }
+    }
+
+    /// The subscriptions as the wire has them.
+    #[must_use]
+    pub fn raw(self) -> &'a [u8] {
+        self.raw
+    }
+
+    /// Validates the subscription at an offset; where the next one is.
+    ///
+    /// # Errors
+    /// It is not valid.
+    pub fn check(self, offset: usize, version: Version) -> Result<usize, DecodeError> {
+        let mut reader = Reader::new(&self.raw[offset..]);
+        Subscription::decode(&mut reader, version)?;
+        Ok(self.raw.len() - reader.rest().len())
+    }
+
+    /// The subscription at an offset, which was checked, and where the next one is; none at the
+    /// end.
+    #[must_use]
+    pub fn at(self, offset: usize) -> Option<(Subscription<'a>, usize)> {
+        let mut reader = Reader::new(self.raw.get(offset..)?);
+        let subscription = Subscription::decode_validated(&mut reader).ok()?;
+        Some((subscription, self.raw.len() - reader.rest().len()))
     }
 
     /// Writes `subscriptions` to `out` and returns them as the wire has them. What was in `out`

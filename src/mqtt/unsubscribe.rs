@@ -28,6 +28,22 @@ impl<'a> Unsubscribe<'a> {
         Ok(Self { packet_id, properties, filters })
     }
 
+    /// Decodes all but the filters, which are taken as they are: very many of them are looked at a
+    /// few at a time, with [`Filters::check`], before any other use.
+    ///
+    /// # Errors
+    /// What is in front of the filters is not valid, or there is none.
+    pub fn decode_head(frame: Frame<'a>, version: Version) -> Result<Self, DecodeError> {
+        let mut reader = Reader::new(frame.body);
+        let packet_id = reader.packet_id()?;
+        let properties = Properties::decode(&mut reader, version, PacketSet::UNSUBSCRIBE)?;
+        let filters = Filters::unchecked(reader.rest());
+        if reader.is_empty() {
+            return Err(DecodeError::EntriesMissing); // [MQTT-3.10.3-2]
+        }
+        Ok(Self { packet_id, properties, filters })
+    }
+
     /// Appends the packet to `out`.
     pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
         encode_packet(PacketType::Unsubscribe.first_byte(), out, |out| {
@@ -48,6 +64,36 @@ impl<'a> Filters<'a> {
             TopicFilter::parse_for(version, reader.utf8_with_nul()?)?; // [MQTT-3.10.3-1]
         }
         Ok(Self { raw })
+    }
+
+    /// What a packet has behind its properties, taken as it is.
+    #[must_use]
+    pub fn unchecked(raw: &'a [u8]) -> Self {
+        Self { raw }
+    }
+
+    /// The filters as the wire has them.
+    #[must_use]
+    pub fn raw(self) -> &'a [u8] {
+        self.raw
+    }
+
+    /// Validates the filter at an offset; where the next one is.
+    ///
+    /// # Errors
+    /// It is not valid.
+    pub fn check(self, offset: usize, version: Version) -> Result<usize, DecodeError> {
+        let mut reader = Reader::new(&self.raw[offset..]);
+        TopicFilter::parse_for(version, reader.utf8_with_nul()?)?; // [MQTT-3.10.3-1]
+        Ok(self.raw.len() - reader.rest().len())
+    }
+
+    /// The filter at an offset, which was checked, and where the next one is; none at the end.
+    #[must_use]
+    pub fn at(self, offset: usize) -> Option<(TopicFilter<'a>, usize)> {
+        let mut reader = Reader::new(self.raw.get(offset..)?);
+        let filter = TopicFilter::parse(reader.utf8_with_nul().ok()?).ok()?;
+        Some((filter, self.raw.len() - reader.rest().len()))
     }
 
     /// Writes `filters` to `out` and returns them as the wire has them. What was in `out` before

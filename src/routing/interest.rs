@@ -2,6 +2,7 @@
 
 use super::filters::FilterMap;
 use super::partition::{ShardId, ShardSet};
+use super::trie::Effort;
 use ahash::RandomState;
 
 /// The filters that homes have told this owner about. A home counts once per filter, however
@@ -44,9 +45,14 @@ impl Interest {
 
     /// The homes that want a publish to `topic`.
     pub fn homes(&self, topic: &str) -> ShardSet {
+        self.find(topic).0
+    }
+
+    /// [`Self::homes`], and what it took to find them.
+    pub fn find(&self, topic: &str) -> (ShardSet, Effort) {
         let mut homes = ShardSet::EMPTY;
-        self.filters.for_each_match(topic, &mut |more| homes = homes.union(*more));
-        homes
+        let effort = self.filters.for_each_match(topic, &mut |more| homes = homes.union(*more));
+        (homes, effort)
     }
 
     /// Bytes of memory that the filters take.

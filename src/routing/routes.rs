@@ -115,6 +115,13 @@ impl<T: Clone> Routes<T> {
         }
     }
 
+    /// So much has changed that nothing that is remembered holds; costs the same, however much
+    /// that is.
+    pub fn forget_all(&mut self) {
+        self.changes.clear();
+        self.change_count += 1;
+    }
+
     fn remove(&mut self, topic: &str) {
         if let Some(route) = self.routes.remove(topic) {
             self.bytes -= route.bytes;

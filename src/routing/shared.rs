@@ -166,7 +166,8 @@ impl<M: Copy + Eq + std::hash::Hash, T> Groups<M, T> {
         }
     }
 
-    /// A member is gone for good, from every group.
+    /// A member is gone for good, from every group: it is not chosen any more, even before it
+    /// has left them.
     pub fn forget(&mut self, home: ShardId, member: M) {
         self.standings.remove(&(home, member));
     }
@@ -181,7 +182,7 @@ impl<M: Copy + Eq + std::hash::Hash, T> Groups<M, T> {
     pub fn choose(&mut self, topic: &str, fits: impl Fn(&T, &Standing) -> bool) -> Vec<Choice<M>> {
         let mut ids = Vec::new();
         self.by_filter.for_each_match(topic, &mut |id, ()| ids.push(id));
-        ids.into_iter().map(|id| self.choose_from(id, &fits)).collect()
+        ids.into_iter().filter_map(|id| self.choose_from(id, &fits)).collect()
     }
 
     /// Chooses one member of a group in the same way; none if it has no member any more.
@@ -191,7 +192,7 @@ impl<M: Copy + Eq + std::hash::Hash, T> Groups<M, T> {
         fits: impl Fn(&T, &Standing) -> bool,
     ) -> Option<Choice<M>> {
         let id = *self.by_name.get(name)?;
-        Some(self.choose_from(id, &fits))
+        self.choose_from(id, &fits)
     }
 
     /// Bytes of memory that groups and members take.
@@ -209,13 +210,14 @@ impl<M: Copy + Eq + std::hash::Hash, T> Groups<M, T> {
         self.groups.is_empty()
     }
 
-    fn choose_from(&mut self, id: u32, fits: &impl Fn(&T, &Standing) -> bool) -> Choice<M> {
+    /// None if every member of the group is gone.
+    fn choose_from(&mut self, id: u32, fits: &impl Fn(&T, &Standing) -> bool) -> Option<Choice<M>> {
         let group = &mut self.groups[id as usize];
-        debug_assert!(!group.members.is_empty(), "a group without members is gone");
-        let mut best: Option<(Load, &mut Member<M, T>)> = None;
+        let (mut best, mut is_known): (Option<(Load, &mut Member<M, T>)>, _) = (None, false);
         for member in &mut group.members {
             let standing = self.standings.get(&(member.home, member.name)).copied();
-            let standing = standing.unwrap_or_default();
+            let Some(standing) = standing else { continue };
+            is_known = true;
             let is_better = best
                 .as_ref()
                 .is_none_or(|(load, other)| (standing.load, member.chosen) < (*load, other.chosen));
@@ -223,12 +225,12 @@ impl<M: Copy + Eq + std::hash::Hash, T> Groups<M, T> {
                 best = Some((standing.load, member));
             }
         }
-        let Some((load, member)) = best else { return Choice::TooLarge };
+        let Some((load, member)) = best else { return is_known.then_some(Choice::TooLarge) };
         group.turn += 1;
         member.chosen = group.turn;
         let is_online = load != Load::OFFLINE;
         let (home, member) = (member.home, member.name);
-        Choice::Member(Chosen { home, member, group: Arc::clone(&group.name), is_online })
+        Some(Choice::Member(Chosen { home, member, group: Arc::clone(&group.name), is_online }))
     }
 
     fn found(&mut self, name: &str) -> u32 {
@@ -346,6 +348,16 @@ mod tests {
         }
         groups.leave("$share/g/a", HOME, 1);
         assert!(groups.is_empty());
+    }
+
+    #[test]
+    fn does_not_choose_who_is_gone() {
+        let mut groups = groups(&[(1, Load::of(0)), (2, Load::OFFLINE)]);
+        groups.forget(HOME, 1);
+        assert_eq!(choose(&mut groups, 2), [2, 2]);
+        groups.forget(HOME, 2);
+        assert!(groups.choose("a/b", |(), _| true).is_empty());
+        assert_eq!(groups.choose_again("$share/g/a/+", |(), _| true), None);
     }
 
     #[test]

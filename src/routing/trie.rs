@@ -34,6 +34,14 @@ pub struct Effort {
     pub texts: usize,
 }
 
+impl Effort {
+    /// Everything that was looked at, but for the signatures, eight of which are as one.
+    #[must_use]
+    pub fn total(&self) -> usize {
+        self.nodes + self.buckets + self.signatures / 8 + self.texts
+    }
+}
+
 impl std::ops::AddAssign for Effort {
     fn add_assign(&mut self, more: Self) {
         self.nodes += more.nodes;

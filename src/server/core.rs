@@ -7,6 +7,7 @@
 //! [`Core::poll_turn`], which runs behind all tasks that are ready.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -102,10 +103,13 @@ impl Core {
         self.wake_turn();
     }
 
-    /// Handles what came from other shards, all at the time it is now.
-    pub(super) fn handle_found(&mut self, found: impl Iterator<Item = Found<Message, Handoff>>) {
+    /// Handles what came from other shards, all at the time it is now, until the turn has taken as
+    /// long as it may.
+    pub(super) fn handle_found(&mut self, found: &mut VecDeque<Found<Message, Handoff>>) {
         let now = self.now();
-        for one in found {
+        while !self.shard.is_turn_over()
+            && let Some(one) = found.pop_front()
+        {
             match one {
                 Found::Message(from, message) => {
                     self.handle_at(now, Input::Message { from, message });
@@ -150,7 +154,9 @@ impl Core {
     pub(super) fn poll_turn(&mut self, cx: &Context<'_>) -> Poll<()> {
         self.sockets.wake();
         let settling = self.effects.connections.take_settling();
+        self.shard.begin_turn();
         self.take_events();
+        self.read_on();
         self.turn_reading();
         self.write_dirty();
         settling.into_iter().for_each(|id| self.end_look(id));
@@ -186,7 +192,10 @@ impl Core {
         self.sockets.look(if self.is_behind { READS_WHEN_BEHIND } else { READS_PER_TURN });
         // All of it has arrived by now.
         let now = self.now();
-        while let Some((key, event)) = self.sockets.next_event() {
+        // What else has come waits for the next turn if this one has taken as long as it may.
+        while !self.shard.is_turn_over()
+            && let Some((key, event)) = self.sockets.next_event()
+        {
             let id = connections::id(key);
             match event {
                 Event::Received(chunk) => self.handle_received(now, id, chunk),
@@ -195,6 +204,14 @@ impl Core {
                 Event::Disarmed => self.set_reading(id, Reading::Off),
                 Event::Writable => self.handle_writable(id),
             }
+        }
+    }
+
+    /// Has those read on that have sent more than their share, before anything is written: what
+    /// they cause goes out together with the rest.
+    fn read_on(&mut self) {
+        while !self.is_behind && self.shard.may_read_on() {
+            self.handle_at(self.now(), Input::Continue);
         }
     }
 

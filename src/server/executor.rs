@@ -1,6 +1,7 @@
 //! The tasks of one executor.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
@@ -162,6 +163,7 @@ fn spawn_alarm(core: &Shared) {
             let wait = alarm.map_or(IDLE, |alarm| alarm.since(core.borrow().now()));
             if wait.is_zero() {
                 core.borrow_mut().handle(Input::Timeout);
+                breathe().await; // More may have fired than one input takes.
                 continue;
             }
             // An earlier timeout wakes this task, which then looks again.
@@ -178,22 +180,26 @@ fn spawn_alarm(core: &Shared) {
 
 /// Handles what comes from other shards until the broker stops.
 async fn run_mesh(core: &Shared, stop: &AtomicBool) {
-    let mut found = Vec::new();
+    let mut found = VecDeque::new();
     while poll_fn(|cx| poll_mesh(core, stop, &mut found, cx)).await == Go::On {
         breathe().await;
     }
 }
 
-/// `found` is empty between calls: what a look finds, in memory that the next one uses again.
+/// `found` is what a look has found and is still to be handled: the next look comes after it.
 fn poll_mesh(
     core: &Shared,
     stop: &AtomicBool,
-    found: &mut Vec<Found<Message, Handoff>>,
+    found: &mut VecDeque<Found<Message, Handoff>>,
     cx: &Context<'_>,
 ) -> Poll<Go> {
     let core = &mut *core.borrow_mut();
-    let more = core.effects.mesh.look(cx.waker(), FINDINGS_PER_TURN, |one| found.push(one));
-    core.handle_found(found.drain(..));
+    let mut more = !found.is_empty();
+    if !more {
+        more = core.effects.mesh.look(cx.waker(), FINDINGS_PER_TURN, |one| found.push_back(one));
+    }
+    core.handle_found(found);
+    more |= !found.is_empty();
     if stop.load(Ordering::Acquire) {
         return Poll::Ready(Go::Away);
     }

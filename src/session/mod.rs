@@ -464,7 +464,8 @@ impl Session {
 
     /// Whether an identifier names a publish of this connection that is under way
     /// [MQTT-2.2.1-3]; never before 5.0, which has no word for it.
-    fn is_used(&self, packet_id: PacketId) -> bool {
+    #[must_use]
+    pub fn is_used(&self, packet_id: PacketId) -> bool {
         let is_v5 = self.receive_count_max.is_some();
         is_v5 && self.inbound.as_ref().is_some_and(|inbound| inbound.is_used(packet_id))
     }

@@ -56,6 +56,7 @@ impl Shard {
         AuditError::compare("filters", filters, self.subscriptions.len() as u64)?;
         self.archive.audit()?;
         self.put_off.audit()?;
+        self.work.audit(&self.slices)?;
         self.links.audit()?;
         self.audit_members()?;
         self.audit_connections()

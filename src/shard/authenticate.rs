@@ -5,7 +5,8 @@ use crate::auth::{AuthRequest, Verdict};
 use crate::mqtt::{Auth, Packet, Properties, Property, ReasonCode, Version};
 use crate::session::ProtocolError;
 
-use super::connection::{Pause, Phase};
+use super::connection::Phase;
+use super::pause::Pause;
 use super::wire::encode_within;
 use super::{ConnectionId, Output, Shard};
 

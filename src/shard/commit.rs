@@ -6,7 +6,7 @@ use crate::storage::{Record, Token};
 
 use super::publish::Routed;
 use super::subscribe::Asked;
-use super::{Output, Receipt, Shard};
+use super::{Output, Receipt, Shard, work};
 
 /// A promise to a client that is made once the state behind it is safe.
 #[derive(Debug)]
@@ -46,16 +46,28 @@ impl Commits {
         self.safe < self.last
     }
 
-    fn take(&mut self, token: Token) -> Option<Then> {
-        let due = self.waiting.front().is_some_and(|(needed, _)| *needed <= token);
-        if due { self.waiting.pop_front().map(|(_, then)| then) } else { None }
+    /// Whether a promise may be kept now.
+    pub(super) fn has_due(&self) -> bool {
+        self.waiting.front().is_some_and(|(needed, _)| *needed <= self.safe)
+    }
+
+    fn take(&mut self) -> Option<Then> {
+        if self.has_due() { self.waiting.pop_front().map(|(_, then)| then) } else { None }
     }
 }
 
 impl Shard {
     pub(super) fn handle_persisted(&mut self, token: Token, out: &mut impl Output) {
         self.commits.safe = token;
-        while let Some(then) = self.commits.take(token) {
+        self.keep_promises(out);
+    }
+
+    /// Keeps the promises that waited for what is safe now, for as long as the input may take.
+    pub(super) fn keep_promises(&mut self, out: &mut impl Output) {
+        while !self.is_used_up()
+            && let Some(then) = self.commits.take()
+        {
+            self.work.charge(work::WAKE);
             match then {
                 Then::Accepted(receipt) => self.accept(receipt, out),
                 Then::Counted(receipt, routed) => {

@@ -15,11 +15,12 @@ use crate::session::{
 use crate::storage::Record;
 
 use super::authenticate::send_auth;
-use super::connection::{Connection, Pause, Phase};
+use super::connection::{Connection, Phase};
+use super::pause::Pause;
 use super::take_over::Claim;
 use super::will::LastWill;
 use super::wire::{Peer, UNLIMITED, encode_within};
-use super::{ConnectionId, Output, SessionRef, Shard, Timer};
+use super::{ConnectionId, Output, SessionRef, Shard, Timer, work};
 
 /// What a CONNECT asked for, while it is being judged.
 #[derive(Debug)]
@@ -314,6 +315,7 @@ impl Shard {
     pub(super) fn open_session(&mut self, id: ConnectionId, claim: &Claim, out: &mut impl Output) {
         let opening = &claim.opening;
         let present = self.resumable(opening, out);
+        self.work.charge(work::SESSION);
         let Some(slot) = present.or_else(|| self.new_session(opening)) else {
             return self.refuse(id, ReasonCode::ServerUnavailable, out);
         };
@@ -445,6 +447,9 @@ impl Shard {
         resident.connection = None;
         resident.peer.packet_bytes_max = UNLIMITED;
         self.with_wire(slot, out, |session, wire| session.handle_disconnected(wire));
+        if let Some(long) = connection.long {
+            self.abandon(&long, out);
+        }
         let resident = self.registry.get_mut(slot);
         if !resident.session.is_persistent() {
             self.end_session(slot, out);
@@ -492,17 +497,15 @@ impl Shard {
     pub(super) fn end_session(&mut self, slot: u32, out: &mut impl Output) {
         let orphans = self.with_wire(slot, out, |session, wire| session.handle_ended(wire));
         self.forget_member(slot, out);
-        self.remove_subscriptions(slot, out);
-        let mut resident = self.registry.remove(slot);
+        let resident = self.registry.get_mut(slot);
+        let will = resident.take_will();
         self.account.names -= allocated(resident.session.client_id().len());
         if resident.session.is_recorded() {
             let record = Record::SessionEnded { client_id: resident.session.client_id() };
             self.commits.persist(&record, out);
         }
-        for orphan in orphans {
-            self.reassign(&orphan, out);
-        }
-        if let Some((_, will)) = resident.take_will() {
+        self.retire(slot, orphans, out);
+        if let Some((_, will)) = will {
             self.publish_will(&will, None, out); // [MQTT-3.1.3-9]
         }
     }

@@ -5,17 +5,19 @@ use std::time::Duration;
 use tracing::debug;
 
 use crate::mqtt::{
-    self, Connect, DecodeError, Frame, Packet, PacketType, Publish, QoS, ReasonCode, Version,
+    self, Connect, DecodeError, Frame, Packet, PacketType, Publish, ReasonCode, Version,
 };
 use crate::routing::{Placement, ShardId, shared_filter};
 use crate::session::{Ask, KeepAlive, ProtocolError, Session};
 
 use super::connect::Opening;
-use super::held::seconds;
+use super::held::{Held, seconds};
+use super::long::{Long, is_long};
+use super::pause::Pause;
 use super::take_over::{Cause, Claim};
 use super::will::LastWill;
 use super::wire::{UNLIMITED, Wire};
-use super::{ConnectionId, Output, Shard, Timer};
+use super::{ConnectionId, Output, Shard, Timer, work};
 
 /// Where a connection stands.
 ///
@@ -37,32 +39,6 @@ pub(super) enum Phase {
     Ready { slot: u32 },
 }
 
-/// Why a connection is not read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Pause {
-    /// The way to another shard is full.
-    Link(ShardId),
-    /// Too many of its publishes wait to be acknowledged.
-    Receipts,
-    /// Too many of its publishes are put off.
-    PutOff,
-    /// An earlier publish to another owner has not been taken in.
-    Order,
-    /// Its own outbox is at the limit: it sends, and does not read the answers.
-    Outbox,
-    /// Its CONNECT is being judged.
-    Authentication,
-    /// The older connection of its client has not ended.
-    TakeOver,
-}
-
-impl Pause {
-    /// Whether a publisher waits for room.
-    fn is_for_room(self) -> bool {
-        !matches!(self, Self::Order | Self::Authentication | Self::TakeOver)
-    }
-}
-
 #[derive(Debug)]
 pub(super) struct Connection {
     generation: u32,
@@ -80,11 +56,24 @@ pub(super) struct Connection {
     /// Whether a timer that sees whether it still reads is set.
     watched: bool,
     /// Bytes that came and could not be handled: part of a packet, or what came while paused.
-    pub(super) held: Vec<u8>,
+    pub(super) held: Held,
     /// When the packet began whose first part is held, in seconds; it begins anew at 2^16.
     pub(super) begun_s: u16,
     /// Whether a timer that sees whether that packet is whole is set.
     pub(super) is_packet_watched: bool,
+    /// The packet at the front of `held` has more filters than are handled together, and is under
+    /// way.
+    pub(super) long: Option<Box<Long>>,
+    /// Units of work that it has used in a turn, and in which.
+    pub(super) spent: u32,
+    turn: u32,
+}
+
+impl Connection {
+    /// Units of work that it has used in this turn.
+    fn spent_in(&self, turn: u32) -> u32 {
+        if self.turn == turn { self.spent } else { 0 }
+    }
 }
 
 /// The connections of this shard by index.
@@ -127,7 +116,7 @@ impl Connections {
 }
 
 /// What became of a packet.
-enum Step {
+pub(super) enum Step {
     /// Handled.
     Taken,
     /// Not handled: its connection is paused and it comes again.
@@ -150,9 +139,12 @@ impl Shard {
             is_challenged: false,
             pause: None,
             watched: false,
-            held: Vec::new(),
+            held: Held::default(),
             begun_s: seconds(self.now),
             is_packet_watched: false,
+            long: None,
+            spent: 0,
+            turn: 0,
         };
         self.connections.insert(id, connection);
         self.counters.connections += 1;
@@ -170,6 +162,7 @@ impl Shard {
         if connection.pause.is_some() {
             return self.hold(id, bytes, out);
         }
+        self.work.begin_behind(connection.spent_in(self.work.turn()));
         if connection.held.is_empty() {
             let used = self.handle_packets(id, bytes, out);
             if used < bytes.len() {
@@ -179,43 +172,10 @@ impl Shard {
             self.hold(id, bytes, out);
             self.handle_held(id, out);
         }
+        if let Some(connection) = self.connections.get_mut(id) {
+            (connection.spent, connection.turn) = (self.work.spent(), self.work.turn());
+        }
         self.balance_now_and_then();
-    }
-
-    /// Reads a connection again that was paused.
-    pub(super) fn resume(&mut self, id: ConnectionId, out: &mut impl Output) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        if connection.pause.take().is_none() {
-            return;
-        }
-        out.pause(id, false);
-        self.handle_held(id, out);
-    }
-
-    /// Stops reading a connection; the bytes that are not handled yet stay with it.
-    pub(super) fn pause(&mut self, id: ConnectionId, pause: Pause, out: &mut impl Output) {
-        let Some(connection) = self.connections.get_mut(id) else { return };
-        connection.pause = Some(pause);
-        out.pause(id, true);
-        match pause {
-            Pause::Link(peer) => self.links.wait(peer, id),
-            Pause::Outbox => out.outbox(id).want_drained(self.limits.outbox_bytes_max / 2),
-            Pause::Receipts
-            | Pause::PutOff
-            | Pause::Order
-            | Pause::Authentication
-            | Pause::TakeOver => {}
-        }
-        if pause.is_for_room() {
-            self.counters.publishers_paused += 1;
-        }
-    }
-
-    /// Reads a connection again if this was what it waited for.
-    pub(super) fn unpause(&mut self, id: ConnectionId, reason: Pause) {
-        if self.connections.get_mut(id).is_some_and(|c| c.pause == Some(reason)) {
-            self.ready.push_back(id);
-        }
     }
 
     pub(super) fn handle_blocked(&mut self, id: ConnectionId, out: &mut impl Output) {
@@ -330,6 +290,9 @@ impl Shard {
                         if bytes_max < self.limits.packet_bytes_max {
                             bytes_max = self.packet_bytes_max(id); // It may be accepted now.
                         }
+                        if self.put_aside(id, out) {
+                            break;
+                        }
                         continue;
                     }
                     step => step,
@@ -357,6 +320,7 @@ impl Shard {
         frame: Frame<'_>,
         out: &mut impl Output,
     ) -> Result<Step, ProtocolError> {
+        self.work.charge(work::PACKET);
         let Some(connection) = self.connections.get_mut(id) else { return Ok(Step::Closed) };
         if connection.pause.is_some() {
             return Ok(Step::Refused); // The packet before has to be answered first.
@@ -390,8 +354,12 @@ impl Shard {
             }
             Phase::Claiming(_) => Ok(Step::Refused), // It is not read meanwhile.
             Phase::Ready { slot } if frame.kind == PacketType::Publish => {
+                self.work.charge(work::bytes(frame.body.len()));
                 let publish = Publish::decode(frame, connection.version)?;
                 self.handle_publish_packet(id, slot, &publish, out)
+            }
+            Phase::Ready { slot } if is_long(frame, &self.slices) => {
+                self.handle_long(id, slot, frame, out)
             }
             Phase::Ready { slot } => {
                 let packet = Packet::decode(frame, connection.version)?;
@@ -469,55 +437,6 @@ impl Shard {
             Ask::Authenticate(auth) => self.handle_auth(id, &auth, out)?,
         }
         Ok(self.step_after(id))
-    }
-
-    /// What has to change before this packet can be handled.
-    fn pause_before(
-        &mut self,
-        id: ConnectionId,
-        packet: &Packet<'_>,
-        out: &mut impl Output,
-    ) -> Option<Pause> {
-        if out.outbox_len(id) >= self.limits.outbox_bytes_max {
-            return Some(Pause::Outbox);
-        }
-        match packet {
-            Packet::Subscribe(_) | Packet::Unsubscribe(_) => self.links.behind().map(Pause::Link),
-            _ => None,
-        }
-    }
-
-    fn pause_before_publish(
-        &self,
-        id: ConnectionId,
-        slot: u32,
-        publish: &Publish<'_>,
-        owner: Option<ShardId>,
-        out: &mut impl Output,
-    ) -> Option<Pause> {
-        if out.outbox_len(id) >= self.limits.outbox_bytes_max {
-            return Some(Pause::Outbox);
-        }
-        let resident = self.registry.get(slot);
-        let pending = resident.session.pending_count();
-        let max = usize::from(self.limits.receive_count_max);
-        // A 5.0 client was told the limit, and breaks the protocol when it goes beyond it: that is
-        // not put off.
-        let is_error = resident.peer.version.is_v5() && resident.session.unsettled_count() >= max;
-        if publish.qos > QoS::AtMostOnce && pending >= max && !is_error {
-            return Some(Pause::Receipts);
-        }
-        if self.has_put_off_too_many(self.registry.name(slot)) {
-            return Some(Pause::PutOff);
-        }
-        let owner = owner?; // Without one it is an error, which is not put off.
-        if self.must_wait_for_order(slot, owner) {
-            return Some(Pause::Order);
-        }
-        if owner == self.id {
-            return self.links.behind().map(Pause::Link); // Deliveries to other homes wait there.
-        }
-        self.links.must_wait(owner).then_some(Pause::Link(owner))
     }
 
     /// Lends a session together with the way to its client.

@@ -1,6 +1,5 @@
 //! At the home: who of this shard's sessions gets a publish, and on which terms.
 
-use std::cmp::Reverse;
 use std::rc::Rc;
 
 use crate::metrics::allocated;
@@ -13,7 +12,7 @@ use super::message::{Origin, Source};
 use super::put_off::PutOff;
 use super::subscribe::Subscribed;
 use super::wire::Wire;
-use super::{Output, SessionRef, Shard};
+use super::{Output, SessionRef, Shard, work};
 
 /// One session that gets one copy of a publish, whatever number of its filters match.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -69,6 +68,7 @@ impl Shard {
         }
         let publisher = self.publisher_here(source.origin);
         let is_fan_out = targets.len() > 1;
+        self.work.charge(work::times(work::DELIVERY, targets.len()));
         self.layouts.clear();
         for target in targets.iter() {
             self.deliver_one(target, publisher, outgoing, is_fan_out, out);
@@ -105,6 +105,7 @@ impl Shard {
         chosen: Chosen<SessionRef>,
         out: &mut impl Output,
     ) {
+        self.work.charge(work::DELIVERY);
         let Chosen { member: session, group, is_online, .. } = chosen;
         let subscribed = self.registry.resolve(session).and_then(|slot| {
             let terms = self.shares.get(&group, slot)?;
@@ -163,14 +164,14 @@ impl Shard {
         outgoing: &mut Outgoing<'_>,
         out: &mut impl Output,
     ) {
-        let mut found = Vec::new();
+        let mut found = Found::default();
         let topic = outgoing.view().topic.as_str();
         self.subscriptions.for_each_match(topic, &mut |other, subscribed: &Subscribed| {
             if other == slot && !subscribed.no_local {
-                found.push((slot, *subscribed));
+                found.add(slot, subscribed);
             }
         });
-        for target in merge(found) {
+        for target in found.into_targets() {
             self.deliver_to(&target, outgoing, false, out);
         }
     }
@@ -181,17 +182,29 @@ impl Shard {
         if let Some(audience) = self.routes.get(topic) {
             return audience;
         }
-        let mut found = Vec::new();
-        self.subscriptions.for_each_match(topic, &mut |slot, subscribed: &Subscribed| {
-            found.push((slot, *subscribed));
-        });
-        let targets: Targets = merge(found).into();
+        let mut found = Found::default();
+        let registry = &self.registry;
+        let are_all_there = !registry.has_retired();
+        let effort =
+            self.subscriptions.for_each_match(topic, &mut |slot, subscribed: &Subscribed| {
+                if are_all_there || !registry.is_retired(slot) {
+                    found.add(slot, subscribed);
+                }
+            });
+        self.work.charge(work::times(work::MATCH, effort.total() + found.count));
+        let targets: Targets = found.into_targets().into();
         let is_owner = self.partition.owner(topic) == self.id;
-        let homes = if is_owner { self.interest.homes(topic) } else { ShardSet::EMPTY };
+        let homes = if is_owner { self.interested_homes(topic) } else { ShardSet::EMPTY };
         let audience = Audience { homes, targets };
         let bytes = audience.targets.iter().map(Target::memory_bytes).sum();
         self.routes.insert(topic, audience.clone(), bytes);
         audience
+    }
+
+    fn interested_homes(&mut self, topic: &str) -> ShardSet {
+        let (homes, effort) = self.interest.find(topic);
+        self.work.charge(work::times(work::MATCH, effort.total()));
+        homes
     }
 }
 
@@ -222,6 +235,28 @@ impl Target {
         target
     }
 
+    /// The session has another subscription that matches.
+    fn join(&mut self, subscribed: &Subscribed) {
+        let Subscribed { qos, retain_as_published, no_local, .. } = *subscribed;
+        self.widen(qos, retain_as_published, no_local);
+        self.identify(subscribed);
+    }
+
+    fn widen(&mut self, qos: QoS, retain_as_published: bool, is_particular: bool) {
+        self.qos = self.qos.max(qos);
+        self.retain_as_published |= retain_as_published;
+        self.is_particular |= is_particular;
+    }
+
+    /// What was found of the same session elsewhere.
+    fn absorb(&mut self, other: &mut Self) {
+        self.widen(other.qos, other.retain_as_published, other.is_particular);
+        if let Some(more) = other.extras.take() {
+            let extras = Rc::make_mut(self.extras.get_or_insert_default());
+            extras.subscription_ids.extend_from_slice(&more.subscription_ids);
+        }
+    }
+
     /// One copy carries the identifiers of all subscriptions that match [MQTT-3.3.4-3].
     fn identify(&mut self, subscribed: &Subscribed) {
         if let Some(id) = subscribed.id {
@@ -231,19 +266,37 @@ impl Target {
     }
 }
 
-/// One target for each session, the highest QoS first among its filters.
-fn merge(mut found: Vec<(u32, Subscribed)>) -> Vec<Target> {
-    found.sort_unstable_by_key(|(slot, subscribed)| (*slot, Reverse(subscribed.qos)));
-    let mut targets: Vec<Target> = Vec::with_capacity(found.len());
-    for (slot, subscribed) in &found {
-        match targets.last_mut().filter(|target| target.slot == *slot) {
-            None => targets.push(Target::new(*slot, subscribed)),
-            Some(target) => {
-                target.retain_as_published |= subscribed.retain_as_published;
-                target.is_particular |= subscribed.no_local;
-                target.identify(subscribed);
-            }
+/// Targets while they are looked for.
+#[derive(Debug, Default)]
+struct Found {
+    targets: Vec<Target>,
+    /// Subscriptions that were found.
+    count: usize,
+}
+
+impl Found {
+    /// Several subscriptions of one session that are found one after the other are one target at
+    /// once: where one client has very many that overlap, the others do not pay for sorting them.
+    fn add(&mut self, slot: u32, subscribed: &Subscribed) {
+        self.count += 1;
+        match self.targets.last_mut().filter(|target| target.slot == slot) {
+            Some(target) => target.join(subscribed),
+            None => self.targets.push(Target::new(slot, subscribed)),
         }
     }
-    targets
+
+    /// One target for each session.
+    fn into_targets(mut self) -> Vec<Target> {
+        if !self.targets.is_sorted_by(|one, next| one.slot < next.slot) {
+            self.targets.sort_unstable_by_key(|target| target.slot);
+            self.targets.dedup_by(|next, one| {
+                let is_same = one.slot == next.slot;
+                if is_same {
+                    one.absorb(next);
+                }
+                is_same
+            });
+        }
+        self.targets
+    }
 }

@@ -57,11 +57,11 @@ impl Filters {
         }
     }
 
-    /// All of them, leaving none.
-    pub(super) fn take(&mut self) -> Vec<FilterKey> {
-        match std::mem::take(self) {
-            Self::Few(few) => few.into_iter().flatten().collect(),
-            Self::Many(many) => many.into_iter().collect(),
+    /// Takes out one of them.
+    pub(super) fn pop(&mut self) -> Option<FilterKey> {
+        match self {
+            Self::Few(few) => few.iter_mut().find_map(Option::take),
+            Self::Many(many) => many.pop_first(),
         }
     }
 }
@@ -70,6 +70,10 @@ impl Filters {
 mod tests {
     use super::*;
     use crate::routing::Subscriptions;
+
+    fn all(filters: &mut Filters) -> Vec<FilterKey> {
+        std::iter::from_fn(|| filters.pop()).collect()
+    }
 
     #[test]
     fn is_the_same_set_however_many_there_are() {
@@ -85,7 +89,7 @@ mod tests {
             filters.remove(table.find(&format!("f/{number}")).unwrap());
             assert_eq!(filters.len(), 101 - number);
         }
-        let left: Vec<&str> = filters.take().into_iter().map(|key| table.filter(key)).collect();
+        let left: Vec<&str> = all(&mut filters).into_iter().map(|key| table.filter(key)).collect();
         assert_eq!(left, ["f/0", "f/1"]);
         assert_eq!(filters.len(), 0);
     }
@@ -102,7 +106,7 @@ mod tests {
         filters.remove(keys[1]);
         filters.insert(keys[3]);
         assert!(matches!(filters, Filters::Few(_)));
-        assert_eq!(filters.take(), [keys[0], keys[3], keys[2]]);
+        assert_eq!(all(&mut filters), [keys[0], keys[3], keys[2]]);
     }
 
     #[test]

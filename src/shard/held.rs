@@ -14,6 +14,55 @@ use super::{ConnectionId, Output, Shard, Timer};
 /// What a connection may hold however short memory is.
 const HELD_BYTES_MIN: usize = 16 * 1024;
 
+/// Bytes that are used from the front; without any it owns no memory. What is used is moved over
+/// now and then alone: a few packets at a time are taken out of what may be megabytes.
+#[derive(Debug, Default)]
+pub(super) struct Held(Option<Box<Part>>);
+
+/// Never without a byte that is not used.
+#[derive(Debug)]
+struct Part {
+    bytes: Vec<u8>,
+    used: usize,
+}
+
+impl Held {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// What is not used.
+    pub(super) fn rest(&self) -> &[u8] {
+        self.0.as_ref().map_or(&[], |part| &part.bytes[part.used..])
+    }
+
+    /// Grows with what comes, not with what a header announces.
+    pub(super) fn extend(&mut self, bytes: &[u8]) {
+        match &mut self.0 {
+            Some(part) => part.bytes.extend_from_slice(bytes),
+            None if bytes.is_empty() => {}
+            None => self.0 = Some(Box::new(Part { bytes: bytes.to_vec(), used: 0 })),
+        }
+    }
+
+    /// Bytes of memory that it takes.
+    pub(super) fn capacity(&self) -> usize {
+        self.0.as_ref().map_or(0, |part| part.bytes.capacity() + size_of::<Part>())
+    }
+
+    /// Marks `count` bytes as used.
+    pub(super) fn consume(&mut self, count: usize) {
+        let Some(part) = &mut self.0 else { return };
+        part.used += count;
+        if part.used == part.bytes.len() {
+            self.0 = None;
+        } else if part.used > part.bytes.len() / 2 {
+            part.bytes.drain(..part.used);
+            part.used = 0;
+        }
+    }
+}
+
 impl Connection {
     /// Whether it is not read.
     pub(super) fn is_paused(&self) -> bool {
@@ -47,8 +96,8 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let mut held = std::mem::take(&mut connection.held);
         self.account.held -= held.capacity();
-        let used = self.handle_packets(id, &held, out);
-        held.drain(..used);
+        let used = self.handle_packets(id, held.rest(), out);
+        held.consume(used);
         let Some(connection) = self.connections.get_mut(id) else { return };
         if !held.is_empty() {
             self.account.held += held.capacity();
@@ -67,8 +116,7 @@ impl Shard {
         if connection.held.is_empty() {
             connection.begun_s = seconds(self.now);
         }
-        // Grows with what comes, not with what a header announces.
-        connection.held.extend_from_slice(rest);
+        connection.held.extend(rest);
         self.account.held = self.account.held + connection.held.capacity() - before;
         self.judge_held(id, out);
     }
@@ -110,4 +158,26 @@ impl Shard {
 /// Seconds since the start, as far as 16 bits go: twice as far as the longest time limit.
 pub(super) fn seconds(time: Time) -> u16 {
     (time.ms() / 1000) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_used_in_their_order() {
+        let mut held = Held::default();
+        held.extend(b"");
+        assert!(held.is_empty());
+        held.extend(b"abcdef");
+        held.consume(1);
+        assert_eq!(held.rest(), b"bcdef");
+        held.extend(b"gh");
+        held.consume(4);
+        assert_eq!(held.rest(), b"fgh");
+        assert_eq!(held.0.as_ref().map(|part| part.bytes.len()), Some(3), "the others were moved");
+        held.consume(3);
+        assert!(held.is_empty() && held.rest().is_empty());
+        assert_eq!(size_of::<Held>(), 8);
+    }
 }

@@ -104,6 +104,11 @@ impl Links {
         self.links[peer.index()].waiting.push_back(connection);
     }
 
+    /// Whether [`Self::next_ready`] may have one.
+    pub(super) fn may_be_ready(&self) -> bool {
+        self.open != 0
+    }
+
     /// The next connection that may be read again. It is asked for one after the other: the first
     /// may use up all the room there is.
     pub(super) fn next_ready(&mut self) -> Option<ConnectionId> {

@@ -12,13 +12,16 @@ mod commit;
 mod connect;
 mod connection;
 mod deliver;
+mod ending;
 mod filters;
 mod held;
 mod links;
+mod long;
 mod message;
 mod order;
 mod outbox;
 mod output;
+mod pause;
 mod publish;
 mod put_off;
 mod quota;
@@ -32,6 +35,7 @@ mod take_over;
 mod timer;
 mod will;
 mod wire;
+mod work;
 
 pub use audit::audit_credit;
 pub use message::{Message, Receipt, ReplayRequest, SessionRef, Ticket};
@@ -56,14 +60,17 @@ use account::Account;
 use commit::Commits;
 use connection::Connections;
 use deliver::Audience;
+use ending::Ending;
 use links::Links;
 use put_off::Jobs;
 use registry::Registry;
 use retained::Archive;
+use slice::Chore;
 use subscribe::{Placing, Subscribed};
 use take_over::TakeOvers;
 use timer::Timers;
 use wire::Layouts;
+use work::Work;
 
 /// Everything that can happen to a shard.
 #[derive(Debug)]
@@ -135,11 +142,14 @@ pub enum Input<'a> {
     },
     /// [`Shard::next_timeout`] has come.
     Timeout,
-    /// [`Shard::end_turn`] has said that there is more to deliver.
+    /// [`Shard::end_turn`] has said that there is more to do.
     Continue,
     /// The broker stops: every connection is closed.
     Shutdown,
 }
+
+/// Room for so many timers that have fired is kept when all of them were looked at.
+const DUE_COUNT_KEPT: usize = 64;
 
 /// Timers that are kept without a look at whether anybody waits for them.
 const TIMER_SWEEP_COUNT_MIN: usize = 64 * 1024;
@@ -177,6 +187,8 @@ pub struct Shard {
     timers: Timers<Timer>,
     /// With so many timers, those that nobody waits for any more are given up.
     timer_sweep_count: usize,
+    /// Timers that have fired and are still to be looked at.
+    due: VecDeque<Timer>,
     commits: Commits,
     /// Client identifiers made up so far.
     assigned_count: u64,
@@ -193,14 +205,21 @@ pub struct Shard {
 
     routes: Routes<Audience>,
     layouts: Layouts,
-    /// Connections to be read again before `handle` returns.
+    /// Connections to be read again.
     ready: VecDeque<ConnectionId>,
+    /// Connections to be read again when others have had their turn.
+    aside: VecDeque<ConnectionId>,
     /// Sessions whose retained messages go on.
     replaying: VecDeque<SessionRef>,
     /// Deliveries of shared subscriptions that a client does not take for their size, which the
     /// owners of their topics are told before `handle` returns.
     given_back: Vec<Delivery>,
+    /// Sessions that are over and still have filters.
+    endings: VecDeque<Ending>,
 
+    work: Work,
+    /// What [`Input::Continue`] goes on with first.
+    next_chore: Chore,
     slices: Slices,
     put_off: Jobs,
     /// The other shards know that too much is put off.
@@ -229,6 +248,7 @@ impl Shard {
             registry: Registry::new(hasher),
             timers: Timers::default(),
             timer_sweep_count: TIMER_SWEEP_COUNT_MIN,
+            due: VecDeque::new(),
             commits: Commits::default(),
             assigned_count: 0,
             links: Links::new(shard_count),
@@ -243,7 +263,11 @@ impl Shard {
             layouts: Layouts::default(),
             ready: VecDeque::new(),
             given_back: Vec::new(),
+            aside: VecDeque::new(),
             replaying: VecDeque::new(),
+            endings: VecDeque::new(),
+            work: Work::default(),
+            next_chore: Chore::Connections,
             slices: Slices::default(),
             put_off: Jobs::default(),
             is_busy: false,
@@ -257,10 +281,11 @@ impl Shard {
         Self { slices, room: slices.delivery_count, ..self }
     }
 
-    /// Takes one input; all that follows from it has happened when this returns, but for
-    /// deliveries that are too many for one turn: see [`Self::end_turn`].
+    /// Takes one input; all that follows from it has happened when this returns, but for what is
+    /// too much for one turn: see [`Self::end_turn`].
     pub fn handle(&mut self, now: Time, input: Input<'_>, out: &mut impl Output) {
         self.now = now;
+        self.work.begin();
         match input {
             Input::Opened { connection } => self.handle_opened(connection),
             Input::Bytes { connection, bytes } => self.handle_bytes(connection, bytes, out),
@@ -282,11 +307,15 @@ impl Shard {
             Input::Shutdown => self.handle_shutdown(out),
         }
         self.go_on(out);
+        self.work.end();
     }
 
     /// When [`Input::Timeout`] is due next.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Time> {
+        if !self.due.is_empty() {
+            return Some(self.now);
+        }
         self.timers.next_timeout().into_iter().chain(self.archive.next_timeout()).min()
     }
 
@@ -367,7 +396,7 @@ impl Shard {
 
     /// Work that other work made possible: done here so that no rule calls itself.
     fn go_on(&mut self, out: &mut impl Output) {
-        loop {
+        while !self.is_used_up() {
             if let Some(claimant) = self.take_overs.next_granted() {
                 self.grant(claimant, out);
             } else if let Some(id) = self.ready.pop_front().or_else(|| self.links.next_ready()) {
@@ -378,6 +407,11 @@ impl Shard {
         }
         self.reassign_given_back(out);
         self.go_on_replaying(out);
+    }
+
+    /// Whether what is left has to wait for a later input.
+    fn is_used_up(&self) -> bool {
+        self.work.is_used_up(&self.slices)
     }
 
     /// Sets a timer; now and then those that nobody waits for any more are given up.
@@ -399,9 +433,16 @@ impl Shard {
 
     fn handle_timeout(&mut self, out: &mut impl Output) {
         self.handle_retained_expiry();
-        let mut fired = Vec::new();
-        self.timers.advance(self.now, &mut fired);
-        for timer in fired {
+        self.timers.advance(self.now, &mut self.due);
+        self.handle_due(out);
+    }
+
+    /// Looks at timers that have fired, for as long as the input may take.
+    fn handle_due(&mut self, out: &mut impl Output) {
+        while !self.is_used_up()
+            && let Some(timer) = self.due.pop_front()
+        {
+            self.work.charge(work::WAKE);
             match timer {
                 Timer::Connect(connection) => self.handle_connect_timeout(connection, out),
                 Timer::Silence(connection) => self.handle_silence(connection, out),
@@ -413,6 +454,9 @@ impl Shard {
                 Timer::Packet(connection) => self.handle_packet_timeout(connection, out),
             }
         }
+        if self.due.is_empty() {
+            self.due.shrink_to(DUE_COUNT_KEPT);
+        }
     }
 
     fn handle_shutdown(&mut self, out: &mut impl Output) {
@@ -421,5 +465,6 @@ impl Shard {
             self.void_will(connection); // Put off until a restart, which never comes in memory.
             self.close(connection, ReasonCode::ServerShuttingDown, out);
         }
+        self.work.begin(); // It is the last thing that happens: nobody waits.
     }
 }

@@ -17,8 +17,8 @@ use crate::config::Order;
 use crate::mqtt::Publish;
 use crate::routing::ShardId;
 
-use super::connection::Pause;
 use super::message::{Origin, Source};
+use super::pause::Pause;
 use super::{Message, Output, SessionRef, Shard};
 
 /// After this many publishes to one owner in a row a client is taken for one that stays there.

@@ -7,12 +7,12 @@ use crate::session::{Incoming, Outgoing, Publication, Sequence};
 use crate::storage::Record;
 
 use super::commit::Then;
-use super::connection::Pause;
 use super::deliver::{Audience, Given};
 use super::message::{Origin, Source};
+use super::pause::Pause;
 use super::put_off::{Job, PutOff};
 use super::share::fits;
-use super::{Message, Output, Receipt, SessionRef, Shard};
+use super::{Message, Output, Receipt, SessionRef, Shard, work};
 
 impl Shard {
     /// A publish from a client of this shard, unless its topic is the server's own.
@@ -264,6 +264,7 @@ impl Shard {
 
     pub(super) fn send(&mut self, to: ShardId, message: Message, out: &mut impl Output) {
         self.counters.mesh_messages += 1;
+        self.work.charge(work::MESSAGE);
         self.links.send(to, message, out);
     }
 

@@ -37,16 +37,23 @@ pub struct Slices {
     pub put_off_bytes_max: usize,
     /// With so many of its publishes put off, a client of this shard is not read.
     pub put_off_of_one_max: usize,
+    /// Units of work after which an input is over (see `work.rs`): a connection that has used them
+    /// is read on when the others have had their turn.
+    pub input_units: u32,
+    /// Units of work after which other tasks of the executor have their turn.
+    pub turn_units: u32,
 }
 
 impl Default for Slices {
     fn default() -> Self {
         Self {
-            subscriber_count: 4096,
+            subscriber_count: 2048,
             delivery_count: 64 * 1024,
             put_off_count_max: 1024,
             put_off_bytes_max: 16 << 20,
             put_off_of_one_max: 64,
+            input_units: 2048,
+            turn_units: 32 * 1024,
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The sessions of this shard, by slot and by client identifier.
 
-use ahash::RandomState;
+use ahash::{AHashSet, RandomState};
 use hashbrown::HashTable;
 
 use crate::arena::{Arena, Key};
@@ -95,15 +95,34 @@ pub(super) struct Registry {
     slots: HashTable<u32>,
     hasher: RandomState,
     next_generation: u32,
+    /// Slots that are still in use although their sessions are over: only their filters are left in
+    /// the tables.
+    retired: AHashSet<u32>,
 }
 
 impl Registry {
     pub(super) fn new(hasher: RandomState) -> Self {
-        Self { residents: Arena::new(), slots: HashTable::new(), hasher, next_generation: 0 }
+        Self {
+            residents: Arena::new(),
+            slots: HashTable::new(),
+            hasher,
+            next_generation: 0,
+            retired: AHashSet::default(),
+        }
     }
 
+    /// Sessions, without those that are over.
     pub(super) fn len(&self) -> usize {
-        self.residents.len()
+        self.residents.len() - self.retired.len()
+    }
+
+    pub(super) fn has_retired(&self) -> bool {
+        !self.retired.is_empty()
+    }
+
+    /// Whether the session in a slot is over.
+    pub(super) fn is_retired(&self, slot: u32) -> bool {
+        self.retired.contains(&slot)
     }
 
     pub(super) fn find(&self, client_id: &str) -> Option<u32> {
@@ -141,12 +160,24 @@ impl Registry {
         self.residents.insert(resident).bits()
     }
 
-    pub(super) fn remove(&mut self, slot: u32) -> Resident {
+    /// A session is over: nothing finds it any more, and its client may begin another. Its slot
+    /// stays in use until [`Self::release`].
+    pub(super) fn retire(&mut self, slot: u32) {
         let hash = self.hasher.hash_one(self.get(slot).session.client_id());
         if let Ok(entry) = self.slots.find_entry(hash, |candidate| *candidate == slot) {
             entry.remove();
         }
-        self.residents.remove(key(slot))
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let resident = self.residents.get_mut(key(slot));
+        resident.generation = self.next_generation; // What was put off is not for this slot.
+        self.retired.insert(slot);
+    }
+
+    /// Gives the slot of a session that is over to others.
+    pub(super) fn release(&mut self, slot: u32) {
+        let is_over = self.retired.remove(&slot);
+        debug_assert!(is_over, "a session that is not over keeps its slot");
+        self.residents.remove(key(slot));
     }
 
     /// A text that nobody outside can foresee, for this number.

@@ -13,14 +13,14 @@ use crate::session::{Extras, Outgoing, Publication, Terms};
 use super::message::ReplayRequest;
 use super::put_off::Job;
 use super::registry::Registry;
-use super::{Message, Output, SessionRef, Shard};
+use super::retained::Archive;
+use super::work::Work;
+use super::{Message, Output, SessionRef, Shard, work};
 
 /// Retained messages in one lot.
 const LOT_COUNT: usize = 64;
 /// Bytes after which a lot ends.
 const LOT_BYTES: usize = 32 * 1024;
-/// Lots that are sent before other work has its turn.
-const LOTS_PER_INPUT: usize = 8;
 /// The next lot waits while more than this is in the subscriber's outbox.
 const OUTBOX_BYTES_MAX: usize = 64 * 1024;
 
@@ -107,8 +107,10 @@ impl Shard {
 
     /// Goes on with all replays that may, for a while; what is left then goes on in the next turn.
     pub(super) fn go_on_replaying(&mut self, out: &mut impl Output) {
-        for _ in 0..LOTS_PER_INPUT {
-            let Some(session) = self.replaying.pop_front() else { return };
+        while !self.is_used_up()
+            && let Some(session) = self.replaying.pop_front()
+        {
+            self.work.charge(work::WAKE);
             self.replay(session, out);
         }
     }
@@ -147,7 +149,8 @@ impl Shard {
             let request = ReplayRequest { session, replay: number, filter, after };
             return self.send(owner, Message::Replay(request), out);
         }
-        let (publications, after) = self.retained_lot(filter, after.as_deref());
+        let (publications, after) =
+            Self::retained_lot(&mut self.work, &self.archive, filter, after.as_deref());
         if self.must_put_off_retained(&publications) {
             replay_of(&mut self.registry, slot).asked = true; // Answered when the job is done.
             self.put_off(Job::Replayed { session, replay: number, publications, after }, out);
@@ -175,7 +178,8 @@ impl Shard {
         out: &mut impl Output,
     ) {
         let ReplayRequest { session, replay, filter, after } = request;
-        let (publications, after) = self.retained_lot(&filter, after.as_deref());
+        let (publications, after) =
+            Self::retained_lot(&mut self.work, &self.archive, &filter, after.as_deref());
         self.send(from, Message::Replayed { session, replay, publications, after }, out);
     }
 
@@ -218,13 +222,16 @@ impl Shard {
     }
 
     fn retained_lot(
-        &self,
+        work: &mut Work,
+        archive: &Archive,
         filter: &str,
         after: Option<&str>,
     ) -> (Vec<Publication>, Option<Box<str>>) {
         let mut publications = Vec::new();
+        let looks = if filter.contains(['+', '#']) { 2 * LOT_COUNT } else { 0 };
+        work.charge(work::filter(filter) + work::LOT + work::times(work::LOOK, looks));
         let mut keep = |_: &str, publication: &Publication| publications.push(publication.clone());
-        let after = self.archive.matching(filter, after, LOT_COUNT, &mut keep);
+        let after = archive.matching(filter, after, LOT_COUNT, &mut keep);
         let mut bytes = 0;
         let is_over = |publication: &Publication| {
             bytes += publication.len();
@@ -248,6 +255,7 @@ impl Shard {
         filter: FilterKey,
         out: &mut impl Output,
     ) {
+        self.work.charge(work::times(work::DELIVERY, publications.len()));
         let Some(subscribed) = self.subscriptions.get_by_key(filter, slot) else { return };
         let (limits, now) = (self.limits, self.now);
         let extras = subscribed

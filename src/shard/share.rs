@@ -11,7 +11,7 @@ use crate::session::{Delivery, Outgoing, Publication};
 use super::deliver::Given;
 use super::subscribe::Subscribed;
 use super::wire::takes;
-use super::{Message, Output, SessionRef, Shard, Ticket};
+use super::{Message, Output, SessionRef, Shard, Ticket, work};
 
 impl Shard {
     /// Tells the owners of a group that a session is a member; how many have to answer.
@@ -41,11 +41,17 @@ impl Shard {
     }
 
     /// Ends a membership; false if there was none.
-    pub(super) fn part(&mut self, slot: u32, group: &str, out: &mut impl Output) -> bool {
+    pub(super) fn part(
+        &mut self,
+        slot: u32,
+        session: SessionRef,
+        group: &str,
+        out: &mut impl Output,
+    ) -> bool {
+        self.work.charge(work::filter(group));
         if !self.shares.remove(group, slot).existed {
             return false;
         }
-        let session = self.registry.name(slot);
         if self.owns(group) {
             self.groups.leave(group, self.id, session);
         }

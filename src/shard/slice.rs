@@ -7,36 +7,136 @@
 use crate::metrics::DropCause;
 use crate::session::{Outgoing, Publication};
 
-use super::connection::Pause;
 use super::deliver::Targets;
 use super::message::Origin;
+use super::pause::Pause;
 use super::put_off::{FanOut, Job, PutOff, Slices};
-use super::{Message, Output, SessionRef, Shard};
+use super::{Message, Output, SessionRef, Shard, work};
 
 /// Jobs that share one slice: none has all of it while others wait.
 const JOBS_PER_SLICE: usize = 4;
+/// Deliveries of one slice, where publishes that wait together go to fewer subscribers.
+const DELIVERIES_PER_SLICE: usize = 2048;
 /// A publish counts as so many deliveries at least: what many clients send to one subscriber must
 /// not fill its outbox before there was time to write.
 const DELIVERIES_MIN: usize = 16;
 
+/// What goes on in later turns, in the order in which they have their turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Chore {
+    /// Connections that have used what they may of a turn, or have waited for something else.
+    Connections,
+    /// Deliveries that were put off.
+    Deliveries,
+    /// Retained messages for new subscriptions.
+    Replays,
+    /// Filters of sessions that are over.
+    Endings,
+    /// Timers that have fired.
+    Timers,
+    /// What had to wait for storage.
+    Commits,
+}
+
+impl Chore {
+    const ALL: [Self; 6] = [
+        Self::Connections,
+        Self::Deliveries,
+        Self::Replays,
+        Self::Endings,
+        Self::Timers,
+        Self::Commits,
+    ];
+
+    fn next(self) -> Self {
+        Self::ALL[(self as usize + 1) % Self::ALL.len()]
+    }
+}
+
 impl Shard {
     /// The executor has written what it was given, and asks whether [`Input::Continue`] is due
-    /// now: there is more to deliver, which was put off.
+    /// now: there is more to do, which was put off.
     ///
     /// [`Input::Continue`]: super::Input::Continue
     pub fn end_turn(&mut self) -> bool {
         self.room = self.slices.delivery_count;
-        !self.put_off.is_empty() || !self.replaying.is_empty()
+        self.begin_turn();
+        Chore::ALL.iter().any(|chore| self.has(*chore))
     }
 
-    /// Goes on with what was put off, for the length of one slice.
+    /// A turn begins, whether or not everything of the last one is written.
+    pub fn begin_turn(&mut self) {
+        self.work.next_turn();
+    }
+
+    /// Whether this turn has taken as long as it may: what else has come waits for the next.
+    pub fn is_turn_over(&self) -> bool {
+        self.work.is_turn_used_up(&self.slices)
+    }
+
+    /// Units of work that the last input has used: for tests and benchmarks.
+    pub fn input_units(&self) -> u32 {
+        self.work.of_input()
+    }
+
+    /// Whether connections were put aside that may be read on in this turn, with
+    /// [`Input::Continue`], so that what they cause is written together with the rest.
+    ///
+    /// [`Input::Continue`]: super::Input::Continue
+    pub fn may_read_on(&self) -> bool {
+        !self.aside.is_empty() && !self.is_turn_over()
+    }
+
+    /// Goes on with what was put off, one kind after the other.
     pub(super) fn handle_continue(&mut self, out: &mut impl Output) {
+        for _ in Chore::ALL {
+            let chore = self.next_chore;
+            self.next_chore = chore.next();
+            if self.has(chore) {
+                self.go_on_with(chore, out);
+                if self.is_used_up() {
+                    return;
+                }
+            }
+        }
+    }
+
+    fn has(&self, chore: Chore) -> bool {
+        match chore {
+            Chore::Connections => {
+                !self.aside.is_empty()
+                    || !self.ready.is_empty()
+                    || self.links.may_be_ready()
+                    || self.take_overs.has_granted()
+            }
+            Chore::Deliveries => !self.put_off.is_empty(),
+            Chore::Replays => !self.replaying.is_empty(),
+            Chore::Endings => !self.endings.is_empty() && self.links.behind().is_none(),
+            Chore::Timers => !self.due.is_empty(),
+            Chore::Commits => self.commits.has_due(),
+        }
+    }
+
+    fn go_on_with(&mut self, chore: Chore, out: &mut impl Output) {
+        match chore {
+            Chore::Connections => self.read_on(out),
+            Chore::Deliveries => self.deliver_put_off(out),
+            Chore::Replays => self.go_on_replaying(out),
+            Chore::Endings => self.go_on_ending(out),
+            Chore::Timers => self.handle_due(out),
+            Chore::Commits => self.keep_promises(out),
+        }
+    }
+
+    /// Delivers what was put off, for the length of one slice.
+    fn deliver_put_off(&mut self, out: &mut impl Output) {
         let share = (self.slices.subscriber_count / JOBS_PER_SLICE).max(1);
+        let delivery_count = self.slices.delivery_count.min(DELIVERIES_PER_SLICE);
         let (mut served, mut delivered) = (0, 0);
-        while served < self.slices.subscriber_count && delivered < self.slices.delivery_count {
+        while served < self.slices.subscriber_count && delivered < delivery_count {
             let Some((number, mut job)) = self.put_off.take() else { return };
             if let Job::FanOut(fan_out) = &mut job {
-                let room = (self.slices.delivery_count - delivered) / fan_out.publishes.len();
+                let room = (delivery_count - delivered) / fan_out.publishes.len();
                 let width = share.min(room).max(1);
                 served += width;
                 delivered += width * fan_out.publishes.len();
@@ -47,6 +147,7 @@ impl Shard {
                 }
             } else {
                 served += 1;
+                self.work.charge(work::DELIVERY);
             }
             self.finish(number, job, out);
         }
@@ -113,6 +214,8 @@ impl Shard {
     /// Gives publishes to the next few of those who want them.
     fn fan_out(&mut self, fan_out: &mut FanOut, width: usize, out: &mut impl Output) {
         let end = (fan_out.next + width).min(fan_out.targets.len());
+        let delivery_count = (end - fan_out.next) * fan_out.publishes.len();
+        self.work.charge(work::times(work::DELIVERY, delivery_count));
         for publish in &fan_out.publishes {
             let mut outgoing = Outgoing::kept(&publish.publication);
             let publisher = self.publisher_here(publish.origin);

@@ -12,8 +12,9 @@ use crate::routing::{FilterKey, ShardId, Subscriptions, shared_filter};
 use crate::storage::Record;
 
 use super::commit::Then;
+use super::long::Long;
 use super::wire::UNLIMITED;
-use super::{ConnectionId, Message, Output, SessionRef, Shard, Ticket};
+use super::{ConnectionId, Message, Output, SessionRef, Shard, Ticket, work};
 
 /// The return code of a subscription that was refused, before 5.0.
 const REFUSED: u8 = 0x80;
@@ -54,8 +55,10 @@ pub(super) struct Placing {
     wanted: BTreeMap<ShardId, Vec<Box<str>>>,
     /// The subscription identifier of all of its filters.
     id: Option<NonZeroU32>,
-    /// Owners that have not answered.
+    /// Questions to owners that are not answered.
     outstanding: usize,
+    /// All of its filters are handled.
+    pub(super) is_whole: bool,
 }
 
 /// What a bridge needs and cannot say before 5.0: what was retained on one side of it has to be
@@ -71,29 +74,67 @@ impl Shard {
         subscribe: &Subscribe<'_>,
         out: &mut impl Output,
     ) {
-        self.next_ticket += 1;
-        let ticket = Ticket(self.next_ticket);
-        let connection = self.registry.get(slot).connection;
-        let (session, packet_id) = (self.registry.name(slot), subscribe.packet_id);
-        let mut placing = Placing {
-            asked: Asked { session, connection, packet_id },
-            reasons: Vec::new(),
-            has_replays: false,
-            wanted: BTreeMap::new(),
-            id: subscribe.properties.subscription_identifier().and_then(NonZeroU32::new),
-            outstanding: 0,
-        };
+        let id = subscribe.properties.subscription_identifier();
+        let (ticket, mut placing) = self.begin_placing(slot, subscribe.packet_id, id);
         for subscription in subscribe.subscriptions.iter() {
             self.subscribe(slot, &subscription, ticket, &mut placing, out);
         }
+        placing.is_whole = true;
+        self.go_on_placing(ticket, placing, out);
+    }
+
+    /// A SUBSCRIBE of which no filter is placed yet.
+    pub(super) fn begin_placing(
+        &mut self,
+        slot: u32,
+        packet_id: PacketId,
+        id: Option<u32>,
+    ) -> (Ticket, Placing) {
+        self.next_ticket += 1;
+        let connection = self.registry.get(slot).connection;
+        let placing = Placing {
+            asked: Asked { session: self.registry.name(slot), connection, packet_id },
+            reasons: Vec::new(),
+            has_replays: false,
+            wanted: BTreeMap::new(),
+            id: id.and_then(NonZeroU32::new),
+            outstanding: 0,
+            is_whole: false,
+        };
+        (Ticket(self.next_ticket), placing)
+    }
+
+    /// Asks the owners of the filters that came last; when all of them have answered and no filter
+    /// is left, that was it.
+    pub(super) fn go_on_placing(
+        &mut self,
+        ticket: Ticket,
+        mut placing: Placing,
+        out: &mut impl Output,
+    ) {
         for (owner, filters) in std::mem::take(&mut placing.wanted) {
             placing.outstanding += 1;
             self.send(owner, Message::Interest { filters, ticket }, out);
         }
-        if placing.outstanding == 0 {
+        if placing.outstanding == 0 && placing.is_whole {
             self.placed(placing, out);
         } else {
             self.placing.insert(ticket, placing);
+        }
+    }
+
+    /// The SUBSCRIBE that filters are added to.
+    pub(super) fn take_placing(&mut self, ticket: Ticket) -> Option<Placing> {
+        self.placing.remove(&ticket)
+    }
+
+    /// The connection of a SUBSCRIBE has ended before all of its filters were handled.
+    pub(super) fn abandon(&mut self, long: &Long, out: &mut impl Output) {
+        if let Some(ticket) = long.ticket()
+            && let Some(mut placing) = self.take_placing(ticket)
+        {
+            placing.is_whole = true;
+            self.go_on_placing(ticket, placing, out);
         }
     }
 
@@ -108,8 +149,17 @@ impl Shard {
             .iter()
             .map(|filter| self.unsubscribe(slot, filter.as_str(), out) as u8)
             .collect();
-        let packet_id = unsubscribe.packet_id;
-        let unsuback = Unsuback { packet_id, properties: Properties::EMPTY, reasons: &reasons };
+        self.acknowledge_unsubscribe(slot, unsubscribe.packet_id, &reasons, out);
+    }
+
+    pub(super) fn acknowledge_unsubscribe(
+        &mut self,
+        slot: u32,
+        packet_id: PacketId,
+        reasons: &[u8],
+        out: &mut impl Output,
+    ) {
+        let unsuback = Unsuback { packet_id, properties: Properties::EMPTY, reasons };
         self.with_wire(slot, out, |_, wire| {
             use crate::session::Output as _;
             wire.send(&Packet::Unsuback(unsuback)); // [MQTT-3.10.4-4], [MQTT-3.10.4-5]
@@ -120,8 +170,7 @@ impl Shard {
     /// UNSUBACK, which have a byte for each filter, can be larger than CONNACK was. Judged before
     /// anything is done: a client must not wait for an answer that never comes.
     pub(super) fn takes_answer(&self, slot: u32, packet: &Packet<'_>) -> bool {
-        let peer = &self.registry.get(slot).peer;
-        if peer.packet_bytes_max == UNLIMITED {
+        if self.registry.get(slot).peer.packet_bytes_max == UNLIMITED {
             return true;
         }
         let filter_count = match packet {
@@ -129,6 +178,12 @@ impl Shard {
             Packet::Unsubscribe(unsubscribe) => unsubscribe.filters.iter().count(),
             _ => return true,
         };
+        self.takes_acknowledgement(slot, filter_count)
+    }
+
+    /// Whether an acknowledgement of so many filters is not larger than the client takes.
+    pub(super) fn takes_acknowledgement(&self, slot: u32, filter_count: usize) -> bool {
+        let peer = &self.registry.get(slot).peer;
         Suback::encoded_len(peer.version, filter_count) <= peer.packet_bytes_max as usize
     }
 
@@ -141,6 +196,7 @@ impl Shard {
         out: &mut impl Output,
     ) {
         for filter in filters {
+            self.work.charge(work::filter(filter));
             if self.interest.add(filter, from) {
                 self.routes.forget(filter);
             }
@@ -149,6 +205,7 @@ impl Shard {
     }
 
     pub(super) fn handle_no_interest(&mut self, from: ShardId, filter: &str) {
+        self.work.charge(work::filter(filter));
         if self.interest.remove(filter, from) {
             self.routes.forget(filter);
         }
@@ -158,6 +215,7 @@ impl Shard {
         let Some(placing) = self.placing.get_mut(&ticket) else { return };
         placing.outstanding -= 1;
         if placing.outstanding == 0
+            && placing.is_whole
             && let Some(placing) = self.placing.remove(&ticket)
         {
             self.placed(placing, out);
@@ -172,27 +230,23 @@ impl Shard {
     ) {
         let Some(slot) = self.registry.resolve(asked.session) else { return };
         if self.registry.get(slot).connection == asked.connection {
-            let packet_id = asked.packet_id;
-            let suback = Suback { packet_id, properties: Properties::EMPTY, reasons };
-            self.with_wire(slot, out, |_, wire| {
-                use crate::session::Output as _;
-                wire.send(&Packet::Suback(suback)); // [MQTT-3.8.4-1]
-            });
+            self.send_suback(slot, asked.packet_id, reasons, out);
         }
         self.replay_later(slot);
     }
 
-    /// Takes all filters of a session out.
-    pub(super) fn remove_subscriptions(&mut self, slot: u32, out: &mut impl Output) {
-        for key in self.registry.get_mut(slot).filters.take() {
-            let filter: Box<str> = self.subscriptions.filter(key).into();
-            self.remove_subscription(slot, &filter, out);
-        }
-        let Some(aside) = self.registry.get_mut(slot).aside_mut() else { return };
-        for key in aside.shares.take() {
-            let filter: Box<str> = self.shares.filter(key).into();
-            self.remove_subscription(slot, &filter, out);
-        }
+    pub(super) fn send_suback(
+        &mut self,
+        slot: u32,
+        packet_id: PacketId,
+        reasons: &[u8],
+        out: &mut impl Output,
+    ) {
+        let suback = Suback { packet_id, properties: Properties::EMPTY, reasons };
+        self.with_wire(slot, out, |_, wire| {
+            use crate::session::Output as _;
+            wire.send(&Packet::Suback(suback)); // [MQTT-3.8.4-1]
+        });
     }
 
     /// Takes a filter out of this home's table; its owners learn of it if nobody here wants it
@@ -204,8 +258,9 @@ impl Shard {
         out: &mut impl Output,
     ) -> bool {
         if shared_filter(filter).is_some() {
-            return self.part(slot, filter, out);
+            return self.part(slot, self.registry.name(slot), filter, out);
         }
+        self.work.charge(work::filter(filter));
         let removed = self.subscriptions.remove(filter, slot);
         if removed.existed {
             self.routes.forget(filter);
@@ -218,7 +273,7 @@ impl Shard {
         removed.existed
     }
 
-    fn subscribe(
+    pub(super) fn subscribe(
         &mut self,
         slot: u32,
         subscription: &Subscription<'_>,
@@ -227,6 +282,7 @@ impl Shard {
         out: &mut impl Output,
     ) {
         let (filter, qos) = (subscription.filter.as_str(), subscription.options.qos);
+        self.work.charge(work::filter(filter));
         if let Err(reason) = self.judge_subscription(slot, filter, placing.reasons.len()) {
             self.counters.subscriptions_refused += 1;
             let is_v5 = self.registry.get(slot).peer.version.is_v5();
@@ -321,7 +377,13 @@ impl Shard {
         Err(ReasonCode::QuotaExceeded)
     }
 
-    fn unsubscribe(&mut self, slot: u32, filter: &str, out: &mut impl Output) -> ReasonCode {
+    pub(super) fn unsubscribe(
+        &mut self,
+        slot: u32,
+        filter: &str,
+        out: &mut impl Output,
+    ) -> ReasonCode {
+        self.work.charge(work::PACKET + work::bytes(filter.len()));
         let table = self.table(filter);
         let key = table.find(filter).filter(|key| table.get_by_key(*key, slot).is_some());
         let Some(key) = key else { return ReasonCode::NoSubscriptionExisted };

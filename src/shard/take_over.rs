@@ -19,7 +19,8 @@ use crate::mqtt::ReasonCode;
 use crate::session::{Agreement, Session, Time};
 
 use super::connect::Opening;
-use super::connection::{Pause, Phase};
+use super::connection::Phase;
+use super::pause::Pause;
 use super::{ConnectionId, Output, Shard, Timer};
 
 /// How long the newer connection waits for what the older one has sent.
@@ -90,6 +91,11 @@ impl TakeOvers {
     pub(super) fn handle_left(&mut self, id: ConnectionId) {
         self.settling.remove(&id);
         self.granted.extend(self.claimants.remove(&id).into_iter().flatten());
+    }
+
+    /// Whether any claimant may have its session.
+    pub(super) fn has_granted(&self) -> bool {
+        !self.granted.is_empty()
     }
 
     /// Returns the next claimant that may have its session.

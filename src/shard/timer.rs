@@ -82,7 +82,7 @@ impl<T> Timers<T> {
     }
 
     /// Moves on to `now` and adds what is due to `fired`, earliest first.
-    pub(super) fn advance(&mut self, now: Time, fired: &mut Vec<T>) {
+    pub(super) fn advance(&mut self, now: Time, fired: &mut impl Extend<T>) {
         let target = now.ms() / TICK_MS;
         while let Some(slot) = self.next_slot().filter(|slot| slot.tick <= target) {
             self.elapsed = slot.tick;
@@ -91,7 +91,7 @@ impl<T> Timers<T> {
             for (tick, value) in std::mem::take(&mut level.slots[slot.index]) {
                 if tick <= self.elapsed {
                     self.len -= 1;
-                    fired.push(value);
+                    fired.extend([value]);
                 } else {
                     self.place(tick, value);
                 }

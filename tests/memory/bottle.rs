@@ -181,6 +181,10 @@ impl Bottle {
     fn settle(&mut self) -> bool {
         let mut moved = false;
         for index in 0..self.shards.len() {
+            if self.shards[index].end_turn() {
+                self.shards[index].handle(self.now, Input::Continue, &mut self.sinks[index]);
+                moved = true;
+            }
             if let Some(token) = self.sinks[index].persisted.take() {
                 let sink = &mut self.sinks[index];
                 self.shards[index].handle(self.now, Input::Persisted { token }, sink);

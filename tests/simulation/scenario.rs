@@ -455,6 +455,8 @@ fn slices(random: &mut Random) -> Slices {
         put_off_count_max: random.pick(&[1, 2, 5, 1000]),
         put_off_bytes_max: random.pick(&[100, 3000, 1 << 20]),
         put_off_of_one_max: random.pick(&[1, 2, 100]),
+        input_units: random.pick(&[1, 20, 100, 2048]),
+        turn_units: 32 * 1024,
     }
 }
 

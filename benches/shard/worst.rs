@@ -1,0 +1,320 @@
+//! The worst that one client can ask for in one input, of each kind: what it is given in one piece
+//! or all at once, and how much of that one input takes at most.
+//!
+//! A kind is run twice in the same way: the first time tells which input has used most units of
+//! work, the second time this one alone goes through [`counted`], where callgrind looks.
+
+use std::time::{Duration, Instant};
+
+use ahash::RandomState;
+use ringmq::auth::{AuthRequest, Verdict};
+use ringmq::config::Config;
+use ringmq::mqtt::ReasonCode;
+use ringmq::routing::{Partition, ShardId};
+use ringmq::session::Time;
+use ringmq::shard::{ConnectionId, Full, Input, Message, Outbox, Output, Shard};
+use ringmq::storage::{Record, Token};
+
+const SEED: [u64; 4] = [11, 22, 33, 44];
+/// The largest packet of the default configuration.
+const PACKET_BYTES: usize = 1 << 20;
+
+/// What is done to a broker, by name.
+pub(crate) const KINDS: [(&str, fn(&mut Broker)); 14] = [
+    ("SUBSCRIBE, 262,000 times the same filter", |broker| {
+        broker.subscribe_all("one", vec!["#".to_owned(); PACKET_BYTES / 4 - 10].into_iter());
+    }),
+    ("SUBSCRIBE, 60,000 filters", |broker| {
+        broker.subscribe_all("one", exact(60_000));
+    }),
+    ("SUBSCRIBE, 32,768 filters with wildcards", |broker| {
+        broker.subscribe_all("one", overlapping(15));
+    }),
+    ("SUBSCRIBE, filters of 20,000 bytes", |broker| {
+        broker.subscribe_all("one", long_filters());
+    }),
+    ("UNSUBSCRIBE, 60,000 filters", |broker| {
+        let one = broker.subscribe_all("one", exact(60_000));
+        broker.give_whole(one, &unsubscribe(exact(60_000)));
+    }),
+    ("end of a session with 60,000 filters", |broker| {
+        let one = broker.subscribe_all("one", exact(60_000));
+        broker.forget_worst();
+        broker.close(one);
+    }),
+    ("end of a session with filters of 20,000 bytes", |broker| {
+        let one = broker.subscribe_all("one", long_filters());
+        broker.forget_worst();
+        broker.close(one);
+    }),
+    ("end of 3,000 sessions together", expire_together),
+    ("PUBLISH to 2,048 subscribers, QoS 0", |broker| fan_out(broker, 2048, 0)),
+    ("PUBLISH to 2,048 subscribers, QoS 2", |broker| fan_out(broker, 2048, 2)),
+    ("PUBLISH to 20,000 subscribers, QoS 1", |broker| fan_out(broker, 20_000, 1)),
+    ("flood of PUBLISH that nobody wants", |broker| {
+        let one = broker.connect("one", 0);
+        let packets = (0..20_000).flat_map(|number| publish(&format!("{number:x}"), 0, false));
+        broker.give_whole(one, &packets.collect::<Vec<u8>>());
+    }),
+    ("flood of PINGREQ", |broker| {
+        let one = broker.connect("one", 0);
+        broker.give_whole(one, &[0xC0, 0].repeat(100_000));
+    }),
+    ("retained messages of 3,000 filters", |broker| {
+        let one = broker.connect("one", 0);
+        for number in 0..3000 {
+            broker.give_whole(one, &publish(&format!("{number:x}/a"), 0, true));
+        }
+        let filters = (0..3000).map(|number| format!("+/{}", number % 2));
+        broker.forget_worst();
+        broker.subscribe_all("two", ["+/a".to_owned()].into_iter().chain(filters));
+    }),
+];
+
+/// The worst input of a kind.
+pub(crate) struct Worst {
+    /// Units of work.
+    pub(crate) units: u32,
+    /// Time that it took.
+    pub(crate) busy: Duration,
+}
+
+/// Runs a kind, and its worst input through [`counted`].
+pub(crate) fn run(kind: fn(&mut Broker)) -> Worst {
+    let mut broker = Broker::new(None);
+    kind(&mut broker);
+    let (units, number) = (broker.worst_units, broker.worst);
+    let mut broker = Broker::new(Some(number));
+    kind(&mut broker);
+    Worst { units, busy: broker.busy }
+}
+
+/// One bare shard and its clients.
+pub(crate) struct Broker {
+    shard: Shard,
+    effects: Effects,
+    now: Time,
+    given: u64,
+    /// The input that goes through [`counted`].
+    wanted: Option<u64>,
+    /// The input that has used most units.
+    worst: u64,
+    worst_units: u32,
+    busy: Duration,
+}
+
+#[derive(Default)]
+struct Effects {
+    outboxes: Vec<Outbox>,
+    persisted: Option<Token>,
+}
+
+impl Broker {
+    fn new(wanted: Option<u64>) -> Self {
+        let hasher = RandomState::with_seeds(SEED[0], SEED[1], SEED[2], SEED[3]);
+        let (partition, limits) = (Partition::new(1, SEED), Config::default().limits);
+        Self {
+            shard: Shard::new(ShardId::from_index(0), partition, limits, hasher),
+            effects: Effects::default(),
+            now: Time::START,
+            given: 0,
+            wanted,
+            worst: 0,
+            worst_units: 0,
+            busy: Duration::ZERO,
+        }
+    }
+
+    /// What went before was preparation.
+    fn forget_worst(&mut self) {
+        self.worst_units = 0;
+    }
+
+    fn handle(&mut self, input: Input<'_>) {
+        self.given += 1;
+        if self.wanted == Some(self.given) {
+            let start = Instant::now();
+            counted(&mut self.shard, self.now, input, &mut self.effects);
+            self.busy = start.elapsed();
+        } else {
+            self.shard.handle(self.now, input, &mut self.effects);
+        }
+        let units = self.shard.input_units();
+        if units > self.worst_units {
+            (self.worst, self.worst_units) = (self.given, units);
+        }
+        while let Some(token) = self.effects.persisted.take() {
+            self.shard.handle(self.now, Input::Persisted { token }, &mut self.effects);
+        }
+    }
+
+    fn connect(&mut self, client_id: &str, expiry_s: u32) -> ConnectionId {
+        let index = self.effects.outboxes.len() as u32;
+        self.effects.outboxes.push(Outbox::default());
+        let id = ConnectionId { index, generation: 1 };
+        self.handle(Input::Opened { connection: id });
+        let mut body = b"\0\x04MQTT\x05\x02\0\0\x05\x11".to_vec();
+        body.extend(expiry_s.to_be_bytes());
+        text(client_id, &mut body);
+        self.handle(Input::Bytes { connection: id, bytes: &packet(0x10, &body) });
+        self.finish(id);
+        id
+    }
+
+    /// Subscribes a client with packets as large as they may be.
+    fn subscribe_all(
+        &mut self,
+        client_id: &str,
+        filters: impl Iterator<Item = String>,
+    ) -> ConnectionId {
+        let id = self.connect(client_id, 0);
+        self.subscribe(id, filters);
+        id
+    }
+
+    fn subscribe(&mut self, id: ConnectionId, filters: impl Iterator<Item = String>) {
+        let head = b"\0\x07\0";
+        let mut body = head.to_vec();
+        for filter in filters {
+            if body.len() + filter.len() + 8 > PACKET_BYTES {
+                self.give_whole(id, &packet(0x82, &body));
+                body.truncate(head.len());
+            }
+            text(&filter, &mut body);
+            body.push(2);
+        }
+        self.give_whole(id, &packet(0x82, &body));
+    }
+
+    fn give_whole(&mut self, id: ConnectionId, bytes: &[u8]) {
+        self.handle(Input::Bytes { connection: id, bytes });
+        self.finish(id);
+    }
+
+    fn close(&mut self, id: ConnectionId) {
+        self.handle(Input::Closed { connection: id });
+        self.finish(id);
+    }
+
+    /// Turn by turn, until nothing is left to do. The client reads, and acknowledges nothing.
+    fn finish(&mut self, id: ConnectionId) {
+        loop {
+            let outbox = &mut self.effects.outboxes[id.index as usize];
+            while !outbox.is_empty() {
+                outbox.consume(outbox.front().len());
+            }
+            if outbox.take_drained() {
+                self.handle(Input::Drained { connection: id });
+            }
+            if !self.shard.end_turn() {
+                return;
+            }
+            self.handle(Input::Continue);
+        }
+    }
+}
+
+/// Where callgrind looks.
+#[inline(never)]
+fn counted(shard: &mut Shard, now: Time, input: Input<'_>, effects: &mut Effects) {
+    shard.handle(now, input, effects);
+}
+
+fn expire_together(broker: &mut Broker) {
+    for number in 0..3000 {
+        let id = broker.connect(&number.to_string(), 10);
+        let filters = ["x", "y", "z"].map(|name| format!("{name}/{number}/+"));
+        broker.subscribe(id, filters.into_iter());
+        broker.close(id);
+    }
+    broker.now = broker.now + Duration::from_secs(60);
+    broker.forget_worst();
+    broker.handle(Input::Timeout);
+    let other = broker.connect("other", 0);
+    broker.finish(other);
+}
+
+fn fan_out(broker: &mut Broker, subscriber_count: usize, qos: u8) {
+    for number in 0..subscriber_count {
+        broker.subscribe_all(&number.to_string(), ["t".to_owned()].into_iter());
+    }
+    let one = broker.connect("one", 0);
+    broker.give_whole(one, &publish("t", 0, false)); // Who gets it is known from now on.
+    broker.forget_worst();
+    broker.give_whole(one, &publish("t", qos, false).repeat(if qos == 0 { 8 } else { 1 }));
+}
+
+fn exact(count: usize) -> impl Iterator<Item = String> {
+    (0..count).map(|number| format!("{number:x}"))
+}
+
+/// Filters that all match the same topic.
+fn overlapping(level_count: usize) -> impl Iterator<Item = String> {
+    let level = |number: usize, at| if number >> at & 1 == 0 { "+/" } else { "a/" };
+    (0..1 << level_count).map(move |number| {
+        (0..level_count).map(|at| level(number, at)).chain(["#"]).collect::<String>()
+    })
+}
+
+fn long_filters() -> impl Iterator<Item = String> {
+    (0..400).map(|number| format!("+/{number}/{}", "f".repeat(20_000)))
+}
+
+fn unsubscribe(filters: impl Iterator<Item = String>) -> Vec<u8> {
+    let mut body = b"\0\x08\0".to_vec();
+    filters.for_each(|filter| text(&filter, &mut body));
+    packet(0xA2, &body)
+}
+
+fn publish(topic: &str, qos: u8, is_retained: bool) -> Vec<u8> {
+    let mut body = Vec::new();
+    text(topic, &mut body);
+    if qos > 0 {
+        body.extend(b"\0\x09");
+    }
+    body.extend(b"\0x");
+    packet(0x30 | qos << 1 | u8::from(is_retained), &body)
+}
+
+fn text(text: &str, body: &mut Vec<u8>) {
+    body.extend(u16::try_from(text.len()).expect("it is short").to_be_bytes());
+    body.extend(text.as_bytes());
+}
+
+fn packet(first: u8, body: &[u8]) -> Vec<u8> {
+    let (mut packet, mut left) = (vec![first], body.len());
+    loop {
+        let more = u8::from(left > 127) << 7;
+        packet.push((left % 128) as u8 | more);
+        left /= 128;
+        if more == 0 {
+            break;
+        }
+    }
+    packet.extend(body);
+    packet
+}
+
+impl Output for Effects {
+    fn send(&mut self, _: ShardId, message: Message) -> Result<(), Full> {
+        Err(Full(message))
+    }
+
+    fn outbox(&mut self, connection: ConnectionId) -> &mut Outbox {
+        &mut self.outboxes[connection.index as usize]
+    }
+
+    fn pause(&mut self, _: ConnectionId, _: bool) {}
+
+    fn persist(&mut self, _: &Record<'_>, token: Token) {
+        self.persisted = Some(token);
+    }
+
+    fn authenticate(&mut self, _: ConnectionId, _: &AuthRequest<'_>) -> Verdict {
+        Verdict::Allow(Vec::new())
+    }
+
+    fn close(&mut self, connection: ConnectionId, reason: ReasonCode) {
+        panic!("{connection} was closed: {reason:?}");
+    }
+}

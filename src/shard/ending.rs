@@ -1,0 +1,78 @@
+//! The end of a session: what it held goes at once, its filters a few at a time.
+//!
+//! A session that is over has no name any more: no client finds it, and nothing is delivered to it.
+//! Its slot stays in use until its last filter is out of the tables, so that no other session is
+//! taken for it meanwhile.
+
+use std::vec;
+
+use crate::session::Delivery;
+
+use super::{Output, SessionRef, Shard, work};
+
+/// A session that is over, and what is left of it.
+#[derive(Debug)]
+pub(super) struct Ending {
+    slot: u32,
+    /// What it was called while it lived: shared groups know it by that.
+    session: SessionRef,
+    /// What shared subscriptions had chosen it for and another member is to get.
+    orphans: vec::IntoIter<Delivery>,
+}
+
+impl Shard {
+    /// Ends a session whose deliveries are accounted for. Most have few filters, and nothing is
+    /// left of them when this returns.
+    pub(super) fn retire(&mut self, slot: u32, orphans: Vec<Delivery>, out: &mut impl Output) {
+        let session = self.registry.name(slot);
+        self.registry.retire(slot);
+        self.work.charge(work::SESSION);
+        let mut ending = Ending { slot, session, orphans: orphans.into_iter() };
+        if !self.end_some(&mut ending, out) {
+            self.routes.forget_all(); // Some may name its slot.
+            self.endings.push_back(ending);
+        }
+    }
+
+    /// Goes on with the sessions that are over, in turn.
+    pub(super) fn go_on_ending(&mut self, out: &mut impl Output) {
+        while !self.is_used_up()
+            && self.links.behind().is_none()
+            && let Some(mut ending) = self.endings.pop_front()
+        {
+            if !self.end_some(&mut ending, out) {
+                self.endings.push_back(ending);
+            }
+        }
+    }
+
+    /// Takes out filters for as long as the input may take, and while other shards can be told of
+    /// it; true if that was all.
+    fn end_some(&mut self, ending: &mut Ending, out: &mut impl Output) -> bool {
+        loop {
+            if let Some(orphan) = ending.orphans.next() {
+                self.reassign(&orphan, out);
+            } else if !self.end_filter(ending, out) {
+                self.registry.release(ending.slot);
+                return true;
+            }
+            if self.is_used_up() || self.links.behind().is_some() {
+                return false;
+            }
+        }
+    }
+
+    /// Takes out one filter; false if there is none.
+    fn end_filter(&mut self, ending: &Ending, out: &mut impl Output) -> bool {
+        let Ending { slot, session, .. } = *ending;
+        let resident = self.registry.get_mut(slot);
+        if let Some(key) = resident.filters.pop() {
+            let filter: Box<str> = self.subscriptions.filter(key).into();
+            return self.remove_subscription(slot, &filter, out);
+        }
+        let share = resident.aside_mut().and_then(|aside| aside.shares.pop());
+        let Some(key) = share else { return false };
+        let group: Box<str> = self.shares.filter(key).into();
+        self.part(slot, session, &group, out)
+    }
+}

@@ -1,0 +1,129 @@
+//! What it costs to handle an input, in units that are the same on every machine.
+//!
+//! A unit stands for some 300 instructions, a tenth of a microsecond. An input is over when it has
+//! used [`Slices::input_units`]: what is left of it goes on in a later turn, and the step that was
+//! under way then is itself bounded, by [`STEP_UNITS_MAX`] and by the subscribers of one publish.
+//!
+//! [`Slices::input_units`]: super::Slices::input_units
+
+use crate::metrics::AuditError;
+
+use super::Slices;
+
+/// A packet: to decode it, and what every packet has done for it.
+pub(super) const PACKET: u32 = 3;
+/// A filter without wildcard that comes into a table, goes from one, or is looked for in one.
+const FILTER: u32 = 24;
+/// The same for one with wildcards, which has its place level by level.
+const WILD_FILTER: u32 = 72;
+/// So many bytes of a filter cost one unit: it is hashed and compared several times.
+const FILTER_BYTES: usize = 24;
+/// A filter of a packet that is looked at, and nothing more.
+pub(super) const CHECK: u32 = 1;
+/// One delivery to one session.
+pub(super) const DELIVERY: u32 = 2;
+/// A message to another shard.
+pub(super) const MESSAGE: u32 = 1;
+/// Something that a match has looked at: a node, a bucket, a filter or one of its subscribers.
+pub(super) const MATCH: u32 = 1;
+/// A lot of retained messages that is looked for, with or without success.
+pub(super) const LOT: u32 = 8;
+/// A topic that such a look passes, if the filter has wildcards.
+pub(super) const LOOK: u32 = 1;
+/// A session that begins or ends, without its filters.
+pub(super) const SESSION: u32 = 16;
+/// A timer that has fired, or a promise that is kept because storage has answered.
+pub(super) const WAKE: u32 = 1;
+/// So many bytes that are copied or looked through cost one unit.
+const BYTES: usize = 128;
+
+/// The largest step that is not divided, deliveries of one publish left aside: a lot of retained
+/// messages, or a packet with as many filters as are handled together.
+const STEP_UNITS_MAX: u32 = 4096;
+
+/// What a filter costs that comes into a table, goes from one, or is looked for in one.
+pub(super) fn filter(filter: &str) -> u32 {
+    let base = if filter.contains(['+', '#']) { WILD_FILTER } else { FILTER };
+    base + u32::try_from(filter.len() / FILTER_BYTES).unwrap_or(u32::MAX / 2)
+}
+
+/// What this many bytes cost.
+pub(super) fn bytes(count: usize) -> u32 {
+    u32::try_from(count / BYTES).unwrap_or(u32::MAX)
+}
+
+/// [`DELIVERY`] and its kind for as many as there are.
+pub(super) fn times(units: u32, count: usize) -> u32 {
+    units.saturating_mul(u32::try_from(count).unwrap_or(u32::MAX))
+}
+
+/// The units of an input and of a turn.
+#[derive(Debug, Default)]
+pub(super) struct Work {
+    /// Of this input, and of what went before it on account of the same connection.
+    spent: u32,
+    /// What `spent` was when the input came.
+    before: u32,
+    /// Of the inputs of this turn.
+    of_turn: u32,
+    turn: u32,
+}
+
+impl Work {
+    /// An input has come.
+    pub(super) fn begin(&mut self) {
+        (self.spent, self.before) = (0, 0);
+    }
+
+    /// The input is of a connection that has used some of what it may in this turn.
+    pub(super) fn begin_behind(&mut self, spent: u32) {
+        (self.spent, self.before) = (spent, spent);
+    }
+
+    /// The input is handled.
+    pub(super) fn end(&mut self) {
+        self.of_turn = self.of_turn.saturating_add(self.of_input());
+    }
+
+    /// A turn has ended.
+    pub(super) fn next_turn(&mut self) {
+        self.turn = self.turn.wrapping_add(1);
+        self.of_turn = 0;
+    }
+
+    /// Tells turns apart.
+    pub(super) fn turn(&self) -> u32 {
+        self.turn
+    }
+
+    /// Counts what was done, or is just to be done.
+    pub(super) fn charge(&mut self, units: u32) {
+        self.spent = self.spent.saturating_add(units);
+    }
+
+    pub(super) fn spent(&self) -> u32 {
+        self.spent
+    }
+
+    /// Whether the rest has to wait for a later input.
+    pub(super) fn is_used_up(&self, slices: &Slices) -> bool {
+        self.spent >= slices.input_units
+    }
+
+    /// Whether further inputs have to wait for a later turn.
+    pub(super) fn is_turn_used_up(&self, slices: &Slices) -> bool {
+        self.of_turn >= slices.turn_units
+    }
+
+    /// No input costs more than it may.
+    pub(super) fn audit(&self, slices: &Slices) -> Result<(), AuditError> {
+        let deliveries = times(DELIVERY, slices.subscriber_count.max(2048));
+        let max = slices.input_units.saturating_add(STEP_UNITS_MAX).saturating_add(deliveries);
+        AuditError::at_most("units of an input", self.of_input(), max)
+    }
+
+    /// What this input has used.
+    pub(super) fn of_input(&self) -> u32 {
+        self.spent - self.before
+    }
+}
