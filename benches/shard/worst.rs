@@ -19,8 +19,11 @@ const SEED: [u64; 4] = [11, 22, 33, 44];
 /// The largest packet of the default configuration.
 const PACKET_BYTES: usize = 1 << 20;
 
+/// A kind of input: its name, and what gives it to a broker.
+type Kind = (&'static str, fn(&mut Broker));
+
 /// What is done to a broker, by name.
-pub(crate) const KINDS: [(&str, fn(&mut Broker)); 14] = [
+pub(crate) const KINDS: [Kind; 14] = [
     ("SUBSCRIBE, 262,000 times the same filter", |broker| {
         broker.subscribe_all("one", vec!["#".to_owned(); PACKET_BYTES / 4 - 10].into_iter());
     }),
