@@ -499,7 +499,6 @@ impl Shard {
         self.forget_member(slot, out);
         let resident = self.registry.get_mut(slot);
         let will = resident.take_will();
-        self.account.names -= allocated(resident.session.client_id().len());
         if resident.session.is_recorded() {
             let record = Record::SessionEnded { client_id: resident.session.client_id() };
             self.commits.persist(&record, out);

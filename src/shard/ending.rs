@@ -6,6 +6,7 @@
 
 use std::vec;
 
+use crate::metrics::allocated;
 use crate::session::Delivery;
 
 use super::{Output, SessionRef, Shard, work};
@@ -53,6 +54,8 @@ impl Shard {
             if let Some(orphan) = ending.orphans.next() {
                 self.reassign(&orphan, out);
             } else if !self.end_filter(ending, out) {
+                let client_id = self.registry.get(ending.slot).session.client_id();
+                self.account.names -= allocated(client_id.len());
                 self.registry.release(ending.slot);
                 return true;
             }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::mqtt::ReasonCode;
 use crate::routing::{ShardId, Standing};
-use crate::session::{Publication, Sequence};
+use crate::session::{Publication, Sequence, Time};
 
 use super::subscribe::Subscribed;
 
@@ -56,6 +56,8 @@ pub struct ReplayRequest {
     pub(super) filter: Box<str>,
     /// The topic that was sent last; only later ones are wanted.
     pub(super) after: Option<Box<str>>,
+    /// What was retained after this was delivered when it was published.
+    pub(super) until: Time,
 }
 
 /// One message from shard to shard.

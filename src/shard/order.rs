@@ -6,10 +6,10 @@
 //! for a disk.
 //!
 //! ```text
-//! Idle --a publish--> Plain --one to another owner--> Tracked --RUN_MAX to one owner--> Plain
+//! IDLE --a publish--> PLAIN --one to another owner--> TRACKED --RUN_MAX to one owner--> PLAIN
 //! ```
-//! In `Plain` no home says anything, so a client with one owner pays nothing. The change to
-//! `Tracked` asks all shards once whether they have taken in what came before. From then on each
+//! In `PLAIN` no home says anything, so a client with one owner pays nothing. The change to
+//! `TRACKED` asks all shards once whether they have taken in what came before. From then on each
 //! publish has a weight, which its owner divides between the homes that it goes to, and which all
 //! of them give back to the publisher's home: in any order, and complete only when the last has.
 
@@ -24,58 +24,59 @@ use super::{Message, Output, SessionRef, Shard};
 /// After this many publishes to one owner in a row a client is taken for one that stays there.
 const RUN_MAX: u8 = 128;
 /// Weight of a publish: more than the homes and groups of any but the most absurd topic.
-const WEIGHT: u32 = 4096;
+const WEIGHT: u16 = 256;
+/// With more weight than this under way a client waits until all of it has come back.
+const WEIGHT_MAX: u16 = u16::MAX - WEIGHT;
+
+/// The client has published nothing.
+const IDLE: u8 = 0;
+/// Homes do not answer.
+const PLAIN: u8 = 1;
+/// Homes answer, and the client has changed its owner with the last publish.
+const TRACKED: u8 = 2;
 
 /// Where a client's publishes are under way.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Course {
     /// Weight that was not given back.
-    outstanding: u32,
+    outstanding: u16,
     /// The owner of the publishes that are under way.
     owner: ShardId,
-    mode: Mode,
-    /// Publishes in a row to this owner.
-    run: u8,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Mode {
-    /// The client has published nothing.
-    Idle,
-    /// Homes do not answer.
-    Plain,
-    /// Homes answer.
-    Tracked,
+    /// [`IDLE`], [`PLAIN`], or [`TRACKED`] and one more for each further publish to this owner.
+    stage: u8,
 }
 
 impl Default for Course {
     fn default() -> Self {
-        Self { outstanding: 0, owner: ShardId(0), mode: Mode::Idle, run: 0 }
+        Self { outstanding: 0, owner: ShardId(0), stage: IDLE }
     }
 }
 
 impl Course {
     /// Whether a publish to `owner` cannot overtake an earlier one.
     fn allows(&self, owner: ShardId) -> bool {
-        match self.mode {
-            Mode::Idle => true,
-            Mode::Plain => self.owner == owner,
-            Mode::Tracked => self.owner == owner || self.outstanding == 0,
+        match self.stage {
+            IDLE => true,
+            PLAIN => self.owner == owner,
+            _ if self.owner == owner => self.outstanding <= WEIGHT_MAX,
+            _ => self.outstanding == 0,
         }
     }
 
     /// Notes a publish that goes to `owner`; returns its weight.
     fn note(&mut self, owner: ShardId) -> u32 {
-        if self.mode == Mode::Tracked {
-            self.run = if self.owner == owner { self.run + 1 } else { 0 };
-        }
-        self.owner = owner;
-        if self.mode != Mode::Tracked || self.run == RUN_MAX {
-            self.mode = Mode::Plain;
+        let is_same = std::mem::replace(&mut self.owner, owner) == owner;
+        self.stage = match self.stage {
+            IDLE | PLAIN => PLAIN,
+            _ if !is_same => TRACKED,
+            stage if stage == TRACKED + RUN_MAX => PLAIN,
+            stage => stage + 1,
+        };
+        if self.stage == PLAIN {
             return 0;
         }
         self.outstanding += WEIGHT;
-        WEIGHT
+        WEIGHT.into()
     }
 }
 
@@ -97,12 +98,12 @@ impl Shard {
     /// already.
     pub(super) fn ask_for_order(&mut self, slot: u32, out: &mut impl Output) {
         let course = &mut self.registry.get_mut(slot).course;
-        if course.mode != Mode::Plain {
-            return;
+        if course.stage != PLAIN || course.outstanding > WEIGHT_MAX {
+            return; // Homes answer anyway, and then it is asked for again.
         }
         let owner = course.owner;
-        *course = Course { mode: Mode::Tracked, run: 0, ..*course };
-        course.outstanding += self.partition.shard_count() as u32 - 1; // Each other one answers.
+        course.stage = TRACKED;
+        course.outstanding += self.partition.shard_count() as u16 - 1; // Each other one answers.
         let session = self.registry.name(slot);
         if owner == self.id {
             self.send_fences(session, self.id, out);
@@ -155,6 +156,7 @@ impl Shard {
     pub(super) fn handle_taken_in(&mut self, session: SessionRef, weight: u32) {
         let Some(slot) = self.registry.resolve(session) else { return };
         let resident = self.registry.get_mut(slot);
+        let weight = u16::try_from(weight).unwrap_or(u16::MAX);
         resident.course.outstanding = resident.course.outstanding.saturating_sub(weight);
         if resident.course.outstanding == 0
             && let Some(connection) = resident.connection
@@ -206,24 +208,39 @@ mod tests {
 
     #[test]
     fn a_tracked_client_changes_owners_when_nothing_is_owed() {
-        let mut course = Course { mode: Mode::Tracked, ..Course::default() };
-        assert_eq!(course.note(ONE), WEIGHT);
+        let mut course = Course { stage: TRACKED, ..Course::default() };
+        assert_eq!(course.note(ONE), WEIGHT.into());
         assert!(course.allows(ONE) && !course.allows(OTHER));
         course.outstanding -= WEIGHT;
         assert!(course.allows(OTHER));
-        assert_eq!(course.note(OTHER), WEIGHT);
+        assert_eq!(course.note(OTHER), WEIGHT.into());
     }
 
     #[test]
     fn a_client_that_stays_with_one_owner_is_tracked_no_more() {
-        let mut course = Course { mode: Mode::Tracked, ..Course::default() };
+        let mut course = Course { stage: TRACKED, ..Course::default() };
         let tracked = (0..1000).filter(|_| course.note(ONE) > 0).count();
         assert!((1..=RUN_MAX.into()).contains(&tracked), "{tracked}");
-        assert_eq!(course.mode, Mode::Plain);
+        assert_eq!(course.stage, PLAIN);
+    }
+
+    #[test]
+    fn weight_under_way_is_bounded() {
+        let mut course = Course { stage: TRACKED, ..Course::default() };
+        let owners = [ONE, ONE, OTHER];
+        for owner in owners.iter().cycle().take(10_000) {
+            if course.allows(*owner) {
+                course.note(*owner);
+            } else {
+                course.outstanding = 0;
+            }
+        }
+        course.outstanding = WEIGHT_MAX + 1;
+        assert!(!course.allows(course.owner));
     }
 
     #[test]
     fn a_course_is_small() {
-        assert_eq!(size_of::<Course>(), 8);
+        assert_eq!(size_of::<Course>(), 4);
     }
 }

@@ -322,7 +322,7 @@ impl Shard {
                 return false;
             }
             let publication = outgoing.keep();
-            self.archive.insert(topic, publication); // [MQTT-3.3.1-5]
+            self.archive.insert(topic, publication, self.now); // [MQTT-3.3.1-5]
         }
         self.commits.persist(&Record::Retained { publish: outgoing.view() }, out);
         true

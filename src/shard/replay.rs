@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 
 use crate::routing::{FilterKey, Placement, ShardId};
-use crate::session::{Extras, Outgoing, Publication, Terms};
+use crate::session::{Extras, Outgoing, Publication, Terms, Time};
 
 use super::message::ReplayRequest;
 use super::put_off::Job;
@@ -47,6 +47,8 @@ pub(super) struct Replays {
     /// replay begins.
     unplaced_count: usize,
     next_number: u32,
+    /// When the last of these SUBSCRIBE packets was placed: what is retained later comes by itself.
+    until: Time,
     /// Another shard has been asked and has not answered.
     asked: bool,
     /// The session is in the list of those to go on with.
@@ -91,6 +93,7 @@ impl Shard {
         let aside = self.registry.get_mut(slot).aside_mut();
         if let Some(replays) = aside.and_then(|aside| aside.replays.as_mut()) {
             replays.unplaced_count -= 1;
+            replays.until = self.now;
         }
     }
 
@@ -141,16 +144,16 @@ impl Shard {
         let session = self.registry.name(slot);
         let replays = replay_of(&mut self.registry, slot);
         let replay = replays.current.as_mut().expect("it goes on");
-        let (key, after) = (replay.filter, replay.after.take());
+        let (key, after, until) = (replay.filter, replay.after.take(), replays.until);
         let filter = self.subscriptions.filter(key);
         if owner != self.id {
             replays.asked = true;
             let filter = filter.into();
-            let request = ReplayRequest { session, replay: number, filter, after };
+            let request = ReplayRequest { session, replay: number, filter, after, until };
             return self.send(owner, Message::Replay(request), out);
         }
         let (publications, after) =
-            Self::retained_lot(&mut self.work, &self.archive, filter, after.as_deref());
+            Self::retained_lot(&mut self.work, &self.archive, filter, after.as_deref(), until);
         if self.must_put_off_retained(&publications) {
             replay_of(&mut self.registry, slot).asked = true; // Answered when the job is done.
             self.put_off(Job::Replayed { session, replay: number, publications, after }, out);
@@ -177,9 +180,9 @@ impl Shard {
         request: ReplayRequest,
         out: &mut impl Output,
     ) {
-        let ReplayRequest { session, replay, filter, after } = request;
+        let ReplayRequest { session, replay, filter, after, until } = request;
         let (publications, after) =
-            Self::retained_lot(&mut self.work, &self.archive, &filter, after.as_deref());
+            Self::retained_lot(&mut self.work, &self.archive, &filter, after.as_deref(), until);
         self.send(from, Message::Replayed { session, replay, publications, after }, out);
     }
 
@@ -226,12 +229,13 @@ impl Shard {
         archive: &Archive,
         filter: &str,
         after: Option<&str>,
+        until: Time,
     ) -> (Vec<Publication>, Option<Box<str>>) {
         let mut publications = Vec::new();
         let looks = if filter.contains(['+', '#']) { 2 * LOT_COUNT } else { 0 };
         work.charge(work::filter(filter) + work::LOT + work::times(work::LOOK, looks));
-        let mut keep = |_: &str, publication: &Publication| publications.push(publication.clone());
-        let after = archive.matching(filter, after, LOT_COUNT, &mut keep);
+        let mut keep = |publication: &Publication| publications.push(publication.clone());
+        let after = archive.matching(filter, after, LOT_COUNT, until, &mut keep);
         let mut bytes = 0;
         let is_over = |publication: &Publication| {
             bytes += publication.len();

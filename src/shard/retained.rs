@@ -20,7 +20,7 @@ const EXPIRED_PAUSE: Duration = Duration::from_millis(1);
 /// Memory of an entry of the index of expiries.
 const EXPIRY_BYTES: usize = 24;
 /// Memory of a retained message beside its topic as a key, and the message itself.
-const ENTRY_BYTES: usize = 80;
+const ENTRY_BYTES: usize = 88;
 /// Memory of a level of a topic among the names by which topics are found.
 const LEVEL_BYTES: usize = 12;
 /// As many levels are found by name.
@@ -32,10 +32,18 @@ fn key_bytes(topic: &str) -> usize {
     allocated(topic.len()) + ENTRY_BYTES + level_count * LEVEL_BYTES
 }
 
+/// A retained message.
+#[derive(Debug)]
+struct Kept {
+    publication: Publication,
+    /// When this shard retained it.
+    since: Time,
+}
+
 /// Retained messages by topic and by expiry.
 #[derive(Debug, Default)]
 pub(super) struct Archive {
-    messages: Retained<Publication>,
+    messages: Retained<Kept>,
     expiries: BTreeSet<(Time, RetainedKey)>,
     /// Bytes of the messages, topics and properties included.
     bytes: usize,
@@ -51,14 +59,15 @@ impl Archive {
     }
 
     pub(super) fn get(&self, topic: &str) -> Option<&Publication> {
-        self.messages.get(topic)
+        self.messages.get(topic).map(|kept| &kept.publication)
     }
 
     /// Retains a message in the place of the one before [MQTT-3.3.1-5].
-    pub(super) fn insert(&mut self, topic: &str, publication: Publication) {
+    pub(super) fn insert(&mut self, topic: &str, publication: Publication, since: Time) {
         let expiry = publication.expiry();
         self.bytes += publication.len();
-        let before = self.messages.insert(topic, publication);
+        let before = self.messages.insert(topic, Kept { publication, since });
+        let before = before.map(|kept| kept.publication);
         match &before {
             Some(before) => self.bytes -= before.len(),
             None => self.key_bytes += key_bytes(topic),
@@ -79,7 +88,7 @@ impl Archive {
     /// Takes out what is retained for a topic [MQTT-3.3.1-6].
     pub(super) fn remove(&mut self, topic: &str) {
         let Some(key) = self.messages.key(topic) else { return };
-        let Some(before) = self.messages.remove(topic) else { return };
+        let Some(Kept { publication: before, .. }) = self.messages.remove(topic) else { return };
         self.bytes -= before.len();
         self.key_bytes -= key_bytes(topic);
         if let Some(expiry) = before.expiry() {
@@ -87,15 +96,21 @@ impl Archive {
         }
     }
 
-    /// Visits the messages that a filter matches, as [`Retained::matching`] does.
+    /// Visits the messages that a filter matches, as [`Retained::matching`] does, without those
+    /// that were retained after `until`.
     pub(super) fn matching(
         &self,
         filter: &str,
         after: Option<&str>,
         limit: usize,
-        found: &mut impl FnMut(&str, &Publication),
+        until: Time,
+        found: &mut impl FnMut(&Publication),
     ) -> Option<String> {
-        self.messages.matching(filter, after, limit, found)
+        self.messages.matching(filter, after, limit, &mut |_, kept| {
+            if kept.since <= until {
+                found(&kept.publication);
+            }
+        })
     }
 
     /// Bytes of the messages, topics and properties included.
@@ -120,7 +135,7 @@ impl Archive {
             if expiry > now {
                 return;
             }
-            let topic = self.messages.at(key).topic().to_owned();
+            let topic = self.messages.at(key).publication.topic().to_owned();
             self.remove(&topic);
         }
         self.pause = now + EXPIRED_PAUSE;
@@ -129,7 +144,8 @@ impl Archive {
     /// Compares the index of expiries with what is retained.
     pub(super) fn audit(&self) -> Result<(), AuditError> {
         let (mut count, mut indexed, mut bytes, mut key_bytes_held) = (0, 0, 0, 0);
-        self.messages.for_each(&mut |key, publication| {
+        self.messages.for_each(&mut |key, kept| {
+            let publication = &kept.publication;
             bytes += publication.len() as u64;
             key_bytes_held += key_bytes(publication.topic()) as u64;
             if let Some(expiry) = publication.expiry() {
