@@ -120,7 +120,7 @@ fn assert_about(what: &str, bytes: usize, bytes_max: usize) {
 
 #[test]
 fn an_offline_session_is_small() {
-    assert_about("offline, 3.1.1", bytes_per_offline_session(1, Version::V311), 275);
+    assert_about("offline, 3.1.1", bytes_per_offline_session(1, Version::V311), 270);
 }
 
 #[test]

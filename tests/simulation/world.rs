@@ -265,7 +265,9 @@ impl World {
     /// Whether somebody else subscribed to a group before that moment, on a connection that is
     /// still there.
     fn has_member_online(&self, group: &str, except: usize, first: Moment) -> bool {
-        self.clients.iter().filter(|c| c.number != except).any(|client| {
+        // One that takes packets of some size alone may not take this one.
+        let may_take = |c: &&Client| c.number != except && c.profile.packet_max.is_none();
+        self.clients.iter().filter(may_take).any(|client| {
             let Some(session) = client.session else { return false };
             let mut connections = self.history.connections.iter().rev();
             let last = connections.find(|c| c.client == client.number);
