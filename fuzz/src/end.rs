@@ -59,9 +59,9 @@ impl End {
         let length = self.head.iter().skip(1).position(|byte| byte & 0x80 == 0);
         let Some(start) = length.map(|last| last + 2) else { return Version::V311 };
         match &self.head[start..] {
-            _ if self.head[0] != 0x10 => Version::V311,
+            _ if self.head[0] >> 4 != 1 => Version::V311,
             [0, 4, b'M', b'Q', b'T', b'T', 5, ..] => Version::V5,
-            [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', 3, ..] => Version::V31,
+            [0, 6, b'M', b'Q', b'I', b's', b'd', b'p', 3 | 0x83, ..] => Version::V31,
             _ => Version::V311,
         }
     }

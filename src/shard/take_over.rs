@@ -15,6 +15,7 @@ use std::time::Duration;
 use ahash::AHashMap;
 use tracing::debug;
 
+use crate::metrics::allocated;
 use crate::mqtt::ReasonCode;
 use crate::session::{Agreement, Session, Time};
 
@@ -238,6 +239,7 @@ impl Shard {
             return self.refuse(id, ReasonCode::ServerUnavailable, out);
         }
         let agreement = Agreement { expiry_interval_s: 0, ..opening.agreement };
+        self.account.names += allocated(opening.client_id.len());
         let slot = self.registry.insert_aside(Session::new(&opening.client_id, &agreement));
         self.void_delayed_will(id); // The client is back already [MQTT-3.1.3-9].
         self.bind(id, slot, &agreement, false, claim, out);
