@@ -232,7 +232,7 @@ fn expect_deadlock(module: &str, model: impl FnOnce()) {
 macro_rules! broken {
     ($fault:ident: $model:ident) => {
         mod $fault {
-            #[allow(dead_code)]
+            #[allow(dead_code, unused_variables, reason = "a fault leaves something unused")]
             mod mesh {
                 include!(concat!(env!("OUT_DIR"), "/", stringify!($fault), ".rs"));
             }
