@@ -52,8 +52,8 @@ impl Default for Slices {
             put_off_count_max: 1024,
             put_off_bytes_max: 16 << 20,
             put_off_of_one_max: 64,
-            input_units: 2048,
-            turn_units: 32 * 1024,
+            input_units: 6 * 1024,
+            turn_units: 96 * 1024,
         }
     }
 }
