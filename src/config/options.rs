@@ -306,7 +306,7 @@ limits! {
     /// What exceeds it is not retained, counted, and in 5.0 refused with 0x97.
     retained_bytes_max: usize = 4 << 30, Bytes(0, 1024 * GIB);
     /// Bytes in the whole process of what is remembered of topics: which sessions get what is
-    /// published to them. When it is full, all of it is worked out anew.
+    /// published to them. When it is full, all of it is forgotten.
     route_cache_bytes_max: usize = 64 << 20, Bytes(0, 1024 * GIB);
     /// Bytes that the process may take for all that clients cause. As it is used up, caches are
     /// given up, outboxes of slow readers are cut to a sixteenth for new deliveries, and each

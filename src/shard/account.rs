@@ -40,7 +40,7 @@ pub(super) enum Level {
     Short,
     /// Above seven eighths, nothing is retained that was not.
     Scarce,
-    /// Nothing is left: nobody new gets in.
+    /// Nothing is left: no new session is accepted.
     Exhausted,
 }
 

@@ -57,7 +57,7 @@ pub(super) struct Connection {
     watched: bool,
     /// Bytes that came and could not be handled: part of a packet, or what came while paused.
     pub(super) held: Held,
-    /// When the packet began whose first part is held, in seconds; it begins anew at 2^16.
+    /// When the packet began whose first part is held, in seconds; it wraps at 2^16.
     pub(super) begun_s: u16,
     /// Whether a timer that sees whether that packet is whole is set.
     pub(super) is_packet_watched: bool,

@@ -148,7 +148,7 @@ pub enum Input<'a> {
     Shutdown,
 }
 
-/// Room for so many timers that have fired is kept when all of them were looked at.
+/// Room for this many fired timers is kept when all of them were handled.
 const DUE_COUNT_KEPT: usize = 64;
 
 /// Timers that are kept without a look at whether anybody waits for them.
@@ -465,6 +465,6 @@ impl Shard {
             self.void_will(connection); // Put off until a restart, which never comes in memory.
             self.close(connection, ReasonCode::ServerShuttingDown, out);
         }
-        self.work.begin(); // It is the last thing that happens: nobody waits.
+        self.work.begin(); // It is the last input: no other one has to wait.
     }
 }

@@ -11,8 +11,8 @@ use super::account::{Level, SESSION_BYTES, SUBSCRIPTION_BYTES};
 use super::connection::Phase;
 use super::{ConnectionId, Output, Shard};
 
-/// By so many bytes of a CONNECT its version is told: a fixed header of 5, and a protocol name of 6
-/// with its length.
+/// A CONNECT's version is known after at most this many bytes: a fixed header of 5, and a protocol
+/// name of 6 with its length.
 const VERSION_AT_MAX: usize = 14;
 
 impl Shard {
@@ -89,7 +89,7 @@ impl Shard {
         false
     }
 
-    /// Whether a session may have one more filter, of so many bytes.
+    /// Whether a session may have one more filter of this length.
     pub(super) fn has_room_for_filter(&self, slot: u32, filter: &str) -> bool {
         let resident = self.registry.get(slot);
         let count = resident.filters.len() + resident.share_count();
@@ -100,7 +100,7 @@ impl Shard {
             && self.account.has_share(held, filter.len())
     }
 
-    /// Whether a message of so many bytes may be retained in the place of one that has `before`.
+    /// Whether a message of this size may be retained in the place of one that has `before`.
     pub(super) fn may_retain(&self, bytes: usize, before: Option<usize>) -> bool {
         let limits = &self.limits;
         let count = self.archive.len() + usize::from(before.is_none());

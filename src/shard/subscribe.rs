@@ -181,7 +181,7 @@ impl Shard {
         self.takes_acknowledgement(slot, filter_count)
     }
 
-    /// Whether an acknowledgement of so many filters is not larger than the client takes.
+    /// Whether an acknowledgement of this many filters is not larger than the client takes.
     pub(super) fn takes_acknowledgement(&self, slot: u32, filter_count: usize) -> bool {
         let peer = &self.registry.get(slot).peer;
         Suback::encoded_len(peer.version, filter_count) <= peer.packet_bytes_max as usize
