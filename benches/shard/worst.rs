@@ -77,7 +77,7 @@ pub(crate) const KINDS: [Kind; 14] = [
 /// The worst input of a kind.
 pub(crate) struct Worst {
     /// Units of work.
-    pub(crate) units: u32,
+    pub(crate) units: u64,
     /// Time that it took.
     pub(crate) busy: Duration,
 }
@@ -102,7 +102,7 @@ pub(crate) struct Broker {
     wanted: Option<u64>,
     /// The input that has used most units.
     worst: u64,
-    worst_units: u32,
+    worst_units: u64,
     busy: Duration,
 }
 

@@ -26,9 +26,8 @@ impl AuditError {
     ///
     /// # Errors
     /// Both, if it is more.
-    pub fn at_most(what: &'static str, charged: u32, max: u32) -> Result<(), Self> {
-        let (charged, held) = (charged.into(), max.into());
-        if charged <= held { Ok(()) } else { Err(Self { what, charged, held }) }
+    pub fn at_most(what: &'static str, charged: u64, max: u64) -> Result<(), Self> {
+        if charged <= max { Ok(()) } else { Err(Self { what, charged, held: max }) }
     }
 }
 

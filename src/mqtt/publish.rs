@@ -94,8 +94,9 @@ impl<'a> Publish<'a> {
     /// encoded once and sent to many.
     #[inline]
     pub fn encode_with(&self, version: Version, out: &mut Vec<u8>) -> Layout {
-        out.reserve(self.encoded_len(version));
-        let layout = self.encode_head(version, out);
+        let body_len = self.body_len(version);
+        out.reserve(1 + len_len(body_len) + body_len);
+        let layout = self.write_head(body_len, version, out);
         out.extend_from_slice(self.payload);
         layout
     }
@@ -103,10 +104,20 @@ impl<'a> Publish<'a> {
     /// Appends all but the payload, which the caller sends behind it from wherever it lies.
     #[inline]
     pub fn encode_head(&self, version: Version, out: &mut Vec<u8>) -> Layout {
+        self.write_head(self.body_len(version), version, out)
+    }
+
+    #[inline]
+    fn write_head(&self, body_len: usize, version: Version, out: &mut Vec<u8>) -> Layout {
         assert!(self.packet_id.is_some() == (self.qos != QoS::AtMostOnce), "{:?}", self.qos);
         let start = out.len();
-        out.push(self.first_byte());
-        write_len(out, self.body_len(version));
+        match u8::try_from(body_len) {
+            Ok(short @ 0..=0x7F) => out.extend_from_slice(&[self.first_byte(), short]),
+            _ => {
+                out.push(self.first_byte());
+                write_len(out, body_len);
+            }
+        }
         write_utf8(out, self.topic.as_str());
         let packet_id_at = self.packet_id.map(|packet_id| {
             write_u16(out, packet_id.get());

@@ -116,7 +116,10 @@ impl Inbound {
         };
         if qos == QoS::ExactlyOnce {
             self.unsettled_count += usize::from(earlier != Some(true));
-            self.received_count_max = self.received_count_max.max(self.received.len());
+            if self.received.len() > self.received_count_max {
+                self.received_count_max = self.received.len();
+                self.recharge(out);
+            }
         }
         if earlier.is_some() {
             self.answer_duplicate(packet_id, out);
@@ -130,6 +133,7 @@ impl Inbound {
         let sequence = self.first.wrapping_add(self.pending.len() as u32);
         self.qos1_count += usize::from(qos == QoS::AtLeastOnce);
         self.unsettled_count += usize::from(qos == QoS::AtLeastOnce);
+        let room = self.pending.capacity();
         self.pending.push_back(Pending {
             packet_id,
             qos,
@@ -138,7 +142,9 @@ impl Inbound {
             counted: false,
             owed: true,
         });
-        self.recharge(out);
+        if self.pending.capacity() != room {
+            self.recharge(out);
+        }
         Sequence(sequence)
     }
 

@@ -206,6 +206,9 @@ impl Outbound {
 
     /// Repeats what was sent before, then sends what is queued, while window and outbox have room.
     pub(super) fn handle_room(&mut self, window: u16, out: &mut impl Output) {
+        if self.unrepeated.is_empty() && self.queue.is_empty() {
+            return;
+        }
         while let Some(&(sequence, key)) = self.unrepeated.front() {
             // A PUBREL is no new message for the client's window.
             let is_release = matches!(self.inflight.get(key), Some(i) if i.is_release());
@@ -393,8 +396,11 @@ impl Outbound {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         self.inflight_bytes += delivery.publication.len();
+        let room = self.inflight.capacity();
         let key = self.inflight.insert(Inflight { sequence, state: State::Publish(delivery) });
-        self.recharge(out);
+        if self.inflight.capacity() != room {
+            self.recharge(out);
+        }
         packet_id(key)
     }
 

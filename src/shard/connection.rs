@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tracing::debug;
 
+use crate::config::Limits;
 use crate::mqtt::{
     self, Connect, DecodeError, Frame, Packet, PacketType, Publish, ReasonCode, Version,
 };
@@ -73,6 +74,14 @@ impl Connection {
     /// Units of work that it has used in this turn.
     fn spent_in(&self, turn: u32) -> u32 {
         if self.turn == turn { self.spent } else { 0 }
+    }
+
+    /// The largest packet that is taken from it: a smaller one before its client is accepted.
+    pub(super) fn incoming_bytes_max(&self, limits: &Limits) -> usize {
+        match self.phase {
+            Phase::Ready { .. } => limits.packet_bytes_max,
+            _ => limits.packet_bytes_max.min(limits.connect_bytes_max),
+        }
     }
 }
 
@@ -164,7 +173,8 @@ impl Shard {
         }
         self.work.begin_behind(connection.spent_in(self.work.turn()));
         if connection.held.is_empty() {
-            let used = self.handle_packets(id, bytes, out);
+            let bytes_max = connection.incoming_bytes_max(&self.limits);
+            let used = self.handle_packets(id, bytes, bytes_max, out);
             if used < bytes.len() {
                 self.hold(id, &bytes[used..], out);
             }
@@ -172,8 +182,10 @@ impl Shard {
             self.hold(id, bytes, out);
             self.handle_held(id, out);
         }
-        if let Some(connection) = self.connections.get_mut(id) {
-            (connection.spent, connection.turn) = (self.work.spent(), self.work.turn());
+        if let Some(spent) = self.work.to_note()
+            && let Some(connection) = self.connections.get_mut(id)
+        {
+            (connection.spent, connection.turn) = (spent, self.work.turn());
         }
         self.balance_now_and_then();
     }
@@ -272,15 +284,19 @@ impl Shard {
         }
     }
 
-    /// Handles whole packets; how many bytes were used.
+    fn incoming_bytes_max(&mut self, id: ConnectionId) -> usize {
+        self.connections.get_mut(id).map_or(0, |it| it.incoming_bytes_max(&self.limits))
+    }
+
+    /// Handles whole packets of at most `bytes_max`; how many bytes were used.
     pub(super) fn handle_packets(
         &mut self,
         id: ConnectionId,
         bytes: &[u8],
+        mut bytes_max: usize,
         out: &mut impl Output,
     ) -> usize {
         let mut used = 0;
-        let mut bytes_max = self.packet_bytes_max(id);
         while used < bytes.len() {
             let step = match mqtt::split(&bytes[used..], bytes_max) {
                 Ok(None) => break,
@@ -288,7 +304,7 @@ impl Shard {
                     Ok(Step::Taken) => {
                         used += length;
                         if bytes_max < self.limits.packet_bytes_max {
-                            bytes_max = self.packet_bytes_max(id); // It may be accepted now.
+                            bytes_max = self.incoming_bytes_max(id); // It may be accepted now.
                         }
                         if self.put_aside(id, out) {
                             break;
@@ -412,7 +428,9 @@ impl Shard {
             self.pause(id, pause, out);
             return Ok(Step::Refused);
         }
-        if !self.takes_answer(slot, packet) {
+        if self.registry.get(slot).peer.packet_bytes_max < UNLIMITED
+            && !self.takes_answer(slot, packet)
+        {
             debug!(%id, "closed: the client does not take the answer that it asks for");
             self.close(id, ReasonCode::PacketTooLarge, out); // [MQTT-3.1.2-24]
             return Ok(Step::Closed);
@@ -421,7 +439,7 @@ impl Shard {
         let ask = self.with_wire(slot, out, |session, wire| session.handle_packet(packet, wire))?;
         match ask {
             Ask::Nothing => {
-                if settles {
+                if settles && self.registry.get(slot).aside().is_some() {
                     self.handle_load(slot, out);
                     self.replay_later(slot);
                 }

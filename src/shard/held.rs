@@ -94,9 +94,10 @@ impl Shard {
     /// Handles what is held of a connection, as far as its packets are whole.
     pub(super) fn handle_held(&mut self, id: ConnectionId, out: &mut impl Output) {
         let Some(connection) = self.connections.get_mut(id) else { return };
+        let bytes_max = connection.incoming_bytes_max(&self.limits);
         let mut held = std::mem::take(&mut connection.held);
         self.account.held -= held.capacity();
-        let used = self.handle_packets(id, held.rest(), out);
+        let used = self.handle_packets(id, held.rest(), bytes_max, out);
         held.consume(used);
         let Some(connection) = self.connections.get_mut(id) else { return };
         if !held.is_empty() {

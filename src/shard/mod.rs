@@ -306,7 +306,9 @@ impl Shard {
             Input::Continue => self.handle_continue(out),
             Input::Shutdown => self.handle_shutdown(out),
         }
-        self.go_on(out);
+        if self.may_go_on() {
+            self.go_on(out);
+        }
         self.work.end();
     }
 
@@ -392,6 +394,15 @@ impl Shard {
             }
             Message::Busy { is_busy } => self.links.handle_busy(from, is_busy, out),
         }
+    }
+
+    /// Whether there is something for [`Self::go_on`]; mostly there is not.
+    fn may_go_on(&self) -> bool {
+        !self.ready.is_empty()
+            || !self.replaying.is_empty()
+            || !self.given_back.is_empty()
+            || self.links.may_be_ready()
+            || self.take_overs.has_granted()
     }
 
     /// Work that other work made possible: done here so that no rule calls itself.

@@ -133,16 +133,13 @@ impl Shard {
         if out.outbox_len(id) >= self.limits.outbox_bytes_max {
             return Some(Pause::Outbox);
         }
-        let resident = self.registry.get(slot);
-        let pending = resident.session.pending_count();
-        let max = usize::from(self.limits.receive_count_max);
-        // A 5.0 client was told the limit, and breaks the protocol when it goes beyond it: that is
-        // not put off.
-        let is_error = resident.peer.version.is_v5() && resident.session.unsettled_count() >= max;
-        if publish.qos > QoS::AtMostOnce && pending >= max && !is_error {
+        if publish.qos > QoS::AtMostOnce
+            && self.has_many_pending(slot)
+            && !self.exceeds_receive_maximum(slot)
+        {
             return Some(Pause::Receipts);
         }
-        if self.has_put_off_too_many(self.registry.name(slot)) {
+        if !self.put_off.is_empty() && self.has_put_off_too_many(self.registry.name(slot)) {
             return Some(Pause::PutOff);
         }
         let owner = owner?; // Without one it is an error, which is not put off.
@@ -153,5 +150,13 @@ impl Shard {
             return self.links.behind().map(Pause::Link); // Deliveries to other homes wait there.
         }
         self.links.must_wait(owner).then_some(Pause::Link(owner))
+    }
+
+    /// A 5.0 client was told the limit, and breaks the protocol when it goes beyond it: that is
+    /// not put off.
+    fn exceeds_receive_maximum(&self, slot: u32) -> bool {
+        let resident = self.registry.get(slot);
+        let max = usize::from(self.limits.receive_count_max);
+        resident.peer.version.is_v5() && resident.session.unsettled_count() >= max
     }
 }

@@ -93,15 +93,16 @@ impl Shard {
         let topic = outgoing.view().topic.as_str();
         let audience = self.audience(topic);
         let choices = self.choose_members(outgoing);
-        let is_far = |choice: &&Choice<_>| matches!(choice, Choice::Member(c) if c.home != self.id);
-        let far_count = choices.iter().filter(is_far).count();
-        let source = &self.split_weight(source, audience.homes.len() + far_count, out);
-        let mut routed = self.route_to_homes(outgoing, audience, source, out);
-        for choice in choices {
-            routed.add(match choice {
-                Choice::Member(chosen) => self.deliver_to_chosen(outgoing, source, chosen, out),
-                Choice::TooLarge => self.drop_for_group(),
-            });
+        let split = (source.weight > 0).then(|| {
+            let is_far = |it: &&Choice<_>| matches!(it, Choice::Member(it) if it.home != self.id);
+            let far_count = choices.iter().filter(is_far).count();
+            self.split_weight(source, audience.homes.len() + far_count, out)
+        });
+        let source = split.as_ref().unwrap_or(source);
+        let mut routed = Routed::default();
+        self.route_to_homes(outgoing, audience, source, &mut routed, out);
+        if !choices.is_empty() {
+            self.route_to_members(outgoing, choices, source, &mut routed, out);
         }
         let Some(receipt) = receipt else { return };
         if outgoing.view().retain && self.commits.is_behind() {
@@ -117,16 +118,32 @@ impl Shard {
         outgoing: &mut Outgoing<'_>,
         audience: Audience,
         source: &Source,
+        routed: &mut Routed,
         out: &mut impl Output,
-    ) -> Routed {
-        let mut routed = Routed::default();
+    ) {
         for home in audience.homes.iter() {
             let publication = outgoing.keep();
             self.send(home, Message::Deliver { publication, source: *source }, out);
             routed.add(Given::Later);
         }
         routed.add(self.deliver(outgoing, audience.targets, source, out));
-        routed
+    }
+
+    /// To the members that shared subscriptions have chosen.
+    fn route_to_members(
+        &mut self,
+        outgoing: &mut Outgoing<'_>,
+        choices: Vec<Choice<SessionRef>>,
+        source: &Source,
+        routed: &mut Routed,
+        out: &mut impl Output,
+    ) {
+        for choice in choices {
+            routed.add(match choice {
+                Choice::Member(chosen) => self.deliver_to_chosen(outgoing, source, chosen, out),
+                Choice::TooLarge => self.drop_for_group(),
+            });
+        }
     }
 
     fn deliver_to_chosen(
@@ -329,7 +346,7 @@ impl Shard {
     }
 
     /// Whether a publisher has so many publishes under way that it may not be read.
-    fn has_many_pending(&self, slot: u32) -> bool {
+    pub(super) fn has_many_pending(&self, slot: u32) -> bool {
         let pending_count = self.registry.get(slot).session.pending_count();
         pending_count >= self.limits.receive_count_max.into()
     }

@@ -68,15 +68,6 @@ impl Shard {
         Ok(())
     }
 
-    /// The largest packet that is taken: a smaller one before the client is accepted.
-    pub(super) fn packet_bytes_max(&mut self, id: ConnectionId) -> usize {
-        let max = self.limits.packet_bytes_max;
-        match self.slot(id) {
-            Some(_) => max,
-            None => max.min(self.limits.connect_bytes_max),
-        }
-    }
-
     /// A CONNECT of which not all is read is refused in the words of its version; whether that is
     /// still to come.
     pub(super) fn must_see_version(&mut self, id: ConnectionId, bytes: &[u8]) -> bool {

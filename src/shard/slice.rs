@@ -75,7 +75,7 @@ impl Shard {
     }
 
     /// Units of work that the last input has used: for tests and benchmarks.
-    pub fn input_units(&self) -> u32 {
+    pub fn input_units(&self) -> u64 {
         self.work.of_input()
     }
 
@@ -193,7 +193,7 @@ impl Shard {
     /// Whether a client of this shard has to wait before it publishes more.
     pub(super) fn has_put_off_too_many(&self, session: SessionRef) -> bool {
         let origin = Origin { home: self.id, session };
-        !self.put_off.is_empty() && self.put_off.count_of(origin) >= self.slices.put_off_of_one_max
+        self.put_off.count_of(origin) >= self.slices.put_off_of_one_max
     }
 
     /// The broker stops: nobody gets what is put off any more.

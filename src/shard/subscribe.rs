@@ -170,9 +170,6 @@ impl Shard {
     /// UNSUBACK, which have a byte for each filter, can be larger than CONNACK was. Judged before
     /// anything is done: a client must not wait for an answer that never comes.
     pub(super) fn takes_answer(&self, slot: u32, packet: &Packet<'_>) -> bool {
-        if self.registry.get(slot).peer.packet_bytes_max == UNLIMITED {
-            return true;
-        }
         let filter_count = match packet {
             Packet::Subscribe(subscribe) => subscribe.subscriptions.iter().count(),
             Packet::Unsubscribe(unsubscribe) => unsubscribe.filters.iter().count(),

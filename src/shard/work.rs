@@ -41,6 +41,9 @@ const BYTES: usize = 128;
 /// messages, or a packet with as many filters as are handled together.
 const STEP_UNITS_MAX: u32 = 4096;
 
+/// Inputs of a connection that use less are not added up: what is read in a turn bounds them.
+const NOTED_UNITS_MIN: u64 = 64;
+
 /// What a filter costs that comes into a table, goes from one, or is looked for in one.
 pub(super) fn filter(filter: &str) -> u32 {
     let base = if filter.contains(['+', '#']) { WILD_FILTER } else { FILTER };
@@ -61,11 +64,11 @@ pub(super) fn times(units: u32, count: usize) -> u32 {
 #[derive(Debug, Default)]
 pub(super) struct Work {
     /// Of this input, and of what went before it on account of the same connection.
-    spent: u32,
+    spent: u64,
     /// What `spent` was when the input came.
-    before: u32,
+    before: u64,
     /// Of the inputs of this turn.
-    of_turn: u32,
+    of_turn: u64,
     turn: u32,
 }
 
@@ -77,12 +80,12 @@ impl Work {
 
     /// The input is of a connection that has used some of what it may in this turn.
     pub(super) fn begin_behind(&mut self, spent: u32) {
-        (self.spent, self.before) = (spent, spent);
+        (self.spent, self.before) = (spent.into(), spent.into());
     }
 
     /// The input is handled.
     pub(super) fn end(&mut self) {
-        self.of_turn = self.of_turn.saturating_add(self.of_input());
+        self.of_turn += self.of_input();
     }
 
     /// A turn has ended.
@@ -98,32 +101,34 @@ impl Work {
 
     /// Counts what was done, or is just to be done.
     pub(super) fn charge(&mut self, units: u32) {
-        self.spent = self.spent.saturating_add(units);
+        self.spent += u64::from(units);
     }
 
-    pub(super) fn spent(&self) -> u32 {
-        self.spent
+    /// What a connection has to answer for in the rest of the turn; nothing if that is little.
+    pub(super) fn to_note(&self) -> Option<u32> {
+        let is_noted = self.spent >= NOTED_UNITS_MIN;
+        is_noted.then(|| u32::try_from(self.spent).unwrap_or(u32::MAX))
     }
 
     /// Whether the rest has to wait for a later input.
     pub(super) fn is_used_up(&self, slices: &Slices) -> bool {
-        self.spent >= slices.input_units
+        self.spent >= u64::from(slices.input_units)
     }
 
     /// Whether further inputs have to wait for a later turn.
     pub(super) fn is_turn_used_up(&self, slices: &Slices) -> bool {
-        self.of_turn >= slices.turn_units
+        self.of_turn >= u64::from(slices.turn_units)
     }
 
     /// No input costs more than it may.
     pub(super) fn audit(&self, slices: &Slices) -> Result<(), AuditError> {
         let deliveries = times(DELIVERY, slices.subscriber_count.max(2048));
-        let max = slices.input_units.saturating_add(STEP_UNITS_MAX).saturating_add(deliveries);
+        let max = u64::from(slices.input_units) + u64::from(STEP_UNITS_MAX) + u64::from(deliveries);
         AuditError::at_most("units of an input", self.of_input(), max)
     }
 
     /// What this input has used.
-    pub(super) fn of_input(&self) -> u32 {
+    pub(super) fn of_input(&self) -> u64 {
         self.spent - self.before
     }
 }
