@@ -11,6 +11,7 @@ impl Key {
     /// Two bits less than a `u32`, so that a holder may add a mark of its own.
     const MAX: u32 = u32::MAX >> 2;
 
+    #[inline]
     pub(crate) fn from_bits(bits: u32) -> Option<Self> {
         NonZeroU32::new(bits).map(Self)
     }
@@ -24,6 +25,7 @@ impl Key {
         Self::from_bits(number.expect("memory ends before the keys do")).expect("one was added")
     }
 
+    #[inline]
     fn position(self) -> usize {
         self.0.get() as usize - 1
     }
@@ -78,6 +80,7 @@ impl<T> Arena<T> {
         item
     }
 
+    #[inline]
     pub(crate) fn get(&self, key: Key) -> &T {
         let position = key.position();
         match &self.chunks[position / CHUNK][position % CHUNK] {
@@ -87,6 +90,7 @@ impl<T> Arena<T> {
     }
 
     /// The item that has this key now, if one has.
+    #[inline]
     pub(crate) fn find(&self, key: Key) -> Option<&T> {
         let position = key.position();
         match self.chunks.get(position / CHUNK)?.get(position % CHUNK)? {
@@ -103,6 +107,7 @@ impl<T> Arena<T> {
         })
     }
 
+    #[inline]
     pub(crate) fn get_mut(&mut self, key: Key) -> &mut T {
         match self.slot_mut(key) {
             Slot::Used(item) => item,
@@ -124,6 +129,7 @@ impl<T> Arena<T> {
         Key::at(self.len - 1) // every slot was used, hence the count is the position
     }
 
+    #[inline]
     fn slot_mut(&mut self, key: Key) -> &mut Slot<T> {
         let position = key.position();
         &mut self.chunks[position / CHUNK][position % CHUNK]

@@ -34,33 +34,23 @@ impl Meter {
     pub fn bytes(self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
+
+    /// As many more are held.
+    #[inline]
+    pub fn add(self, bytes: usize) {
+        self.0.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// As many of those that were added are not held any more.
+    #[inline]
+    pub fn sub(self, bytes: usize) {
+        self.0.fetch_sub(bytes, Ordering::Relaxed);
+    }
 }
 
 impl Default for Meter {
     fn default() -> Self {
         Self(&ELSEWHERE)
-    }
-}
-
-/// A part of what a [`Meter`] shows, until it is dropped.
-#[derive(Debug)]
-pub struct Charge {
-    meter: Meter,
-    bytes: usize,
-}
-
-impl Charge {
-    /// Adds `bytes` to what the meter shows.
-    #[must_use]
-    pub fn new(meter: Meter, bytes: usize) -> Self {
-        meter.0.fetch_add(bytes, Ordering::Relaxed);
-        Self { meter, bytes }
-    }
-}
-
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.meter.0.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -115,13 +105,11 @@ mod tests {
     #[test]
     fn a_meter_shows_what_has_a_holder() {
         let meter = Meter::new();
-        let one = Charge::new(meter, 100);
-        let other = Charge::new(meter, 7);
+        meter.add(100);
+        meter.add(7);
         assert_eq!((meter.bytes(), Meter::new().bytes()), (107, 0));
-        drop(one);
+        meter.sub(100);
         assert_eq!(meter.bytes(), 7);
-        drop(other);
-        assert_eq!(meter.bytes(), 0);
     }
 
     #[test]

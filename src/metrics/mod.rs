@@ -12,4 +12,4 @@ mod memory;
 pub use audit::AuditError;
 pub use counters::{Counters, Kind, Row};
 pub use ledger::{DropCause, Ledger, LedgerError};
-pub use memory::{Charge, Meter, Pool, allocated};
+pub use memory::{Meter, Pool, allocated};

@@ -72,6 +72,12 @@ impl PacketType {
         matches!(self, Self::Connack | Self::Suback | Self::Unsuback | Self::Pingresp)
     }
 
+    /// Whether the packet is one of the four steps of the delivery of a publish.
+    #[inline]
+    pub const fn is_acknowledgement(self) -> bool {
+        matches!(self, Self::Puback | Self::Pubrec | Self::Pubrel | Self::Pubcomp)
+    }
+
     const fn fixed_flags(self) -> u8 {
         match self {
             Self::Pubrel | Self::Subscribe | Self::Unsubscribe => 0b0010,

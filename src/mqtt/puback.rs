@@ -19,7 +19,14 @@ impl<'a> Ack<'a> {
         Self { packet_id, reason: ReasonCode::Success, properties: Properties::EMPTY }
     }
 
-    pub(super) fn decode(frame: Frame<'a>, version: Version) -> Result<Self, DecodeError> {
+    /// [`Packet::decode`](super::Packet::decode) of the packets that come as often as PUBLISH.
+    ///
+    /// # Errors
+    /// As for any packet.
+    #[inline]
+    pub fn decode(frame: Frame<'a>, version: Version) -> Result<Self, DecodeError> {
+        debug_assert!(frame.kind.is_acknowledgement(), "not {:?}", frame.kind);
+        frame.judge(version)?;
         let mut reader = Reader::new(frame.body);
         let mut ack = Self::success(reader.packet_id()?);
         if !version.is_v5() {

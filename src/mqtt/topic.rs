@@ -73,32 +73,30 @@ impl<'a> TopicName<'a> {
 /// Eight bytes at a time, and the last eight once more in place of a shorter rest.
 #[inline]
 fn has_forbidden(bytes: &[u8]) -> bool {
+    let Some(last) = bytes.last_chunk::<8>() else {
+        return bytes.iter().any(|byte| matches!(byte, 0 | b'+' | b'#'));
+    };
     let (words, _) = bytes.as_chunks::<8>();
-    match bytes.last_chunk::<8>() {
-        Some(last) => {
-            words.iter().fold(false, |found, word| found | has_forbidden_in(*word))
-                | has_forbidden_in(*last)
-        }
-        None => bytes.iter().any(|byte| matches!(byte, 0 | b'+' | b'#')),
-    }
+    words.iter().fold(forbidden_in(*last), |marks, word| marks | forbidden_in(*word)) != 0
 }
 
-/// `+` and `#` differ in one bit, which is left aside.
+/// Marks wherever U+0000, `+` or `#` stands in eight bytes. The two wildcards differ in one bit,
+/// which is left aside.
 #[inline]
-fn has_forbidden_in(word: [u8; 8]) -> bool {
+fn forbidden_in(word: [u8; 8]) -> u64 {
     const WILDCARDS: u64 = u64::from_ne_bytes([b'+' & b'#'; 8]);
     const DIFFERENCE: u64 = u64::from_ne_bytes([b'+' ^ b'#'; 8]);
     let word = u64::from_ne_bytes(word);
-    has_zero(word) | has_zero((word & !DIFFERENCE) ^ WILDCARDS)
+    zeros_in(word) | zeros_in((word & !DIFFERENCE) ^ WILDCARDS)
 }
 
-/// Whether any of eight bytes is zero: only then a borrow reaches the highest bit of one that had
-/// it clear.
+/// Marks at least one byte if any of eight is zero, and none if none is: a borrow reaches the
+/// highest bit of a byte that had it clear only from a zero.
 #[inline]
-fn has_zero(word: u64) -> bool {
+const fn zeros_in(word: u64) -> u64 {
     const LOWEST: u64 = u64::from_ne_bytes([0x01; 8]);
     const HIGHEST: u64 = u64::from_ne_bytes([0x80; 8]);
-    word.wrapping_sub(LOWEST) & !word & HIGHEST != 0
+    word.wrapping_sub(LOWEST) & !word & HIGHEST
 }
 
 #[cold]

@@ -33,8 +33,8 @@ use outbound::Outbound;
 use crate::config::Limits;
 use crate::metrics::{AuditError, DropCause};
 use crate::mqtt::{
-    Auth, Disconnect, Packet, PacketId, PacketSet, Properties, Publish, QoS, ReasonCode, Suback,
-    Subscribe, TopicName, Unsuback, Unsubscribe,
+    Ack, Auth, Disconnect, Packet, PacketId, PacketSet, PacketType, Properties, Publish, QoS,
+    ReasonCode, Suback, Subscribe, TopicName, Unsuback, Unsubscribe,
 };
 
 /// What the handshakes of a client may take however short memory is.
@@ -49,7 +49,7 @@ pub enum Ask<'p> {
     /// Nothing: the packet was a matter between client and session.
     Nothing,
     /// Route this publish; acknowledge it under this number (none at QoS 0).
-    Publish(Incoming<'p>, Option<Sequence>),
+    Publish(Incoming, Option<Sequence>),
     /// Place these filters and answer with SUBACK.
     Subscribe(Subscribe<'p>),
     /// Remove these filters and answer with UNSUBACK.
@@ -60,12 +60,12 @@ pub enum Ask<'p> {
     Authenticate(Auth<'p>),
 }
 
-/// A publish as it came in.
+/// What of a publish goes on to subscribers.
 #[derive(Debug)]
-pub enum Incoming<'p> {
-    /// All of it goes on to subscribers as it is.
-    Borrowed(Publish<'p>),
-    /// Some of it was for this broker only.
+pub enum Incoming {
+    /// All of it as it came.
+    Whole,
+    /// This: the rest was for this broker only.
     Kept(Publication),
 }
 
@@ -263,11 +263,14 @@ impl Session {
         out: &mut impl Output,
     ) -> Result<Ask<'p>, ProtocolError> {
         match *packet {
-            Packet::Publish(publish) => return self.handle_publish(&publish, out),
-            Packet::Puback(ack) => self.outbound().handle_puback(ack, out)?,
-            Packet::Pubrec(ack) => self.outbound().handle_pubrec(ack, out)?,
-            Packet::Pubrel(ack) => self.inbound().handle_pubrel(ack.packet_id, out)?,
-            Packet::Pubcomp(ack) => self.outbound().handle_pubcomp(ack.packet_id, out)?,
+            Packet::Publish(publish) => {
+                let routed = self.handle_publish(&publish, out)?;
+                return Ok(routed.map_or(Ask::Nothing, |(it, sequence)| Ask::Publish(it, sequence)));
+            }
+            Packet::Puback(ack) => self.handle_ack(PacketType::Puback, ack, out)?,
+            Packet::Pubrec(ack) => self.handle_ack(PacketType::Pubrec, ack, out)?,
+            Packet::Pubrel(ack) => self.handle_ack(PacketType::Pubrel, ack, out)?,
+            Packet::Pubcomp(ack) => self.handle_ack(PacketType::Pubcomp, ack, out)?,
             Packet::Subscribe(subscribe) if self.is_used(subscribe.packet_id) => {
                 refuse_subscribe(&subscribe, out);
             }
@@ -293,15 +296,36 @@ impl Session {
         Ok(Ask::Nothing)
     }
 
-    /// A PUBLISH from the client, as [`Self::handle_packet`] takes it.
+    /// PUBACK, PUBREC, PUBREL or PUBCOMP from the client, as [`Self::handle_packet`] takes it.
     ///
     /// # Errors
     /// What the client did wrong; the connection must be closed [MQTT-4.13.1-1].
-    pub fn handle_publish<'p>(
+    pub fn handle_ack(
         &mut self,
-        publish: &Publish<'p>,
+        kind: PacketType,
+        ack: Ack<'_>,
         out: &mut impl Output,
-    ) -> Result<Ask<'p>, ProtocolError> {
+    ) -> Result<(), ProtocolError> {
+        match kind {
+            PacketType::Puback => self.outbound().handle_puback(ack, out)?,
+            PacketType::Pubrec => self.outbound().handle_pubrec(ack, out)?,
+            PacketType::Pubcomp => self.outbound().handle_pubcomp(ack.packet_id, out)?,
+            _ => self.inbound().handle_pubrel(ack.packet_id, out)?,
+        }
+        self.handle_room(out);
+        Ok(())
+    }
+
+    /// A PUBLISH from the client, as [`Self::handle_packet`] takes it: what is to be routed of it,
+    /// and under which number it is acknowledged.
+    ///
+    /// # Errors
+    /// What the client did wrong; the connection must be closed [MQTT-4.13.1-1].
+    pub fn handle_publish(
+        &mut self,
+        publish: &Publish<'_>,
+        out: &mut impl Output,
+    ) -> Result<Option<(Incoming, Option<Sequence>)>, ProtocolError> {
         if publish.retain && !self.may_retain {
             return Err(ProtocolError::Retain); // [MQTT-3.2.2-14]
         }
@@ -310,7 +334,7 @@ impl Session {
             if !is_payload_valid(publish.properties, publish.payload) {
                 return Err(ProtocolError::PayloadFormat);
             }
-            return Ok(Ask::Publish(incoming, None));
+            return Ok(Some((incoming, None)));
         };
         self.judge_quota(publish)?;
         let is_v5 = self.receive_count_max.is_some();
@@ -323,15 +347,15 @@ impl Session {
         };
         if let Some(reason) = error {
             inbound.refuse(publish.qos, packet_id, reason, out);
-            return Ok(Ask::Nothing);
+            return Ok(None);
         }
         let verdict = inbound.handle_publish(publish.qos, packet_id, out);
         if inbound.charged() > out.allowance().held_bytes_max.max(SHARE_BYTES_MIN) {
             return Err(ProtocolError::OverShare);
         }
         Ok(match verdict {
-            Verdict::Route(sequence) => Ask::Publish(incoming, Some(sequence)),
-            Verdict::Duplicate => Ask::Nothing,
+            Verdict::Route(sequence) => Some((incoming, Some(sequence))),
+            Verdict::Duplicate => None,
         })
     }
 
@@ -427,13 +451,13 @@ impl Session {
     }
 
     /// Takes out of a publish what is meant for this broker only.
-    fn take_in<'p>(
+    fn take_in(
         &mut self,
-        publish: &Publish<'p>,
+        publish: &Publish<'_>,
         out: &mut impl Output,
-    ) -> Result<Incoming<'p>, ProtocolError> {
+    ) -> Result<Incoming, ProtocolError> {
         if publication::is_plain(publish.properties) {
-            return Ok(Incoming::Borrowed(*publish));
+            return Ok(Incoming::Whole);
         }
         if publish.properties.subscription_identifiers().next().is_some() {
             return Err(ProtocolError::SubscriptionIdentifier); // [MQTT-3.3.4-6]

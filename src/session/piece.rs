@@ -4,7 +4,7 @@ use std::fmt;
 
 use triomphe::{Arc, HeaderSlice};
 
-use crate::metrics::{Charge, Meter, allocated};
+use crate::metrics::{Meter, allocated};
 
 /// Bytes are written in lots of this size.
 const LOT_BYTES: usize = 16;
@@ -19,10 +19,28 @@ type Lot = [u8; LOT_BYTES];
 #[derive(Clone)]
 pub(super) struct Piece(Arc<HeaderSlice<Header, [Lot]>>);
 
+/// Charged to `meter` until it is dropped with the memory behind it.
 struct Header {
     len: usize,
-    /// Given back with the memory.
-    _charge: Charge,
+    meter: Meter,
+}
+
+impl Header {
+    fn new(len: usize, meter: Meter) -> Self {
+        meter.add(memory_bytes(len));
+        Self { len, meter }
+    }
+}
+
+impl Drop for Header {
+    fn drop(&mut self) {
+        self.meter.sub(memory_bytes(self.len));
+    }
+}
+
+/// Bytes of memory that a piece of `len` bytes takes.
+const fn memory_bytes(len: usize) -> usize {
+    allocated(HEADER_BYTES + len.next_multiple_of(LOT_BYTES))
 }
 
 impl Piece {
@@ -30,8 +48,7 @@ impl Piece {
     pub(super) fn join(parts: [&[u8]; 3], meter: Meter) -> Self {
         let len = parts.iter().map(|part| part.len()).sum::<usize>();
         let lot_count = len.div_ceil(LOT_BYTES);
-        let bytes = allocated(HEADER_BYTES + lot_count * LOT_BYTES);
-        let header = Header { len, _charge: Charge::new(meter, bytes) };
+        let header = Header::new(len, meter);
         if len >= LARGE_BYTES {
             let mut lots = vec![[0; LOT_BYTES]; lot_count];
             fill(&mut lots, parts);

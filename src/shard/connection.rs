@@ -6,7 +6,7 @@ use tracing::debug;
 
 use crate::config::Limits;
 use crate::mqtt::{
-    self, Connect, DecodeError, Frame, Packet, PacketType, Publish, ReasonCode, Version,
+    self, Ack, Connect, DecodeError, Frame, Packet, PacketType, Publish, ReasonCode, Version,
 };
 use crate::routing::{Placement, ShardId, shared_filter};
 use crate::session::{Ask, KeepAlive, ProtocolError, Session};
@@ -341,47 +341,74 @@ impl Shard {
         if connection.pause.is_some() {
             return Ok(Step::Refused); // The packet before has to be answered first.
         }
+        let version = connection.version;
         match connection.phase {
-            Phase::AwaitConnect if frame.kind != PacketType::Connect => {
-                Err(ProtocolError::NotConnect) // [MQTT-3.1.0-1]
+            Phase::Ready { slot } => self.handle_client_frame(id, slot, version, frame, out),
+            _ => self.handle_early_frame(id, frame, out),
+        }
+    }
+
+    /// A frame of a client that is connected.
+    fn handle_client_frame(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        version: Version,
+        frame: Frame<'_>,
+        out: &mut impl Output,
+    ) -> Result<Step, ProtocolError> {
+        match frame.kind {
+            PacketType::Publish => {
+                self.work.charge(work::bytes(frame.body.len()));
+                let publish = Publish::decode(frame, version)?;
+                self.handle_publish_packet(id, slot, &publish, out)
             }
-            Phase::AwaitConnect => {
+            kind if kind.is_acknowledgement() => {
+                let ack = Ack::decode(frame, version)?;
+                self.handle_ack(id, slot, kind, ack, out)
+            }
+            // Whatever it says: no reason for which a CONNECT is refused may stand in DISCONNECT.
+            PacketType::Connect => Err(ProtocolError::SecondConnect),
+            kind if kind.is_from_server() => Err(ProtocolError::ServerOnly),
+            _ if is_long(frame, &self.slices) => self.handle_long(id, slot, frame, out),
+            _ => {
+                let packet = Packet::decode(frame, version)?;
+                self.handle_packet(id, slot, &packet, out)
+            }
+        }
+    }
+
+    /// A frame of a client that is not connected yet.
+    fn handle_early_frame(
+        &mut self,
+        id: ConnectionId,
+        frame: Frame<'_>,
+        out: &mut impl Output,
+    ) -> Result<Step, ProtocolError> {
+        let Some(connection) = self.connections.get_mut(id) else { return Ok(Step::Closed) };
+        match (&connection.phase, frame.kind) {
+            (Phase::AwaitConnect, PacketType::Connect) => {
                 connection.version = refusing_version(frame);
                 let Packet::Connect(connect) = Packet::decode(frame, Version::V311)? else {
                     return Err(ProtocolError::NotConnect);
                 };
                 self.handle_connect(id, &connect, out);
-                Ok(self.step_after(id))
             }
+            (Phase::AwaitConnect, _) => return Err(ProtocolError::NotConnect), // [MQTT-3.1.0-1]
             // Whatever it says: no reason for which a CONNECT is refused may stand in DISCONNECT.
-            _ if frame.kind == PacketType::Connect => Err(ProtocolError::SecondConnect),
-            _ if frame.kind.is_from_server() => Err(ProtocolError::ServerOnly),
-            Phase::Authenticating(_)
-                if !matches!(frame.kind, PacketType::Auth | PacketType::Disconnect) =>
-            {
-                Err(ProtocolError::UnexpectedPacket) // [MQTT-3.1.2-30]
-            }
-            Phase::Authenticating(_) => {
+            (_, PacketType::Connect) => return Err(ProtocolError::SecondConnect),
+            (_, kind) if kind.is_from_server() => return Err(ProtocolError::ServerOnly),
+            (Phase::Authenticating(_), PacketType::Auth | PacketType::Disconnect) => {
                 match Packet::decode(frame, connection.version)? {
                     Packet::Auth(auth) => self.handle_auth(id, &auth, out)?,
                     _ => self.close_silently(id, out),
                 }
-                Ok(self.step_after(id))
             }
-            Phase::Claiming(_) => Ok(Step::Refused), // It is not read meanwhile.
-            Phase::Ready { slot } if frame.kind == PacketType::Publish => {
-                self.work.charge(work::bytes(frame.body.len()));
-                let publish = Publish::decode(frame, connection.version)?;
-                self.handle_publish_packet(id, slot, &publish, out)
-            }
-            Phase::Ready { slot } if is_long(frame, &self.slices) => {
-                self.handle_long(id, slot, frame, out)
-            }
-            Phase::Ready { slot } => {
-                let packet = Packet::decode(frame, connection.version)?;
-                self.handle_packet(id, slot, &packet, out)
-            }
+            // [MQTT-3.1.2-30]
+            (Phase::Authenticating(_), _) => return Err(ProtocolError::UnexpectedPacket),
+            _ => return Ok(Step::Refused), // A claimant is not read meanwhile.
         }
+        Ok(self.step_after(id))
     }
 
     fn step_after(&mut self, id: ConnectionId) -> Step {
@@ -408,11 +435,32 @@ impl Shard {
             self.refuse_publish(slot, publish, out)?;
             return Ok(Step::Taken);
         }
-        let ask =
+        let routed =
             self.with_wire(slot, out, |session, wire| session.handle_publish(publish, wire))?;
-        if let Ask::Publish(incoming, sequence) = ask {
+        if let Some((incoming, sequence)) = routed {
             let owner = owner.ok_or(ProtocolError::TopicAliasUnknown)?;
-            self.handle_publish(slot, &incoming, owner, sequence, out);
+            self.handle_publish(slot, publish, &incoming, owner, sequence, out);
+        }
+        Ok(Step::Taken)
+    }
+
+    /// [`Self::handle_packet`] for the acknowledgements.
+    fn handle_ack(
+        &mut self,
+        id: ConnectionId,
+        slot: u32,
+        kind: PacketType,
+        ack: Ack<'_>,
+        out: &mut impl Output,
+    ) -> Result<Step, ProtocolError> {
+        if let Some(pause) = self.pause_before_answer(id, out) {
+            self.pause(id, pause, out);
+            return Ok(Step::Refused);
+        }
+        self.with_wire(slot, out, |session, wire| session.handle_ack(kind, ack, wire))?;
+        if kind != PacketType::Pubrel && self.registry.get(slot).aside().is_some() {
+            self.handle_load(slot, out);
+            self.replay_later(slot);
         }
         Ok(Step::Taken)
     }
@@ -435,16 +483,9 @@ impl Shard {
             self.close(id, ReasonCode::PacketTooLarge, out); // [MQTT-3.1.2-24]
             return Ok(Step::Closed);
         }
-        let settles = matches!(packet, Packet::Puback(_) | Packet::Pubcomp(_) | Packet::Pubrec(_));
         let ask = self.with_wire(slot, out, |session, wire| session.handle_packet(packet, wire))?;
         match ask {
-            Ask::Nothing => {
-                if settles && self.registry.get(slot).aside().is_some() {
-                    self.handle_load(slot, out);
-                    self.replay_later(slot);
-                }
-                return Ok(Step::Taken); // None of these closes a connection.
-            }
+            Ask::Nothing => return Ok(Step::Taken), // None of these closes a connection.
             Ask::Publish(..) => unreachable!("a PUBLISH has a way of its own"),
             Ask::Subscribe(subscribe) => self.handle_subscribe(slot, &subscribe, out),
             Ask::Unsubscribe(unsubscribe) => self.handle_unsubscribe(slot, &unsubscribe, out),

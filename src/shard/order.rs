@@ -54,17 +54,20 @@ impl Default for Course {
 
 impl Course {
     /// Whether a publish to `owner` cannot overtake an earlier one.
+    #[inline]
     fn allows(&self, owner: ShardId) -> bool {
-        match self.stage {
-            IDLE => true,
-            PLAIN => self.owner == owner,
-            _ if self.owner == owner => self.outstanding <= WEIGHT_MAX,
-            _ => self.outstanding == 0,
+        if self.owner == owner {
+            return self.outstanding <= WEIGHT_MAX;
         }
+        self.stage != PLAIN && self.outstanding == 0
     }
 
     /// Notes a publish that goes to `owner`; returns its weight.
+    #[inline]
     fn note(&mut self, owner: ShardId) -> u32 {
+        if (self.owner, self.stage) == (owner, PLAIN) {
+            return 0;
+        }
         let is_same = std::mem::replace(&mut self.owner, owner) == owner;
         self.stage = match self.stage {
             IDLE | PLAIN => PLAIN,
@@ -82,11 +85,13 @@ impl Course {
 
 impl Shard {
     /// Whether a publish has to wait for an earlier one of its client.
+    #[inline]
     pub(super) fn must_wait_for_order(&self, slot: u32, owner: ShardId) -> bool {
         self.keeps_order() && !self.registry.get(slot).course.allows(owner)
     }
 
     /// Notes a publish of a client of this shard; returns its weight.
+    #[inline]
     pub(super) fn note_course(&mut self, origin: Origin, owner: ShardId) -> u32 {
         if !self.keeps_order() {
             return 0;

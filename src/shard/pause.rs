@@ -118,7 +118,11 @@ impl Shard {
         self.pause_before_answer(id, out).or_else(|| self.links.behind().map(Pause::Link))
     }
 
-    fn pause_before_answer(&self, id: ConnectionId, out: &mut impl Output) -> Option<Pause> {
+    pub(super) fn pause_before_answer(
+        &self,
+        id: ConnectionId,
+        out: &mut impl Output,
+    ) -> Option<Pause> {
         (out.outbox_len(id) >= self.limits.outbox_bytes_max).then_some(Pause::Outbox)
     }
 

@@ -19,7 +19,8 @@ impl Shard {
     pub(super) fn handle_publish(
         &mut self,
         slot: u32,
-        incoming: &Incoming<'_>,
+        publish: &Publish<'_>,
+        incoming: &Incoming,
         owner: ShardId,
         sequence: Option<Sequence>,
         out: &mut impl Output,
@@ -30,7 +31,7 @@ impl Shard {
         let is_told = resident.peer.version.is_v5();
         let receipt = sequence.map(|sequence| Receipt { origin, sequence, is_told });
         let outgoing = match incoming {
-            Incoming::Borrowed(publish) => Outgoing::borrowed(*publish).metered(self.account.meter),
+            Incoming::Whole => Outgoing::borrowed(*publish).metered(self.account.meter),
             Incoming::Kept(publication) => Outgoing::kept(publication),
         };
         if outgoing.view().topic.is_of_server() {

@@ -211,15 +211,18 @@ impl Registry {
         self.residents.iter().map(|(key, resident)| (key.bits(), resident))
     }
 
+    #[inline]
     pub(super) fn get(&self, slot: u32) -> &Resident {
         self.residents.get(key(slot))
     }
 
+    #[inline]
     pub(super) fn get_mut(&mut self, slot: u32) -> &mut Resident {
         self.residents.get_mut(key(slot))
     }
 }
 
+#[inline]
 fn key(slot: u32) -> Key {
     Key::from_bits(slot).expect("slots are keys")
 }

@@ -126,6 +126,7 @@ impl Shard {
     }
 
     /// At an owner: who gets a publish, one member of each group that its topic has.
+    #[inline]
     pub(super) fn choose_members(&mut self, outgoing: &Outgoing<'_>) -> Vec<Choice<SessionRef>> {
         if self.groups.is_empty() {
             return Vec::new();

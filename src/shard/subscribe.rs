@@ -13,7 +13,6 @@ use crate::storage::Record;
 
 use super::commit::Then;
 use super::long::Long;
-use super::wire::UNLIMITED;
 use super::{ConnectionId, Message, Output, SessionRef, Shard, Ticket, work};
 
 /// The return code of a subscription that was refused, before 5.0.

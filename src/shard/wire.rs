@@ -107,10 +107,12 @@ impl<O: super::Output> Output for Wire<'_, O> {
     ) {
         self.count(terms.qos);
         let Some(connection) = self.connection else { return };
+        let naming = match self.peer.aliases {
+            None => Naming::Name,
+            Some(_) => self.name(outgoing, terms, packet_id),
+        };
         let outbox = self.out.outbox(connection);
         let version = self.peer.version;
-        let naming =
-            name(self.peer, outgoing, terms, packet_id, self.layouts, self.counters, self.now);
         let is_alike = !dup
             && !terms.retain
             && naming == Naming::Name
@@ -149,6 +151,30 @@ fn charge(counters: &mut Counters, change: isize) {
 }
 
 impl<O> Wire<'_, O> {
+    /// How to name the topic, which is remembered; an alias is not defined where the packet would
+    /// become too large by it.
+    fn name(
+        &mut self,
+        outgoing: &Outgoing<'_>,
+        terms: &Terms,
+        packet_id: Option<PacketId>,
+    ) -> Naming {
+        let Peer { version, packet_bytes_max, ref mut aliases, .. } = *self.peer;
+        let Some(aliases) = aliases else { return Naming::Name };
+        let topic = outgoing.view().topic.as_str();
+        let naming = aliases.naming(topic);
+        let packet = self.layouts.dress(outgoing, terms, packet_id, false, self.now, naming);
+        if packet.encoded_len(version) > packet_bytes_max as usize {
+            return Naming::Name; // A short topic is shorter than its alias.
+        }
+        if let Naming::Define(alias) = naming {
+            let before = aliases.memory_bytes();
+            aliases.define(topic, alias);
+            charge(self.counters, (aliases.memory_bytes() - before).cast_signed());
+        }
+        naming
+    }
+
     fn count(&mut self, qos: QoS) {
         *match qos {
             QoS::AtMostOnce => &mut self.counters.deliveries_sent_qos0,
@@ -193,32 +219,6 @@ pub(super) fn encode_within(
         buffer.truncate(start);
     }
     is_within
-}
-
-/// How to name the topic, which is remembered; an alias is not defined where the packet would
-/// become too large by it.
-fn name(
-    peer: &mut Peer,
-    outgoing: &mut Outgoing<'_>,
-    terms: &Terms,
-    packet_id: Option<PacketId>,
-    layouts: &mut Layouts,
-    counters: &mut Counters,
-    now: Time,
-) -> Naming {
-    let Some(aliases) = &mut peer.aliases else { return Naming::Name };
-    let topic = outgoing.view().topic.as_str();
-    let naming = aliases.naming(topic);
-    let packet = layouts.dress(outgoing, terms, packet_id, false, now, naming);
-    if packet.encoded_len(peer.version) > peer.packet_bytes_max as usize {
-        return Naming::Name; // A short topic is shorter than its alias.
-    }
-    if let Naming::Define(alias) = naming {
-        let before = aliases.memory_bytes();
-        aliases.define(topic, alias);
-        charge(counters, (aliases.memory_bytes() - before).cast_signed());
-    }
-    naming
 }
 
 /// One publish, encoded once for each way it can look on the wire; only the packet identifier
