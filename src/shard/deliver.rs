@@ -73,7 +73,7 @@ impl Shard {
         for target in targets.iter() {
             self.deliver_one(target, publisher, outgoing, is_fan_out, out);
         }
-        self.given(source.receipt)
+        self.given(source.receipt())
     }
 
     /// Gives a publish to one of those who want it; `publisher` is whose it is, if that is here.

@@ -27,11 +27,21 @@ pub(super) struct Origin {
 pub struct Source {
     /// From whom, unless it is the will of a session that has ended.
     pub(super) origin: Option<Origin>,
-    /// Who waits for its acceptance (nothing does at QoS 0).
-    pub(super) receipt: Option<Receipt>,
+    /// Under which number its acceptance is waited for there (nothing waits at QoS 0).
+    pub(super) sequence: Option<Sequence>,
+    /// See [`Receipt::is_told`].
+    pub(super) is_told: bool,
     /// What the publisher's home gets back once it is taken in: see `order.rs`. Zero if that does
     /// not wait.
-    pub(super) weight: u32,
+    pub(super) weight: u16,
+}
+
+impl Source {
+    /// What waits for the acceptance of the publish.
+    pub(super) fn receipt(&self) -> Option<Receipt> {
+        let (origin, sequence) = (self.origin?, self.sequence?);
+        Some(Receipt { origin, sequence, is_told: self.is_told })
+    }
 }
 
 /// A publish that waits to be acknowledged: where, for whom, and which one.
@@ -134,7 +144,7 @@ pub enum Message {
         /// Whose.
         session: SessionRef,
         /// The part.
-        weight: u32,
+        weight: u16,
     },
     /// Subscriber's home to owner: send me what matches these; answer [`Message::Placed`].
     Interest {

@@ -64,7 +64,7 @@ impl Course {
 
     /// Notes a publish that goes to `owner`; returns its weight.
     #[inline]
-    fn note(&mut self, owner: ShardId) -> u32 {
+    fn note(&mut self, owner: ShardId) -> u16 {
         if (self.owner, self.stage) == (owner, PLAIN) {
             return 0;
         }
@@ -79,7 +79,7 @@ impl Course {
             return 0;
         }
         self.outstanding += WEIGHT;
-        WEIGHT.into()
+        WEIGHT
     }
 }
 
@@ -92,7 +92,7 @@ impl Shard {
 
     /// Notes a publish of a client of this shard; returns its weight.
     #[inline]
-    pub(super) fn note_course(&mut self, origin: Origin, owner: ShardId) -> u32 {
+    pub(super) fn note_course(&mut self, origin: Origin, owner: ShardId) -> u16 {
         if !self.keeps_order() {
             return 0;
         }
@@ -139,7 +139,7 @@ impl Shard {
         home_count: usize,
         out: &mut impl Output,
     ) -> Source {
-        let home_count = u32::try_from(home_count).unwrap_or(u32::MAX);
+        let home_count = u16::try_from(home_count).unwrap_or(u16::MAX);
         let share = if home_count == 1 { source.weight } else { source.weight.min(1) };
         let rest = source.weight.saturating_sub(share.saturating_mul(home_count));
         self.give_weight_back(&Source { weight: rest, ..*source }, out);
@@ -158,10 +158,9 @@ impl Shard {
     }
 
     /// At the publisher's home.
-    pub(super) fn handle_taken_in(&mut self, session: SessionRef, weight: u32) {
+    pub(super) fn handle_taken_in(&mut self, session: SessionRef, weight: u16) {
         let Some(slot) = self.registry.resolve(session) else { return };
         let resident = self.registry.get_mut(slot);
-        let weight = u16::try_from(weight).unwrap_or(u16::MAX);
         resident.course.outstanding = resident.course.outstanding.saturating_sub(weight);
         if resident.course.outstanding == 0
             && let Some(connection) = resident.connection
@@ -214,11 +213,11 @@ mod tests {
     #[test]
     fn a_tracked_client_changes_owners_when_nothing_is_owed() {
         let mut course = Course { stage: TRACKED, ..Course::default() };
-        assert_eq!(course.note(ONE), WEIGHT.into());
+        assert_eq!(course.note(ONE), WEIGHT);
         assert!(course.allows(ONE) && !course.allows(OTHER));
         course.outstanding -= WEIGHT;
         assert!(course.allows(OTHER));
-        assert_eq!(course.note(OTHER), WEIGHT.into());
+        assert_eq!(course.note(OTHER), WEIGHT);
     }
 
     #[test]
@@ -233,7 +232,7 @@ mod tests {
     fn weight_under_way_is_bounded() {
         let course = |outstanding| Course { outstanding, owner: ONE, stage: TRACKED };
         assert!(course(WEIGHT_MAX).allows(ONE));
-        assert_eq!(course(WEIGHT_MAX).note(ONE), WEIGHT.into());
+        assert_eq!(course(WEIGHT_MAX).note(ONE), WEIGHT);
         assert!(!course(WEIGHT_MAX + 1).allows(ONE));
     }
 

@@ -29,16 +29,16 @@ impl Shard {
         let session = SessionRef { slot, generation: resident.generation };
         let origin = Origin { home: self.id, session };
         let is_told = resident.peer.version.is_v5();
-        let receipt = sequence.map(|sequence| Receipt { origin, sequence, is_told });
         let outgoing = match incoming {
             Incoming::Whole => Outgoing::borrowed(*publish).metered(self.account.meter),
             Incoming::Kept(publication) => Outgoing::kept(publication),
         };
         if outgoing.view().topic.is_of_server() {
+            let receipt = sequence.map(|sequence| Receipt { origin, sequence, is_told });
             return self.refuse_sys(receipt, out);
         }
         let weight = self.note_course(origin, owner);
-        let source = Source { origin: Some(origin), receipt, weight };
+        let source = Source { origin: Some(origin), sequence, is_told, weight };
         self.publish(outgoing, owner, &source, out);
     }
 
@@ -83,7 +83,7 @@ impl Shard {
 
     /// At the owner: the one place that orders the publishes of a topic.
     fn route(&mut self, outgoing: &mut Outgoing<'_>, source: &Source, out: &mut impl Output) {
-        let receipt = source.receipt;
+        let receipt = source.receipt();
         if outgoing.view().retain
             && !self.retain(outgoing, out)
             && let Some(receipt) = receipt.filter(|receipt| receipt.is_told)
@@ -179,7 +179,7 @@ impl Shard {
             return Given::Later;
         }
         self.deliver_shared(outgoing, chosen, out);
-        self.given(source.receipt)
+        self.given(source.receipt())
     }
 
     /// At an interested home: the publish for the sessions of this shard.
@@ -192,7 +192,7 @@ impl Shard {
         let outgoing = &mut Outgoing::kept(publication);
         let targets = self.audience(outgoing.view().topic.as_str()).targets;
         let given = self.deliver(outgoing, targets, source, out);
-        self.accept_unless_later(given, source.receipt, out);
+        self.accept_unless_later(given, source.receipt(), out);
         self.give_weight_back(source, out);
     }
 
@@ -206,7 +206,7 @@ impl Shard {
     ) {
         let outgoing = &mut Outgoing::kept(publication);
         let given = self.deliver_to_member(outgoing, source, chosen, out);
-        self.accept_unless_later(given, source.receipt, out);
+        self.accept_unless_later(given, source.receipt(), out);
         self.give_weight_back(source, out);
     }
 

@@ -95,7 +95,7 @@ pub(super) struct PutOff {
 
 impl PutOff {
     pub(super) fn new(publication: Publication, source: &Source) -> Self {
-        Self { publication, origin: source.origin, receipt: source.receipt }
+        Self { publication, origin: source.origin, receipt: source.receipt() }
     }
 }
 
