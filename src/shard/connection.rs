@@ -182,10 +182,8 @@ impl Shard {
             self.hold(id, bytes, out);
             self.handle_held(id, out);
         }
-        if let Some(spent) = self.work.to_note()
-            && let Some(connection) = self.connections.get_mut(id)
-        {
-            (connection.spent, connection.turn) = (spent, self.work.turn());
+        if let Some(connection) = self.connections.get_mut(id) {
+            (connection.spent, connection.turn) = (self.work.spent(), self.work.turn());
         }
         self.balance_now_and_then();
     }

@@ -41,9 +41,6 @@ const BYTES: usize = 128;
 /// messages, or a packet with as many filters as are handled together.
 const STEP_UNITS_MAX: u32 = 4096;
 
-/// Inputs of a connection that use less are not added up: what is read in a turn bounds them.
-const NOTED_UNITS_MIN: u64 = 64;
-
 /// What a filter costs that comes into a table, goes from one, or is looked for in one.
 pub(super) fn filter(filter: &str) -> u32 {
     let base = if filter.contains(['+', '#']) { WILD_FILTER } else { FILTER };
@@ -104,10 +101,9 @@ impl Work {
         self.spent += u64::from(units);
     }
 
-    /// What a connection has to answer for in the rest of the turn; nothing if that is little.
-    pub(super) fn to_note(&self) -> Option<u32> {
-        let is_noted = self.spent >= NOTED_UNITS_MIN;
-        is_noted.then(|| u32::try_from(self.spent).unwrap_or(u32::MAX))
+    /// What a connection has to answer for in the rest of the turn.
+    pub(super) fn spent(&self) -> u32 {
+        u32::try_from(self.spent).unwrap_or(u32::MAX)
     }
 
     /// Whether the rest has to wait for a later input.

@@ -23,20 +23,23 @@ const fn audit(filter: &'static str) -> Wish {
 /// Later than everything.
 const END: Moment = Moment { seq: u64::MAX, ms: u64::MAX };
 
-/// Panics with the first broken promise.
-pub(crate) fn judge(history: &History, scenario: &Scenario, ledger: &Ledger) {
+/// Panics with the first broken promise; how many deliveries came behind one of another topic and
+/// the same publisher.
+pub(crate) fn judge(history: &History, scenario: &Scenario, ledger: &Ledger) -> usize {
     let mut history = history.clone();
     wills::decide(&mut history);
     let case = Case { history: &history, scenario, ledger };
+    let mut pair_count = 0;
     for session in &history.sessions {
         for delivery in &session.deliveries {
             case.judge_delivery(session, delivery);
         }
         case.judge_copies(session);
-        case.judge_order(session);
+        pair_count += case.judge_order(session);
     }
     case.judge_groups();
     case.judge_losses();
+    pair_count
 }
 
 /// By which way a delivery came.
@@ -234,8 +237,10 @@ impl Case<'_> {
     }
 
     /// The first copies of what one client publishes to one topic come in its order, and unless
-    /// that is given up, also those of what it publishes in one session.
-    fn judge_order(&self, session: &Session) {
+    /// that is given up, also those of what it publishes in one session; how many of these came
+    /// behind one of another topic.
+    fn judge_order(&self, session: &Session) -> usize {
+        let mut pair_count = 0;
         let mut seen: BTreeSet<usize> = BTreeSet::new();
         let mut by_topic: BTreeMap<(usize, &str, u8), usize> = BTreeMap::new();
         let mut by_session: BTreeMap<(usize, usize, u8), usize> = BTreeMap::new();
@@ -253,9 +258,12 @@ impl Case<'_> {
             let of = self.history.connections[message.connection].session;
             if let (Some(of), Order::Client) = (of, self.scenario.limits.order) {
                 let before = by_session.entry((client, of, qos)).or_insert(number);
+                let topic = self.history.messages[*before].letter.topic;
+                pair_count += usize::from(topic != message.letter.topic);
                 self.judge_place(session, delivery, before);
             }
         }
+        pair_count
     }
 
     /// `before` is the last message that came before and is to keep order with this one.

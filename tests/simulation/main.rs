@@ -42,13 +42,17 @@ fn number_from(name: &str) -> Option<u64> {
 
 /// Runs one seed.
 fn simulate_one(seed: u64, shard_count: usize) -> Outcome {
-    let scenario = Scenario::new(seed, shard_count);
-    match runner::run(&scenario, &scenario.steps, Life::default()) {
+    simulate_scenario(&Scenario::new(seed, shard_count))
+}
+
+fn simulate_scenario(scenario: &Scenario) -> Outcome {
+    let Scenario { seed, shard_count, .. } = *scenario;
+    match runner::run(scenario, &scenario.steps, Life::default()) {
         Ok(outcome) => outcome,
         Err(failure) if number_from("RINGMQ_SIMULATION_SHRINK") == Some(0) => {
             panic!("seed {seed} on {shard_count} shards: {}", failure.text);
         }
-        Err(failure) => panic!("{}", runner::tell(&scenario, &failure)),
+        Err(failure) => panic!("{}", runner::tell(scenario, &failure)),
     }
 }
 
@@ -133,6 +137,24 @@ fn promises_are_kept_on_12_shards() {
 #[test]
 fn promises_are_kept_on_16_shards() {
     simulate(16);
+}
+
+/// Clients that go to and fro between topics of several owners, with late bells, full channels and
+/// fan-outs that are put off. `RINGMQ_SIMULATION_PAIRS=1000000` looks at as many.
+#[test]
+fn one_publisher_keeps_its_order_over_topics() {
+    let pairs_min = number_from("RINGMQ_SIMULATION_PAIRS").unwrap_or(20_000) as usize;
+    let first = number_from("RINGMQ_SIMULATION_FIRST").unwrap_or(1);
+    let (mut pair_count, mut runs) = (0, 0);
+    for seed in first.. {
+        if pair_count >= pairs_min {
+            break;
+        }
+        let shard_count = [2, 3, 4, 8, 16][seed as usize % 5];
+        pair_count += simulate_scenario(&Scenario::alternating(seed, shard_count)).pair_count;
+        runs += 1;
+    }
+    println!("{runs} runs, {pair_count} pairs");
 }
 
 /// The same seed is the same run, to the byte.

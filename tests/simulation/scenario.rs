@@ -263,6 +263,56 @@ impl Scenario {
         scenario
     }
 
+    /// Two clients publish to any topic, one publish after the other, and two hear all of it.
+    pub(crate) fn alternating(seed: u64, shard_count: usize) -> Self {
+        let mut random = Random::new(seed.wrapping_mul(0xA24B_AED4_963E_E407) ^ shard_count as u64);
+        let taste = Taste { large_percent: 0, ..Taste::new(&mut random) };
+        let quiet = Taste { share_percent: 0, ..taste };
+        let limits = Limits { order: Order::Client, ..Limits::default() };
+        let mut scenario = Self {
+            seed,
+            shard_count,
+            limits: Limits { receive_count_max: random.pick(&[1, 2, 4, 1024]), ..limits },
+            slices: slices(&mut random),
+            channel_count_max: random.pick(&[1, 1, 2, 3, 8, 1000]),
+            socket_bytes: random.pick(&[300, 2000, 100_000]),
+            clients: Vec::new(),
+            steps: Vec::new(),
+        };
+        for number in 0..4 {
+            let plain = profile(number, &quiet, &mut random);
+            let profile = Profile { keep_alive_s: 0, packet_max: None, refuses: false, ..plain };
+            scenario.clients.push(profile);
+            scenario.steps.push(Step::Connect { client: number, clean: true, will: None });
+            scenario.steps.push(Step::Settle { seed: random.next() });
+            scenario.steps.push(Step::Read { client: number, answer_count: 9 });
+            let wishes = vec![scenario.wish(number, "#", &mut random)];
+            scenario.steps.push(Step::Subscribe { client: number, wishes });
+            scenario.steps.push(Step::Settle { seed: random.next() });
+            scenario.steps.push(Step::Read { client: number, answer_count: 9 });
+        }
+        for _ in 0..400 {
+            let step = scenario.alternate(&taste, &mut random);
+            scenario.steps.push(step);
+        }
+        scenario
+    }
+
+    fn alternate(&self, taste: &Taste, random: &mut Random) -> Step {
+        let client = random.below(self.clients.len());
+        match random.below(100) {
+            0..50 => {
+                let plain = letter(taste, random);
+                let letter = Letter { retain: false, expiry_s: None, size: 8, ..plain };
+                Step::Publish { client: client / 2, letter }
+            }
+            50..60 => Step::Read { client, answer_count: random.pick(&[1, 5, 50]) },
+            60..63 => Step::PutOff { shards: random.next() & random.next() },
+            63..65 => Step::Settle { seed: random.next() },
+            _ => Step::Work { count: random.below(taste.work_count_max), seed: random.next() },
+        }
+    }
+
     /// Most connect and subscribe before anything else happens.
     fn begin(&mut self, client: usize, taste: &Taste, random: &mut Random) {
         if random.percent(10) {

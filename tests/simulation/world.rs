@@ -27,6 +27,8 @@ pub(crate) struct Outcome {
     pub(crate) trace: u64,
     /// Deliveries that were looked at.
     pub(crate) delivery_count: usize,
+    /// Of these, those that came behind one of another topic and the same publisher.
+    pub(crate) pair_count: usize,
     /// What all shards have counted.
     pub(crate) counters: Counters,
 }
@@ -66,9 +68,10 @@ impl World {
         if counters.takeovers_cut_off == 0 {
             self.expect_goodbyes_to_count();
         }
-        checker::judge(&self.history, &self.scenario, &counters.ledger);
+        let pair_count = checker::judge(&self.history, &self.scenario, &counters.ledger);
         let deliveries = self.history.sessions.iter().map(|session| session.deliveries.len());
-        Outcome { trace: self.network.trace(), delivery_count: deliveries.sum(), counters }
+        let delivery_count = deliveries.sum();
+        Outcome { trace: self.network.trace(), delivery_count, pair_count, counters }
     }
 
     fn step(&mut self, step: &Step) {
