@@ -8,6 +8,7 @@ use crate::harness::packet::{Kind, Packet, Value};
 use crate::history::History;
 use crate::life::payload_of;
 use crate::network::{End, Network};
+use crate::packets::{METHOD, auth_packet, new_packet, publish_packet};
 use crate::scenario::{Letter, Profile, Version, Will, Wish};
 
 /// Publishes that a client before 5.0 has outstanding at most.
@@ -57,6 +58,8 @@ struct Link {
     expiry_s: u32,
     /// The largest packet that its CONNECT allows.
     packet_max: Option<u32>,
+    /// It authenticates again.
+    is_authenticating: bool,
 }
 
 impl Link {
@@ -65,6 +68,7 @@ impl Link {
             pipe,
             connection,
             packet_max: None,
+            is_authenticating: false,
             accepted: false,
             unread: Vec::new(),
             given: BTreeMap::new(),
@@ -161,6 +165,7 @@ impl Client {
 
     pub(crate) fn is_at_rest(&self) -> bool {
         self.is_ready()
+            && self.link.as_ref().is_some_and(|link| !link.is_authenticating)
             && self.outstanding.is_empty()
             && self.answers.is_empty()
             && self.held.is_empty()
@@ -315,6 +320,14 @@ impl Client {
         }
     }
 
+    pub(crate) fn authenticate_again(&mut self, network: &mut Network) {
+        let may = self.is_ready() && self.profile.authenticates;
+        if let Some(link) = self.link.as_mut().filter(|link| may && !link.is_authenticating) {
+            link.is_authenticating = true;
+            self.send(&auth_packet(0x19, None), None, network);
+        }
+    }
+
     pub(crate) fn disconnect(
         &mut self,
         keeps_will: bool,
@@ -461,6 +474,9 @@ impl Client {
                 packet.push("will_delay", Value::Number(will.delay_s));
             }
         }
+        if profile.authenticates {
+            packet.push("auth_method", Value::Bytes(METHOD.into()));
+        }
         if profile.version.is_v5() {
             let properties = [
                 ("expiry", Some(profile.expiry_s)),
@@ -542,38 +558,6 @@ impl Client {
         let message = message.filter(|message| *message != CLEARED);
         self.send(&packet, message, network);
     }
-}
-
-fn new_packet(name: &str, id: u32) -> Packet {
-    let mut packet = Packet::new(Kind::named(name).expect("it is one of MQTT's"));
-    packet.push("id", Value::Number(id));
-    packet
-}
-
-/// A PUBLISH as its letter says, with the whole topic.
-fn publish_packet(letter: &Letter, message: usize, id: u32, dup: bool) -> Packet {
-    let mut packet = Packet::new(Kind::named("PUBLISH").expect("it is one"));
-    packet.push("topic", Value::Bytes(letter.topic.into()));
-    packet.push("qos", Value::Number(letter.qos.into()));
-    packet.push("dup", Value::Number(dup.into()));
-    packet.push("retain", Value::Number(letter.retain.into()));
-    if letter.qos > 0 {
-        packet.push("id", Value::Number(id));
-    }
-    let payload = if letter.size == 0 { Vec::new() } else { payload_of(message, letter.size) };
-    packet.push("payload", Value::Bytes(payload));
-    if let Some(expiry_s) = letter.expiry_s {
-        packet.push("message_expiry", Value::Number(expiry_s));
-    }
-    if letter.has_properties {
-        packet.push("content_type", Value::Bytes(content_type(message)));
-        packet.push("property", Value::Bytes(format!("number:{message}").into_bytes()));
-    }
-    packet
-}
-
-fn content_type(message: usize) -> Vec<u8> {
-    format!("type {message}").into_bytes()
 }
 
 #[path = "inbox.rs"]

@@ -104,8 +104,11 @@ pub(crate) struct Desk {
     pub(crate) kept: Kept,
     /// Clients that were given a message while they had no connection.
     pub(crate) given_offline: Vec<(String, usize)>,
-    judging: VecDeque<(ConnectionId, usize)>,
+    /// Connections, their clients, and what these will be told.
+    judging: VecDeque<(ConnectionId, usize, Verdict)>,
     judged_count: u32,
+    /// What a client was asked and has not answered.
+    challenges: BTreeMap<u32, Vec<u8>>,
     /// For the trace.
     pub(crate) judged: Vec<(ConnectionId, bool)>,
 }
@@ -125,6 +128,7 @@ impl Desk {
             given_offline: Vec::new(),
             judging: VecDeque::new(),
             judged_count: 0,
+            challenges: BTreeMap::new(),
             judged: Vec::new(),
         }
     }
@@ -147,10 +151,29 @@ impl Desk {
         (slot, id)
     }
 
-    /// The connection that has waited longest to be let in, of a client that `is_it`.
-    pub(crate) fn take_judging(&mut self, is_it: impl Fn(usize) -> bool) -> Option<ConnectionId> {
-        let index = self.judging.iter().position(|(_, client)| is_it(*client))?;
-        self.judging.remove(index).map(|(id, _)| id)
+    /// The connection that has waited longest to be judged, of a client that `is_it`, with what it
+    /// is told.
+    pub(crate) fn take_judging(
+        &mut self,
+        is_it: impl Fn(usize) -> bool,
+    ) -> Option<(ConnectionId, Verdict)> {
+        let index = self.judging.iter().position(|(_, client, _)| is_it(*client))?;
+        self.judging.remove(index).map(|(id, _, verdict)| (id, verdict))
+    }
+
+    /// Who names a method is asked something once, and has to repeat it.
+    fn judge(&mut self, connection: ConnectionId, request: &AuthRequest<'_>) -> Verdict {
+        if request.method.is_none() {
+            return Verdict::Allow(Vec::new());
+        }
+        let key = connection.generation; // No other connection of this shard has it.
+        if let Some(challenge) = self.challenges.remove(&key) {
+            assert_eq!(request.data, Some(&*challenge), "{} is confused", request.client_id);
+            return Verdict::Allow(challenge);
+        }
+        let challenge = format!("{} {}", request.client_id, self.judged_count).into_bytes();
+        self.challenges.insert(key, challenge.clone());
+        Verdict::Challenge(challenge)
     }
 
     fn has_connection(&self, name: &str) -> bool {
@@ -219,15 +242,16 @@ impl Output for Desk {
     }
 
     /// One in four takes time.
-    fn authenticate(&mut self, connection: ConnectionId, _: &AuthRequest<'_>) -> Verdict {
+    fn authenticate(&mut self, connection: ConnectionId, request: &AuthRequest<'_>) -> Verdict {
         self.judged_count += 1;
         let at_once = !self.judged_count.is_multiple_of(4);
         self.judged.push((connection, at_once));
+        let verdict = self.judge(connection, request);
         if at_once {
-            return Verdict::Allow(Vec::new());
+            return verdict;
         }
         let client = self.io(connection).client;
-        self.judging.push_back((connection, client));
+        self.judging.push_back((connection, client, verdict));
         Verdict::Pending
     }
 

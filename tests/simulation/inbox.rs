@@ -5,9 +5,10 @@ use crate::harness::packet::{Packet, Value, split_header};
 use crate::history::{Delivery, History, Moment};
 use crate::life::{number_of, payload_of};
 use crate::network::Network;
+use crate::packets::{auth_packet, content_type, new_packet, publish_packet};
 use crate::scenario::Version;
 
-use super::{Answer, CLEARED, Client, Request, content_type};
+use super::{Answer, CLEARED, Client, Request};
 
 /// Timers may fire so much late.
 const TIMER_SLACK_MS: u64 = 100;
@@ -31,7 +32,8 @@ impl Client {
         let name = packet.kind.name;
         let link = self.link.as_ref().expect("it came on it");
         let who = &self.profile.name;
-        assert!(link.accepted || name == "CONNACK", "{who}: {name} before CONNACK");
+        let is_early = name == "CONNACK" || name == "AUTH" && self.profile.authenticates;
+        assert!(link.accepted || is_early, "{who}: {name} before CONNACK");
         assert!(!link.is_done, "{who}: {name} after DISCONNECT");
         if name != "PUBLISH" {
             let about = self.outstanding.iter().find(|one| one.id == id).map(|one| one.message);
@@ -47,11 +49,29 @@ impl Client {
             "PUBREL" => self.handle_pubrel(id),
             "SUBACK" | "UNSUBACK" => self.handle_done(packet, id, network, history),
             "PINGRESP" => {}
+            "AUTH" => self.handle_auth(packet, network),
             "DISCONNECT" => {
                 let link = self.link.as_mut().expect("it came on it");
                 (link.is_mute, link.is_done) = (true, true);
             }
             _ => panic!("{who}: {name} was not asked for"),
+        }
+    }
+
+    /// A challenge is repeated; success ends what the client has begun.
+    fn handle_auth(&mut self, packet: &Packet, network: &mut Network) {
+        let who = &self.profile.name;
+        let link = self.link.as_mut().expect("it came on it");
+        assert!(!link.accepted || link.is_authenticating, "{who}: {packet} was not asked for");
+        let data = packet.bytes("auth_data").unwrap_or_default();
+        let is_its = data.strip_prefix(who.as_bytes()).is_some_and(|rest| rest.starts_with(b" "));
+        assert!(is_its, "{who}: {packet} is meant for somebody else");
+        match packet.number("code").unwrap_or(0) {
+            0x18 => self.send(&auth_packet(0x18, Some(data)), None, network),
+            code => {
+                assert!(code == 0 && link.accepted, "{who}: {packet} ends nothing");
+                link.is_authenticating = false;
+            }
         }
     }
 
@@ -136,14 +156,14 @@ impl Client {
         if received {
             let link = self.link.as_mut().expect("it was just opened");
             link.released.insert(id);
-            return self.send(&super::new_packet("PUBREL", id), Some(message), network);
+            return self.send(&new_packet("PUBREL", id), Some(message), network);
         }
         let now = history.now();
         let told = &mut history.messages[message];
         told.sends.push(now);
         told.connection = self.link.as_ref().expect("it was just opened").connection;
         let letter = told.letter;
-        let packet = super::publish_packet(&letter, message, id, true);
+        let packet = publish_packet(&letter, message, id, true);
         self.send_publish(&packet, message, id, letter.qos, network);
     }
 

@@ -17,6 +17,7 @@ mod faults;
 mod history;
 mod life;
 mod network;
+mod packets;
 mod random;
 mod regressions;
 mod runner;

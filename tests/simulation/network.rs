@@ -423,8 +423,8 @@ impl Network {
         let shard = home.unwrap_or_else(|| random.below(self.shards.len()));
         let client = self.pipes[number].client;
         // Whoever asked first is let in first: a client's connections do not overtake each other.
-        while let Some(id) = self.desks[shard].take_judging(|judged| judged == client) {
-            self.let_in(shard, id);
+        while let Some(judged) = self.desks[shard].take_judging(|judged| judged == client) {
+            self.tell_judged(shard, judged);
         }
         let name = self.scenario.clients.get(client).map_or("", |profile| &profile.name);
         let (slot, connection) = self.desks[shard].open(number, client, name);
@@ -565,13 +565,13 @@ impl Network {
         false
     }
 
-    /// Lets in a client whose CONNECT took time to judge.
+    /// Lets in, or asks, a client that took time to judge.
     fn judge(&mut self, random: &mut Random) -> bool {
         let first = random.below(self.shards.len());
         for offset in 0..self.shards.len() {
             let shard = (first + offset) % self.shards.len();
-            if let Some(connection) = self.desks[shard].take_judging(|_| true) {
-                self.let_in(shard, connection);
+            if let Some(judged) = self.desks[shard].take_judging(|_| true) {
+                self.tell_judged(shard, judged);
                 return true;
             }
         }
@@ -592,8 +592,7 @@ impl Network {
         false
     }
 
-    fn let_in(&mut self, shard: usize, connection: ConnectionId) {
-        let verdict = Verdict::Allow(Vec::new());
+    fn tell_judged(&mut self, shard: usize, (connection, verdict): (ConnectionId, Verdict)) {
         self.handle(shard, Input::Authenticated { connection, verdict });
     }
 }

@@ -23,6 +23,7 @@ fn profile(number: usize, version: Version) -> Profile {
         identifies: false,
         is_worker: false,
         refuses: false,
+        authenticates: false,
     }
 }
 

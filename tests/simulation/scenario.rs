@@ -79,6 +79,8 @@ pub(crate) struct Profile {
     pub(crate) is_worker: bool,
     /// Answers one publish in ten with an error.
     pub(crate) refuses: bool,
+    /// Is let in by enhanced authentication, and authenticates again.
+    pub(crate) authenticates: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -157,6 +159,10 @@ pub(crate) enum Step {
     Ping {
         client: usize,
     },
+    /// Begins to authenticate again.
+    Authenticate {
+        client: usize,
+    },
     /// Whoever runs the broker wants the client away.
     Expel {
         client: usize,
@@ -207,6 +213,7 @@ impl Step {
             | Self::UseUnknownAlias { client }
             | Self::Read { client, .. }
             | Self::Ping { client }
+            | Self::Authenticate { client }
             | Self::Expel { client } => Some(*client),
             Self::PutOff { .. } | Self::Work { .. } | Self::Settle { .. } | Self::Wait { .. } => {
                 None
@@ -367,7 +374,8 @@ impl Scenario {
             350..420 => Step::Connect { client, clean: random.percent(12), will: will(random) },
             420..440 => self.disconnect(client, random),
             440..445 => Step::UseUnknownAlias { client },
-            445..455 => Step::Ping { client },
+            445..450 => Step::Ping { client },
+            450..455 => Step::Authenticate { client },
             455..460 => Step::Expel { client },
             460..660 => Step::Read { client, answer_count: random.pick(&[0, 1, 2, 5, 50]) },
             660..665 => Step::Settle { seed: random.next() },
@@ -469,6 +477,7 @@ fn profile(number: usize, taste: &Taste, random: &mut Random) -> Profile {
         identifies: is_v5 && random.percent(60),
         is_worker,
         refuses: is_v5 && random.percent(30),
+        authenticates: is_v5 && random.percent(30),
     }
 }
 

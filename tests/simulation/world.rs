@@ -104,6 +104,7 @@ impl World {
             Step::Lose { how, kept, .. } => client.lose(*how, *kept, network, history),
             Step::UseUnknownAlias { .. } => client.use_unknown_alias(network, history),
             Step::Ping { .. } => client.ping(network),
+            Step::Authenticate { .. } => client.authenticate_again(network),
             Step::Expel { .. } => {
                 // Whichever of its connections that hits.
                 let its = |c: &&mut Connection| c.client == number;
@@ -341,6 +342,7 @@ impl World {
             identifies: false,
             is_worker: false,
             refuses: false,
+            authenticates: false,
         };
         self.history.homes.push(self.network.home(&profile.name));
         self.scenario.clients.push(profile.clone());
