@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use ringmq::auth::{AuthRequest, Verdict};
 use ringmq::mqtt::ReasonCode;
 use ringmq::routing::ShardId;
-use ringmq::shard::{ConnectionId, Full, Message, Outbox, Output};
+use ringmq::shard::{ConnectionId, Full, Message, Outbox, Output, Standing};
 use ringmq::storage::{Record, Token};
 
 use crate::life::number_of;
+use crate::random::Random;
 
 /// A broker's end of a connection.
 pub(crate) struct Io {
     pub(crate) id: ConnectionId,
     pub(crate) pipe: usize,
-    client: usize,
     name: String,
     pub(crate) outbox: Outbox,
     pub(crate) paused: bool,
@@ -104,8 +104,8 @@ pub(crate) struct Desk {
     pub(crate) kept: Kept,
     /// Clients that were given a message while they had no connection.
     pub(crate) given_offline: Vec<(String, usize)>,
-    /// Connections, their clients, and what these will be told.
-    judging: VecDeque<(ConnectionId, usize, Verdict)>,
+    /// Connections that will be told this.
+    judging: Vec<(ConnectionId, Verdict)>,
     judged_count: u32,
     /// What a client was asked and has not answered.
     challenges: BTreeMap<u32, Vec<u8>>,
@@ -126,7 +126,7 @@ impl Desk {
             last: Token::default(),
             kept: Kept::default(),
             given_offline: Vec::new(),
-            judging: VecDeque::new(),
+            judging: Vec::new(),
             judged_count: 0,
             challenges: BTreeMap::new(),
             judged: Vec::new(),
@@ -134,7 +134,7 @@ impl Desk {
     }
 
     /// A place that was free is used again, as in production.
-    pub(crate) fn open(&mut self, pipe: usize, client: usize, name: &str) -> (usize, ConnectionId) {
+    pub(crate) fn open(&mut self, pipe: usize, name: &str) -> (usize, ConnectionId) {
         let free = self.connections.iter().position(Option::is_none);
         let slot = free.unwrap_or_else(|| {
             self.connections.push(None);
@@ -146,19 +146,15 @@ impl Desk {
         let outbox = Outbox::default();
         let name = name.to_owned();
         let (paused, closing, told, settling) = (false, false, false, false);
-        let io = Io { id, pipe, client, name, outbox, paused, closing, told, settling };
+        let io = Io { id, pipe, name, outbox, paused, closing, told, settling };
         self.connections[slot] = Some(io);
         (slot, id)
     }
 
-    /// The connection that has waited longest to be judged, of a client that `is_it`, with what it
-    /// is told.
-    pub(crate) fn take_judging(
-        &mut self,
-        is_it: impl Fn(usize) -> bool,
-    ) -> Option<(ConnectionId, Verdict)> {
-        let index = self.judging.iter().position(|(_, client, _)| is_it(*client))?;
-        self.judging.remove(index).map(|(id, _, verdict)| (id, verdict))
+    /// A connection that waits to be judged, with what it is told; whichever it is.
+    pub(crate) fn take_judging(&mut self, random: &mut Random) -> Option<(ConnectionId, Verdict)> {
+        let count = self.judging.len();
+        (count > 0).then(|| self.judging.swap_remove(random.below(count)))
     }
 
     /// Who names a method is asked something once, and has to repeat it.
@@ -210,6 +206,14 @@ impl Output for Desk {
         false
     }
 
+    /// Connections are numbered as they are opened, whoever is let in first.
+    fn standing(&mut self, claimant: ConnectionId, holder: ConnectionId) -> Standing {
+        match self.io(claimant).pipe > self.io(holder).pipe {
+            true => Standing::Newer,
+            false => Standing::Older,
+        }
+    }
+
     fn pause(&mut self, connection: ConnectionId, paused: bool) {
         self.io(connection).paused = paused;
     }
@@ -250,8 +254,7 @@ impl Output for Desk {
         if at_once {
             return verdict;
         }
-        let client = self.io(connection).client;
-        self.judging.push_back((connection, client, verdict));
+        self.judging.push((connection, verdict));
         Verdict::Pending
     }
 

@@ -1,6 +1,6 @@
 //! What clients and the wire saw: the only thing that the checker knows.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ringmq::metrics::DropCause;
 
@@ -128,8 +128,12 @@ pub(crate) struct History {
     pub(crate) sessions: Vec<Session>,
     pub(crate) connections: Vec<Connection>,
     pub(crate) drops: Vec<Dropped>,
+    /// Shards that have not retained a message because they had as many as they may.
+    pub(crate) refusals: Vec<(usize, Moment)>,
     /// The shard of each client.
     pub(crate) homes: Vec<usize>,
+    /// The shard of each topic.
+    pub(crate) owners: BTreeMap<&'static str, usize>,
     /// Names of clients that have shared subscriptions, whose deliveries may come to them late.
     pub(crate) workers: BTreeSet<String>,
 }

@@ -326,9 +326,14 @@ impl Client {
         let place = place.unwrap_or_else(|| panic!("{who}: {packet} was not asked for"));
         let message = self.outstanding[place].message;
         let code = packet.number("code").unwrap_or(0);
-        assert!(matches!(code, 0 | 0x10), "{who}: message {message} was refused: {packet}");
         let now = history.now();
         let told = &mut history.messages[message];
+        if code == 0x97 && told.letter.retain {
+            told.forbidden = told.sends.len() == 1; // An earlier copy may have been taken.
+            self.outstanding.remove(place);
+            return;
+        }
+        assert!(matches!(code, 0 | 0x10), "{who}: message {message} was refused: {packet}");
         told.accepted.get_or_insert(now);
         told.is_unmatched |= code == 0x10;
         let workers = &history.workers;

@@ -95,6 +95,7 @@ fn expect_trouble(counters: &Counters) {
         ("publishers that were not read", counters.publishers_paused),
         ("publishes put off", counters.publishes_put_off),
         ("protocol errors", counters.protocol_errors),
+        ("messages that were not retained", counters.retained_refused),
     ] {
         assert!(count > 0, "there were no {name}");
     }

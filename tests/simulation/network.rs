@@ -43,6 +43,8 @@ pub(crate) enum Report {
     Ended { pipe: usize, by_broker: bool },
     /// A shard has given up one delivery.
     Dropped { shard: usize, cause: DropCause },
+    /// A shard has not retained a message because it had as many as it may.
+    NotRetained { shard: usize },
     /// A message was given to a session whose client had no connection.
     GivenOffline { client: usize, message: usize },
 }
@@ -304,7 +306,7 @@ impl Network {
         if let Input::Bytes { connection, bytes } = &input {
             (connection, bytes).hash(&mut self.trace);
         }
-        let before = self.shards[index].counters().ledger;
+        let before = self.shards[index].counters();
         self.shards[index].handle(self.now, input, &mut self.desks[index]);
         self.audit(index);
         for (record, what) in std::mem::take(&mut self.desks[index].judged) {
@@ -422,12 +424,8 @@ impl Network {
         };
         let shard = home.unwrap_or_else(|| random.below(self.shards.len()));
         let client = self.pipes[number].client;
-        // Whoever asked first is let in first: a client's connections do not overtake each other.
-        while let Some(judged) = self.desks[shard].take_judging(|judged| judged == client) {
-            self.tell_judged(shard, judged);
-        }
         let name = self.scenario.clients.get(client).map_or("", |profile| &profile.name);
-        let (slot, connection) = self.desks[shard].open(number, client, name);
+        let (slot, connection) = self.desks[shard].open(number, name);
         let pipe = &mut self.pipes[number];
         pipe.home = Some((shard, slot));
         let bytes = std::mem::take(&mut pipe.unplaced);
@@ -570,7 +568,7 @@ impl Network {
         let first = random.below(self.shards.len());
         for offset in 0..self.shards.len() {
             let shard = (first + offset) % self.shards.len();
-            if let Some(judged) = self.desks[shard].take_judging(|_| true) {
+            if let Some(judged) = self.desks[shard].take_judging(random) {
                 self.tell_judged(shard, judged);
                 return true;
             }

@@ -11,7 +11,7 @@ use crate::history::{Connection, Dropped, History, Moment, Subscription, matches
 use crate::life::Life;
 use crate::network::{Mood, Network, Report};
 use crate::random::Random;
-use crate::scenario::{Profile, Scenario, Step, Version};
+use crate::scenario::{MANY_TOPICS, Profile, Scenario, Step, TOPICS, Version};
 use crate::storage;
 
 /// Turns of everybody after which nobody may still wait for anything.
@@ -47,10 +47,13 @@ impl World {
         let workers = scenario.clients.iter().filter(shares).map(|profile| profile.name.clone());
         let network = Network::new(scenario, life);
         let homes = scenario.clients.iter().map(|profile| network.home(&profile.name)).collect();
+        let topics = TOPICS.iter().chain(&MANY_TOPICS);
+        let owners = topics.map(|topic| (*topic, network.owner(topic))).collect();
+        let workers = workers.collect();
         Self {
             scenario: Scenario { steps: Vec::new(), ..scenario.clone() },
             network,
-            history: History { workers: workers.collect(), homes, ..History::default() },
+            history: History { workers, homes, owners, ..History::default() },
             clients: scenario.clients.iter().enumerate().map(client).collect(),
         }
     }
@@ -157,6 +160,7 @@ impl World {
                 Report::Dropped { shard, cause } => {
                     self.history.drops.push(Dropped { shard, cause, at: now });
                 }
+                Report::NotRetained { shard } => self.history.refusals.push((shard, now)),
                 Report::GivenOffline { client, message } => {
                     self.expect_nobody_online(client, message, now);
                 }

@@ -195,7 +195,8 @@ impl Case<'_> {
                 is_asked_alone(s, topic) && is_new && s.asked > accepted && s.is_all_of(END, END)
             };
             let Some(wanting) = session.subscriptions.iter().find(wants) else { continue };
-            if self.may_have_expired(message) || !self.is_the_only_one(number, message) {
+            let may_be_gone = self.may_have_expired(message) || self.may_be_refused(message);
+            if may_be_gone || !self.is_the_only_one(number, message) {
                 continue;
             }
             let is_it = |d: &crate::history::Delivery| {

@@ -51,9 +51,17 @@ impl Case<'_> {
             return None;
         }
         let messages = || candidates.iter().map(|number| &self.history.messages[*number]);
-        let may_be_none = messages().any(|m| m.letter.size == 0 || self.may_have_expired(m))
-            || !messages().any(|m| self.is_routed(m));
+        let is_none =
+            |m: &Message| m.letter.size == 0 || self.may_have_expired(m) || self.may_be_refused(m);
+        let may_be_none = messages().any(is_none) || !messages().any(|m| self.is_routed(m));
         (!may_be_none).then_some(candidates)
+    }
+
+    /// Whether the owner of its topic had too much retained, once it had come.
+    pub(super) fn may_be_refused(&self, message: &Message) -> bool {
+        let owner = self.history.owners[message.letter.topic];
+        let mut refusals = self.history.refusals.iter();
+        refusals.any(|(shard, at)| *shard == owner && *at >= message.first())
     }
 
     /// Messages of a topic that none is known to have followed.

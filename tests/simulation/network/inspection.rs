@@ -1,6 +1,6 @@
 //! What the shards and their storage say of themselves.
 
-use ringmq::metrics::{Counters, DropCause, Ledger};
+use ringmq::metrics::{Counters, DropCause};
 use ringmq::shard::{Outbox, audit_credit};
 
 use crate::desk::Kept;
@@ -8,6 +8,11 @@ use crate::desk::Kept;
 use super::{Network, Report};
 
 impl Network {
+    /// The shard that owns a topic.
+    pub(crate) fn owner(&self, topic: &str) -> usize {
+        self.partition.owner(topic).index()
+    }
+
     /// The shard that a client's sessions live on.
     pub(crate) fn home(&self, client_id: &str) -> usize {
         self.partition.home(client_id).index()
@@ -20,7 +25,7 @@ impl Network {
 
     /// The message that storage has of a topic.
     pub(crate) fn kept_retained(&self, topic: &str) -> Option<usize> {
-        self.desks[self.partition.owner(topic).index()].kept.retained.get(topic).copied()
+        self.desks[self.owner(topic)].kept.retained.get(topic).copied()
     }
 
     /// Follows the credit of every shard at every other one.
@@ -45,13 +50,18 @@ impl Network {
     }
 
     /// What one input made of deliveries, as far as clients cannot see it.
-    pub(super) fn report_deliveries(&mut self, index: usize, before: &Ledger) {
-        let after = self.shards[index].counters().ledger;
+    pub(super) fn report_deliveries(&mut self, index: usize, before: &Counters) {
+        let after = self.shards[index].counters();
         for cause in DropCause::ALL {
-            for _ in before.dropped_for(*cause)..after.dropped_for(*cause) {
+            for _ in before.ledger.dropped_for(*cause)..after.ledger.dropped_for(*cause) {
                 self.reports.push((self.now, Report::Dropped { shard: index, cause: *cause }));
             }
         }
+        if after.retained_refused > before.retained_refused {
+            self.reports.push((self.now, Report::NotRetained { shard: index }));
+        }
+        let max = self.scenario.limits.retained_count_max.div_ceil(self.shards.len());
+        assert!(after.retained <= max as u64, "shard {index}: {} are retained", after.retained);
         for (name, message) in std::mem::take(&mut self.desks[index].given_offline) {
             let client = self.scenario.clients.iter().position(|client| client.name == name);
             if let Some(client) = client {
