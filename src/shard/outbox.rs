@@ -12,8 +12,11 @@ use crate::metrics::AuditError;
 /// A first allocation that holds a handful of small packets.
 const FIRST_CAPACITY: usize = 512;
 
-/// Bytes that were written and are kept in front of others, before they are given back.
-const COMPACT_BYTES_MIN: usize = 64 * 1024;
+/// A tail is sealed before it grows beyond this, and another one begun: a long outbox is not moved
+/// as it grows, and has little memory that holds nothing or what was written.
+const TAIL_BYTES: usize = 128 * 1024;
+/// A tail that is sealed is moved to memory of its size if more than this is left over.
+const LEFT_OVER_BYTES_MAX: usize = 8 * 1024;
 
 /// First in, first out. Empty, it owns no memory.
 #[derive(Debug, Default)]
@@ -65,7 +68,11 @@ impl Outbox {
         }
         let before = self.tail.len();
         encode(&mut self.tail);
-        self.len += self.tail.len() - before;
+        let added = self.tail.len() - before;
+        self.len += added;
+        if self.tail.len() + added > TAIL_BYTES {
+            self.seal(); // One more of this size would have it grow.
+        }
     }
 
     /// Adds `bytes` at the end without copying them.
@@ -139,11 +146,6 @@ impl Outbox {
             self.tail_written = 0;
             return Some(std::mem::take(&mut self.tail));
         }
-        if self.tail_written >= COMPACT_BYTES_MIN && self.tail_written >= self.tail.len() / 2 {
-            // A reader that is always a little behind must not keep what it has read.
-            self.tail.drain(..self.tail_written);
-            self.tail_written = 0;
-        }
         None
     }
 
@@ -173,6 +175,9 @@ impl Outbox {
     }
 
     fn seal(&mut self) {
+        if self.tail.capacity() - self.tail.len() > LEFT_OVER_BYTES_MAX {
+            self.tail = self.tail.as_slice().into();
+        }
         let memory_bytes = self.tail.capacity();
         let mut tail = Bytes::from(std::mem::take(&mut self.tail));
         tail.advance(std::mem::take(&mut self.tail_written));
@@ -274,7 +279,28 @@ mod tests {
             outbox.consume(1000);
         }
         assert_eq!(outbox.len(), 100_000);
-        assert!(outbox.tail.capacity() < 1_000_000, "{} bytes", outbox.tail.capacity());
+        let bytes = outbox.memory_bytes();
+        assert!(bytes <= 100_000 + 2 * TAIL_BYTES, "{bytes} bytes");
+    }
+
+    /// Of which a part was written, too.
+    #[test]
+    fn a_long_one_takes_little_more_than_what_waits() {
+        for packet_bytes in [20, 1007, 5000] {
+            let mut outbox = Outbox::default();
+            while outbox.len() < 1 << 20 {
+                outbox.push(&vec![0; packet_bytes]);
+            }
+            outbox.consume(100_000);
+            while outbox.len() < 1 << 20 {
+                outbox.push(&vec![0; packet_bytes]);
+            }
+            let bytes = outbox.memory_bytes();
+            assert!(bytes <= outbox.len() / 10 * 12, "{bytes} bytes for {}", outbox.len());
+            assert_eq!(outbox.audit(), Ok(()));
+            let len = outbox.len();
+            assert_eq!(written(&mut outbox, 70_000).len(), len);
+        }
     }
 
     #[test]
