@@ -307,7 +307,7 @@ limits! {
     retained_bytes_max: usize = 4 << 30, Bytes(0, 1024 * GIB);
     /// Bytes in the whole process of what is remembered of topics: which sessions get what is
     /// published to them. When it is full, all of it is forgotten.
-    route_cache_bytes_max: usize = 64 << 20, Bytes(0, 1024 * GIB);
+    route_cache_bytes_max: usize = 32 << 20, Bytes(0, 1024 * GIB);
     /// Bytes that the process may take for all that clients cause. As it is used up, caches are
     /// given up, outboxes of slow readers are cut to a sixteenth for new deliveries, and each
     /// session may hold no more than an eighth of what is free. 0 is without a limit.
