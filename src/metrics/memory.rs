@@ -55,17 +55,26 @@ impl Default for Meter {
 }
 
 /// What all shards of a process hold together, and may hold.
+///
+/// Beside what shards charge a process has memory of which they know nothing: what it has before a
+/// client comes, and what its allocator cannot use. That is what was seen last, or `base` at least.
 #[derive(Debug)]
 pub struct Pool {
     limit: usize,
-    used: AtomicIsize,
+    base: usize,
+    beside: AtomicUsize,
+    charged: AtomicIsize,
 }
+
+/// The part of a pool that may be taken up by what is not charged beyond its base. The rest is
+/// there for clients, however much the allocator keeps for later.
+const BESIDE_SHARE: usize = 4;
 
 impl Pool {
     /// A pool of `limit` bytes, `base` of which are used whatever clients do.
     #[must_use]
     pub fn new(limit: usize, base: usize) -> Self {
-        Self { limit, used: AtomicIsize::new(base.cast_signed()) }
+        Self { limit, base, beside: AtomicUsize::new(base), charged: AtomicIsize::new(0) }
     }
 
     /// A pool that is never used up.
@@ -83,7 +92,18 @@ impl Pool {
     /// Bytes that are held, as far as the shards have told.
     #[must_use]
     pub fn used(&self) -> usize {
-        self.used.load(Ordering::Relaxed).max(0).cast_unsigned()
+        self.charged() + self.beside.load(Ordering::Relaxed)
+    }
+
+    fn charged(&self) -> usize {
+        self.charged.load(Ordering::Relaxed).max(0).cast_unsigned()
+    }
+
+    /// The process was seen to have this much memory.
+    pub fn see(&self, resident: usize) {
+        let beside_max = self.base + self.limit / BESIDE_SHARE;
+        let beside = resident.saturating_sub(self.charged()).clamp(self.base, beside_max);
+        self.beside.store(beside, Ordering::Relaxed);
     }
 
     /// Bytes that may be held beside those that are.
@@ -94,7 +114,7 @@ impl Pool {
 
     /// A shard holds `change` bytes more or, if it is negative, less.
     pub fn settle(&self, change: isize) {
-        self.used.fetch_add(change, Ordering::Relaxed);
+        self.charged.fetch_add(change, Ordering::Relaxed);
     }
 }
 
@@ -122,5 +142,18 @@ mod tests {
         pool.settle(-1000);
         assert_eq!((pool.used(), pool.free()), (100, 900));
         assert_eq!(Pool::unlimited().free(), isize::MAX.cast_unsigned());
+    }
+
+    #[test]
+    fn what_the_process_has_beside_takes_a_part_of_the_pool_and_not_all_of_it() {
+        let pool = Pool::new(1000, 100);
+        pool.settle(400);
+        for (resident, used) in [(450, 500), (500, 500), (600, 600), (5000, 400 + 350), (10, 500)] {
+            pool.see(resident);
+            assert_eq!(pool.used(), used, "{resident} are resident");
+        }
+        pool.see(600);
+        pool.settle(-300);
+        assert_eq!(pool.used(), 300, "until it is looked at again");
     }
 }

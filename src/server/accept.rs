@@ -142,10 +142,14 @@ impl Charge {
         Self { core: Rc::clone(core), bytes }
     }
 
-    fn set(&mut self, bytes: usize) {
+    /// False if memory is too short for it.
+    fn set(&mut self, bytes: usize) -> bool {
         let core = &mut *self.core.borrow_mut();
         core.opening_bytes = core.opening_bytes + bytes - self.bytes;
         self.bytes = bytes;
+        let is_allowed = core.shard.may_hold(bytes);
+        core.shard.counters_mut().connections_refused_quota += u64::from(!is_allowed);
+        is_allowed
     }
 }
 
@@ -155,8 +159,8 @@ impl Drop for Charge {
     }
 }
 
-/// None when the peer closes before its first packet is whole. A packet that is not valid is
-/// returned as soon as that is seen: the shard knows what to answer.
+/// None when the peer closes before its first packet is whole, or memory is too short for it. A
+/// packet that is not valid is returned as soon as that is seen: the shard knows what to answer.
 async fn read_first_packet(
     core: &Shared,
     stream: &mut Tcp,
@@ -175,7 +179,10 @@ async fn read_first_packet(
         if length == bytes.len() {
             let wanted = mqtt::wanted(&bytes).unwrap_or(0).min(2 * length);
             bytes.resize(wanted.max(length + FIRST_READ_BYTES), 0);
-            charge.set(bytes.capacity());
+            if !charge.set(bytes.capacity()) {
+                debug!("closed: memory is short, and its CONNECT is large");
+                return None;
+            }
         }
     }
 }

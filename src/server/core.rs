@@ -21,6 +21,7 @@ use crate::transport::{Chunk, Event, Reading, Sockets, Written};
 use super::accept::Handoff;
 use super::connections::{self, key};
 use super::effects::Effects;
+use super::memory::Lookout;
 use super::mesh::Found;
 
 /// Connections written in one system call.
@@ -52,6 +53,7 @@ pub(super) struct Core {
     /// The broker stops: what is closed now is still written out.
     pub(super) stopping: bool,
     batch: Batch,
+    lookout: Lookout,
 }
 
 /// Connections that are written together; empty between calls.
@@ -90,6 +92,7 @@ impl Core {
             is_behind: false,
             stopping: false,
             batch: Batch::default(),
+            lookout: Lookout::default(),
         }
     }
 
@@ -160,6 +163,8 @@ impl Core {
         self.turn_reading();
         self.write_dirty();
         settling.into_iter().for_each(|id| self.end_look(id));
+        let started = self.started;
+        self.lookout.handle_turn(self.shard.pool(), || Time::START + started.elapsed());
         self.shard.balance_with(self.effects.connections.memory_bytes() + self.opening_bytes);
         // What is put off is not added to what waits to be written.
         let more = !self.is_behind && self.shard.end_turn();

@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tracing::info;
 
 use crate::config::Limits;
 use crate::metrics::Pool;
+use crate::session::Time;
 
 /// The part that is used unless it is said how much, in percent. What is left is for the kernel:
 /// it gives all TCP sockets together at most 9 % of the machine's memory (the highest of
@@ -16,14 +18,46 @@ const SHARE_PERCENT: usize = 70;
 /// What the allocator may take beyond what was asked for, out of a hundred.
 const ALLOCATOR_PERCENT: usize = 7;
 
+/// What an executor takes whatever clients do: its rings, 2 MiB of buffers that are read into, and
+/// its channels.
+const EXECUTOR_BYTES: usize = 6 << 20;
+/// How often the memory of the process is looked at while something happens.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Turns of an executor after which it looks at the clock for that.
+const TURNS_PER_LOOK: u32 = 16;
+
 /// The pool of the shards: what was set, or a share of what there is.
-pub(super) fn pool(limits: &Limits) -> Arc<Pool> {
+pub(super) fn pool(limits: &Limits, shard_count: usize) -> Arc<Pool> {
     let limit = limits.memory_max.unwrap_or_else(|| available() / 100 * SHARE_PERCENT);
     if limit == 0 {
         return Arc::new(Pool::unlimited());
     }
     info!("memory_max is {} MiB", limit >> 20);
-    Arc::new(Pool::new(limit / (100 + ALLOCATOR_PERCENT) * 100, resident()))
+    let base = resident() + shard_count * EXECUTOR_BYTES;
+    Arc::new(Pool::new(limit / (100 + ALLOCATOR_PERCENT) * 100, base))
+}
+
+/// Tells the pool now and then what the process has in memory: the allocator keeps more than was
+/// foreseen where memory is given back in other sizes than it is asked for.
+#[derive(Default)]
+pub(super) struct Lookout {
+    turn_count: u32,
+    looked: Time,
+}
+
+impl Lookout {
+    /// A turn begins; looks if it is time to.
+    pub(super) fn handle_turn(&mut self, pool: &Pool, now: impl FnOnce() -> Time) {
+        self.turn_count = self.turn_count.wrapping_add(1);
+        if !self.turn_count.is_multiple_of(TURNS_PER_LOOK) {
+            return;
+        }
+        let now = now();
+        if now.since(self.looked) >= LOOK_EVERY {
+            self.looked = now;
+            pool.see(resident());
+        }
+    }
 }
 
 /// The least of the limits that there are, in bytes; 0 if none is known.
@@ -38,7 +72,7 @@ fn machine() -> Option<usize> {
     field_kib(&info, "MemTotal:")
 }
 
-/// What the process has in memory before a client comes.
+/// What the process has in memory; 0 if that is not known.
 fn resident() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     field_kib(&status, "VmRSS:").unwrap_or(0)
@@ -120,7 +154,7 @@ mod tests {
 
     #[test]
     fn nothing_and_a_size_are_limits_that_were_set() {
-        let pool_of = |memory_max| pool(&Limits { memory_max, ..Limits::default() });
+        let pool_of = |memory_max| pool(&Limits { memory_max, ..Limits::default() }, 1);
         assert_eq!(pool_of(Some(0)).limit(), Pool::unlimited().limit());
         let limit = pool_of(Some(107 << 20)).limit();
         assert_eq!(limit, 100 << 20);

@@ -171,7 +171,7 @@ fn plans(
     let seed = [0, 1, 2, 3].map(|number: u64| seeds.hash_one(number));
     let partition = Partition::new(meshes.len(), seed);
     let open = Arc::new(AtomicUsize::new(0));
-    let pool = memory::pool(&config.limits);
+    let pool = memory::pool(&config.limits, meshes.len());
     let started = Instant::now();
     let limits = config.limits;
     let plan = |(index, (mesh, listeners))| {

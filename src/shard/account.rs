@@ -2,8 +2,9 @@
 //!
 //! Each table adds up its own bytes where it changes; here they are summed, at the end of a turn
 //! and while much is read, and the pool is told what has changed. What a session may hold follows
-//! from what is free: an eighth of it. Those who hold much are refused more long before memory is
-//! used up, and some of it is always left for those who hold little.
+//! from what is free: an eighth of it, without a sixteenth of all that is kept for those who hold
+//! little. Those who hold much are refused more long before memory is used up, and many of them
+//! cannot take what the others need.
 
 use std::sync::Arc;
 
@@ -15,6 +16,13 @@ use super::Shard;
 
 /// The part of what is free that one session may hold.
 const SHARE: usize = 8;
+/// When less than this part of all memory is free, it is scarce.
+const SCARCE: usize = 8;
+/// The part of all memory that is kept for those who hold little.
+const RESERVE: usize = 16;
+/// They hold no more than this, and than this part of what is free.
+const LITTLE_BYTES_MAX: usize = 16 * 1024;
+const LITTLE_SHARE: usize = 256;
 /// What of a change the pool need not be told.
 const UNTOLD_BYTES: usize = 64 * 1024;
 /// The pool is told once as much was read, in the middle of a turn.
@@ -40,7 +48,7 @@ pub(super) enum Level {
     Short,
     /// Above seven eighths, nothing is retained that was not.
     Scarce,
-    /// Nothing is left: no new session is accepted.
+    /// Half of what is kept for those who hold little is used: no new session is accepted.
     Exhausted,
 }
 
@@ -48,12 +56,19 @@ impl Level {
     fn of(pool: &Pool) -> Self {
         let (free, limit) = (pool.free(), pool.limit());
         match () {
-            () if free == 0 => Self::Exhausted,
-            () if free < limit / 8 => Self::Scarce,
+            () if free < limit / RESERVE / 2 => Self::Exhausted,
+            () if free < limit / SCARCE => Self::Scarce,
             () if free < limit / 4 => Self::Short,
             () => Self::Ample,
         }
     }
+}
+
+/// What one session may hold of memory of which so much is free.
+fn share_of(pool: &Pool) -> usize {
+    let free = pool.free();
+    let much = free.saturating_sub(pool.limit() / RESERVE) / SHARE;
+    much.max(LITTLE_BYTES_MAX.min(free / LITTLE_SHARE))
 }
 
 /// The sums that no table keeps itself.
@@ -75,6 +90,8 @@ pub(super) struct Account {
     pub(super) names: usize,
     /// Parts of packets.
     pub(super) held: usize,
+    /// A timer is set to see whether connections are to be closed.
+    pub(super) is_watched: bool,
 }
 
 impl Account {
@@ -97,12 +114,18 @@ impl Account {
             executor: 0,
             names: 0,
             held: 0,
+            is_watched: false,
         }
     }
 
     /// Whether a session that holds `held` bytes may hold `more`.
     pub(super) fn has_share(&self, held: usize, more: usize) -> bool {
         held + more <= self.allowance.held_bytes_max
+    }
+
+    /// Bytes that are to be given back before memory is not scarce any more.
+    pub(super) fn missing_bytes(&self) -> usize {
+        (self.pool.limit() / SCARCE).saturating_sub(self.pool.free())
     }
 }
 
@@ -113,6 +136,12 @@ impl Shard {
         self.account.pool = pool;
         self.balance();
         self
+    }
+
+    /// What the process may hold.
+    #[must_use]
+    pub fn pool(&self) -> &Pool {
+        &self.account.pool
     }
 
     /// Bytes that this shard holds because of clients.
@@ -152,7 +181,7 @@ impl Shard {
             account.pool.settle(charged.wrapping_sub(account.told).cast_signed());
             account.told = charged;
         }
-        account.allowance.held_bytes_max = account.pool.free() / SHARE;
+        account.allowance.held_bytes_max = share_of(&account.pool);
         let level = Level::of(&account.pool);
         if level != account.level {
             self.handle_level(level);
@@ -166,5 +195,6 @@ impl Shard {
         let route_bytes_max = self.share(self.limits.route_cache_bytes_max);
         self.routes.set_bytes_max(part(route_bytes_max));
         self.account.level = level;
+        self.watch_memory();
     }
 }

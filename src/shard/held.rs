@@ -11,9 +11,6 @@ use crate::session::Time;
 use super::connection::Connection;
 use super::{ConnectionId, Output, Shard, Timer};
 
-/// What a connection may hold however short memory is.
-const HELD_BYTES_MIN: usize = 16 * 1024;
-
 /// Bytes that are used from the front; without any it owns no memory. What is used is moved over
 /// now and then alone: a few packets at a time are taken out of what may be megabytes.
 #[derive(Debug, Default)]
@@ -127,7 +124,7 @@ impl Shard {
     fn judge_held(&mut self, id: ConnectionId, out: &mut impl Output) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let bytes = connection.held_bytes();
-        if bytes > HELD_BYTES_MIN && !self.account.has_share(0, bytes) {
+        if !self.may_hold(bytes) {
             debug!(%id, "closed: memory is short, and it holds more than its share");
             self.counters.closed_over_quota += 1;
             return self.close(id, ReasonCode::QuotaExceeded, out);

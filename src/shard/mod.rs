@@ -29,6 +29,7 @@ mod registry;
 mod replay;
 mod retained;
 mod share;
+mod shed;
 mod slice;
 mod subscribe;
 mod take_over;
@@ -169,6 +170,8 @@ enum Timer {
     Session(SessionRef),
     /// A packet that has begun may not be whole in time.
     Packet(ConnectionId),
+    /// Memory may still be scarce.
+    Memory,
 }
 
 /// Retained messages and subscriptions, sessions and their connections: one core's share.
@@ -436,6 +439,7 @@ impl Shard {
                 | Timer::Settle(id)
                 | Timer::Packet(id) => connections.get_mut(*id).is_some(),
                 Timer::Session(name) => registry.resolve(*name).is_some(),
+                Timer::Memory => true,
             });
             self.timer_sweep_count = (2 * self.timers.len()).max(TIMER_SWEEP_COUNT_MIN);
         }
@@ -463,6 +467,7 @@ impl Shard {
                 Timer::Settle(connection) => self.settle_again(connection, out),
                 Timer::Session(session) => self.handle_session_timer(session, out),
                 Timer::Packet(connection) => self.handle_packet_timeout(connection, out),
+                Timer::Memory => self.handle_scarcity(out),
             }
         }
         if self.due.is_empty() {

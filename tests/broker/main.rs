@@ -6,7 +6,9 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod budget;
 mod cores;
+mod crowd;
 mod hostile;
 mod limits;
 mod log;

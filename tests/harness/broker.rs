@@ -111,6 +111,11 @@ impl Broker {
         self.kib_of("VmRSS:").expect("the broker is running") * 1024
     }
 
+    /// The most that it has ever been.
+    pub(crate) fn peak_bytes(&self) -> u64 {
+        self.kib_of("VmHWM:").expect("the broker is running") * 1024
+    }
+
     /// A line of the process's status file, see proc(5).
     fn kib_of(&self, name: &str) -> Option<u64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;

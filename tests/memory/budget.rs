@@ -174,3 +174,58 @@ fn sessions_are_refused_at_the_end_and_accepted_again() {
     short.bottle.settle_shards();
     assert!(short.accepts(&name(0), 1002));
 }
+
+/// Half a packet each, and many of them: what is kept for those who hold little is still there.
+#[test]
+fn many_that_hold_some_leave_room_for_those_who_hold_little() {
+    let mut short = Short::new(1);
+    short.offline("modest");
+    let mut open = 0;
+    for number in 0..900 {
+        let line = connect_with(&mut short.bottle, &client_id(number), number + 1, None);
+        if short.bottle.is_open(line) {
+            short
+                .bottle
+                .send_raw(line, &[b"\x30\xff\xff\x3e\0\x01t", [7; 14_000].as_slice()].concat());
+            open += usize::from(short.bottle.is_open(line));
+        }
+        short.bottle.settle_shards();
+    }
+    assert!((100..600).contains(&open), "{open} are open");
+    (1..=8).for_each(|id| short.publish("modest", &[7; 100], id));
+    assert_eq!((short.queued(), short.dropped(DropCause::OverShare)), (8, 0));
+}
+
+/// What nobody was promised is given up once memory is scarce, and no more of it than has to be.
+#[test]
+fn who_reads_least_is_closed_when_memory_is_scarce() {
+    let mut short = Short::new(1);
+    let reader = |short: &mut Short, number: usize, topic: &str| {
+        let line = connect_with(&mut short.bottle, &client_id(number), number + 1, None);
+        short.bottle.subscribe(line, topic, Version::V5);
+        line
+    };
+    let slow: Vec<Line> = (0..6).map(|number| reader(&mut short, number, "t")).collect();
+    let modest = reader(&mut short, 6, "modest");
+    for _ in 0..1000 {
+        short.bottle.publish(short.publisher, "t", &[7; 1000], false);
+        short.bottle.settle_shards();
+    }
+    short.bottle.publish(short.publisher, "modest", &[7; 100], false);
+    for number in 10..50 {
+        let line = connect_with(&mut short.bottle, &client_id(number), number + 1, None);
+        short.bottle.send_raw(line, &[b"\x30\xff\xff\x3e\0\x01t", [7; 30_000].as_slice()].concat());
+        short.bottle.settle_shards();
+    }
+    assert!(short.pool.free() < LIMIT / 8, "{} bytes are free", short.pool.free());
+    assert!(slow.iter().all(|line| short.bottle.is_open(*line)), "it may be scarce for a moment");
+    let before = short.bottle.shards[0].counters().closed_over_quota;
+    short.bottle.pass(std::time::Duration::from_millis(150));
+    short.bottle.settle_shards();
+    let open = slow.iter().filter(|line| short.bottle.is_open(**line)).count();
+    assert!((4..6).contains(&open), "{open} of 6 are open");
+    assert!(short.bottle.is_open(modest));
+    assert!(short.pool.free() >= LIMIT / 8, "{} bytes are free", short.pool.free());
+    let closed = short.bottle.shards[0].counters().closed_over_quota;
+    assert_eq!(closed - before, 6 - open as u64, "nobody else is closed");
+}

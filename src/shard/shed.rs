@@ -1,0 +1,62 @@
+//! Memory that is given back when it is scarce: connections are closed that hold more than their
+//! share of it in what nobody was promised, parts of packets and bytes that their clients do not
+//! read. Who holds most is closed first, and nobody once memory is not scarce any more.
+
+use std::time::Duration;
+
+use tracing::debug;
+
+use crate::mqtt::ReasonCode;
+
+use super::account::Level;
+use super::{ConnectionId, Output, Shard, Timer};
+
+/// How long it may be scarce before that is looked at, and again.
+const PAUSE: Duration = Duration::from_millis(100);
+/// What a connection may hold however scarce memory is.
+const HELD_BYTES_MIN: usize = 4 * 1024;
+
+impl Shard {
+    /// Whether a connection may hold so much that is not handled or not read.
+    #[must_use]
+    pub fn may_hold(&self, bytes: usize) -> bool {
+        bytes <= HELD_BYTES_MIN || self.account.has_share(0, bytes)
+    }
+
+    /// Has a timer look whether memory stays scarce.
+    pub(super) fn watch_memory(&mut self) {
+        if self.account.level >= Level::Scarce && !self.account.is_watched {
+            self.account.is_watched = true;
+            self.set_timer(self.now + PAUSE, Timer::Memory);
+        }
+    }
+
+    /// Memory was scarce a moment ago.
+    pub(super) fn handle_scarcity(&mut self, out: &mut impl Output) {
+        self.account.is_watched = false;
+        self.balance();
+        if self.account.level < Level::Scarce {
+            return;
+        }
+        let mut missing = self.account.missing_bytes();
+        for (bytes, id) in self.over_share(out) {
+            if missing == 0 {
+                break;
+            }
+            missing = missing.saturating_sub(bytes);
+            debug!(%id, bytes, "closed: memory is scarce, and it holds more than its share");
+            self.counters.closed_over_quota += 1;
+            self.close(id, ReasonCode::QuotaExceeded, out);
+        }
+        self.watch_memory();
+    }
+
+    /// Connections that hold more than they may, with how much, the heaviest first.
+    fn over_share(&self, out: &mut impl Output) -> Vec<(usize, ConnectionId)> {
+        let held = |(id, bytes)| (bytes + out.outbox_len(id), id);
+        let all = self.connections.iter().map(|(id, connection)| (id, connection.held_bytes()));
+        let mut heavy: Vec<_> = all.map(held).filter(|(bytes, _)| !self.may_hold(*bytes)).collect();
+        heavy.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
+        heavy
+    }
+}
