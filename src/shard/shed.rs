@@ -13,14 +13,20 @@ use super::{ConnectionId, Output, Shard, Timer};
 
 /// How long it may be scarce before that is looked at, and again.
 const PAUSE: Duration = Duration::from_millis(100);
-/// What a connection may hold however scarce memory is.
-const HELD_BYTES_MIN: usize = 4 * 1024;
+/// What a connection may hold until memory is exhausted: a few packets, while it is not read.
+const HELD_BYTES_MIN: usize = 16 * 1024;
+/// The same however little memory there is.
+const HELD_BYTES_LEAST: usize = 2 * 1024;
 
 impl Shard {
     /// Whether a connection may hold so much that is not handled or not read.
     #[must_use]
     pub fn may_hold(&self, bytes: usize) -> bool {
-        bytes <= HELD_BYTES_MIN || self.account.has_share(0, bytes)
+        let least = match self.account.level {
+            Level::Exhausted => HELD_BYTES_LEAST,
+            _ => HELD_BYTES_MIN,
+        };
+        bytes <= least || self.account.has_share(0, bytes)
     }
 
     /// Has a timer look whether memory stays scarce.

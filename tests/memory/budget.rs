@@ -192,8 +192,8 @@ fn many_that_hold_some_leave_room_for_those_who_hold_little() {
         short.bottle.settle_shards();
     }
     assert!((100..600).contains(&open), "{open} are open");
-    (1..=8).for_each(|id| short.publish("modest", &[7; 100], id));
-    assert_eq!((short.queued(), short.dropped(DropCause::OverShare)), (8, 0));
+    (1..=4).for_each(|id| short.publish("modest", &[7; 100], id));
+    assert_eq!((short.queued(), short.dropped(DropCause::OverShare)), (4, 0));
 }
 
 /// What nobody was promised is given up once memory is scarce, and no more of it than has to be.
