@@ -4,6 +4,7 @@ use crate::metrics::{AuditError, allocated};
 
 use super::connection::Phase;
 use super::links::{CREDIT_UNITS, published_units, returned_units};
+use super::registry::Resident;
 use super::{Message, Shard};
 
 /// Follows the credit that the shard `home` has at the shard `owner`: at any time all of it is in
@@ -35,7 +36,7 @@ impl Shard {
     pub fn audit(&self) -> Result<(), AuditError> {
         let (mut queued, mut in_flight, mut filters, mut shares) = (0, 0, 0, 0);
         let (mut memory, mut names) = (0, 0);
-        for (_, resident) in self.registry.iter() {
+        for (slot, resident) in self.registry.iter() {
             let held = resident.session.audit()?;
             queued += held.queued;
             in_flight += held.in_flight;
@@ -43,6 +44,9 @@ impl Shard {
             shares += resident.share_count() as u64;
             memory += resident.session.charged_bytes() + resident.peer.memory_bytes();
             names += allocated(resident.session.client_id().len());
+            if !self.registry.is_retired(slot) {
+                self.audit_filters(resident)?;
+            }
         }
         let ledger = &self.counters.ledger;
         let accounted = ledger.delivered + queued + in_flight + ledger.dropped_total();
@@ -60,6 +64,15 @@ impl Shard {
         self.links.audit()?;
         self.audit_members()?;
         self.audit_connections()
+    }
+
+    /// Bytes of filters against the filters that a session has.
+    fn audit_filters(&self, resident: &Resident) -> Result<(), AuditError> {
+        let own = resident.filters.iter().map(|key| self.subscriptions.filter(key).len());
+        let shares = resident.aside().into_iter().flat_map(|aside| aside.shares.iter());
+        let shared = shares.map(|key| self.shares.filter(key).len());
+        let bytes = own.chain(shared).sum::<usize>();
+        AuditError::compare("bytes of filters", resident.filter_bytes.into(), bytes as u64)
     }
 
     /// Of the members of shared subscriptions that live here, loads are known as long as they are

@@ -57,6 +57,16 @@ impl Filters {
         }
     }
 
+    /// All of them, in no order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = FilterKey> {
+        let (few, many) = match self {
+            Self::Few(few) => (Some(few), None),
+            Self::Many(many) => (None, Some(many)),
+        };
+        let few = few.into_iter().flatten().flatten();
+        few.chain(many.into_iter().flat_map(|many| many.iter())).copied()
+    }
+
     /// Takes out one of them.
     pub(super) fn pop(&mut self) -> Option<FilterKey> {
         match self {
