@@ -3,9 +3,9 @@
 //!
 //! One [`Network::act`] does one thing, wherever a [`Random`] says; nothing happens by itself.
 
-mod settle;
-
 mod inspection;
+mod memory;
+mod settle;
 
 use std::collections::VecDeque;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -22,6 +22,8 @@ use crate::desk::{Desk, Stored};
 use crate::life::Life;
 use crate::random::Random;
 use crate::scenario::Scenario;
+
+use memory::Shortage;
 
 /// How a client's end of a connection goes away.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -143,6 +145,7 @@ pub(crate) struct Network {
     scenario: Scenario,
     partition: Partition,
     shards: Vec<Shard>,
+    shortage: Shortage,
     desks: Vec<Desk>,
     pub(crate) pipes: Vec<Pipe>,
     /// The first pipe that may still do anything.
@@ -162,13 +165,16 @@ impl Network {
         let (count, seed) = (scenario.shard_count, scenario.seed);
         let partition = Partition::new(count, [seed, 1, 2, 3]);
         let hasher = RandomState::with_seeds(seed, 4, 5, 6);
+        let shortage = Shortage::new(&scenario.limits);
         let shard = |id| {
             Shard::new(id, partition.clone(), scenario.limits, hasher.clone())
                 .with_slices(scenario.slices)
+                .with_pool(shortage.pool())
         };
         Self {
             now: Time::START,
             shards: partition.shards().map(shard).collect(),
+            shortage,
             desks: (0..count).map(|_| Desk::new(count, scenario.channel_count_max)).collect(),
             partition,
             scenario: Scenario { steps: Vec::new(), ..scenario.clone() },
@@ -221,11 +227,6 @@ impl Network {
         }
         pipe.to_client.clear();
         pipe.ending = Some(how);
-    }
-
-    /// From now on clients read as fast as anybody can write.
-    pub(crate) fn widen(&mut self) {
-        self.scenario.socket_bytes = usize::MAX;
     }
 
     /// Whether the broker has got the whole first packet.
@@ -308,6 +309,7 @@ impl Network {
         }
         let before = self.shards[index].counters();
         self.shards[index].handle(self.now, input, &mut self.desks[index]);
+        self.weigh(index);
         self.audit(index);
         for (record, what) in std::mem::take(&mut self.desks[index].judged) {
             (record, what).hash(&mut self.trace);

@@ -37,6 +37,11 @@ const SHARED: [&str; 8] = [
     "$share/i/+",
 ];
 
+/// A budget that is short: an eighth of it is free when it leaves each session the least.
+const SHORT_BYTES: usize = 512 * 1024;
+/// The least that is left to each session where memory is short.
+pub(crate) const SHARE_BYTES_MIN: usize = SHORT_BYTES / 128;
+
 /// So many clients beside each other share a filter before others.
 const MEMBERS: usize = 3;
 
@@ -167,6 +172,10 @@ pub(crate) enum Step {
     Expel {
         client: usize,
     },
+    /// From now on memory leaves each session so many bytes.
+    Leave {
+        share_bytes: usize,
+    },
     /// From now on these shards, by their bits, do not go on with what they have put off.
     PutOff {
         shards: u64,
@@ -215,9 +224,11 @@ impl Step {
             | Self::Ping { client }
             | Self::Authenticate { client }
             | Self::Expel { client } => Some(*client),
-            Self::PutOff { .. } | Self::Work { .. } | Self::Settle { .. } | Self::Wait { .. } => {
-                None
-            }
+            Self::PutOff { .. }
+            | Self::Leave { .. }
+            | Self::Work { .. }
+            | Self::Settle { .. }
+            | Self::Wait { .. } => None,
         }
     }
 }
@@ -266,6 +277,28 @@ impl Scenario {
         }
         if random.percent(30) {
             scenario.come_late(&taste, &mut random);
+        }
+        scenario
+    }
+
+    /// The same in a process whose memory is short now and then. Half of a message and room for the
+    /// rest is never more than what is left to a session.
+    pub(crate) fn short(seed: u64, shard_count: usize) -> Self {
+        let mut scenario = Self::new(seed, shard_count);
+        let mut random = Random::new(seed);
+        let limits = Limits { memory_max: Some(SHORT_BYTES), ..scenario.limits };
+        let Limits { queue_count_max, queue_bytes_max, .. } = Limits::default();
+        scenario.limits = Limits { queue_count_max, queue_bytes_max, ..limits };
+        for step in &mut scenario.steps {
+            if let Step::Publish { letter, .. } = step {
+                let most = SHARE_BYTES_MIN / 3;
+                let least = random.pick(&[0, 0, 0, most]).min(letter.size * most);
+                letter.size = letter.size.clamp(least, most);
+            }
+        }
+        for place in (0..scenario.steps.len()).step_by(25).rev() {
+            let share_bytes = random.pick(&[SHARE_BYTES_MIN, SHARE_BYTES_MIN, 8000, SHORT_BYTES]);
+            scenario.steps.insert(place, Step::Leave { share_bytes });
         }
         scenario
     }

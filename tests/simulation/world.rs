@@ -89,6 +89,7 @@ impl World {
                 network.held_back = *shards;
                 return;
             }
+            Step::Leave { share_bytes } => return network.leave(*share_bytes),
             Step::Wait { ms } => return self.wait(Duration::from_millis(*ms)),
             _ => {}
         }
@@ -120,7 +121,11 @@ impl World {
             Step::Read { answer_count, .. } => {
                 client.take_in(*answer_count, network, history);
             }
-            Step::PutOff { .. } | Step::Work { .. } | Step::Settle { .. } | Step::Wait { .. } => {}
+            Step::PutOff { .. }
+            | Step::Leave { .. }
+            | Step::Work { .. }
+            | Step::Settle { .. }
+            | Step::Wait { .. } => {}
         }
         self.digest();
     }

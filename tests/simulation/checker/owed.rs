@@ -4,8 +4,13 @@ use ringmq::metrics::DropCause;
 
 use crate::history::{Dropped, Fate, Message, Moment, Session, Subscription};
 use crate::history::{matches, shared};
+use crate::scenario::SHARE_BYTES_MIN;
 
-use super::{Case, Channel, END, is_asked_alone, is_of};
+use super::{Case, Channel, END, is_asked, is_asked_alone, is_of};
+
+/// More than a delivery takes beside topic and payload, and its session beside deliveries.
+const DELIVERY_BYTES: usize = 250;
+const SESSION_BYTES: usize = 500;
 
 /// A delivery that did not come although it was owed.
 pub(super) struct Loss {
@@ -179,7 +184,22 @@ impl Case<'_> {
         if self.may_have_expired(message) {
             causes.push(DropCause::Expired);
         }
+        if limits.memory_max.is_some() && self.may_hold_bytes(session) > SHARE_BYTES_MIN {
+            causes.push(DropCause::OverShare);
+        }
         causes
+    }
+
+    /// More than a session can ever have held, with what each delivery and the tables of its
+    /// session take beside the message.
+    fn may_hold_bytes(&self, session: &Session) -> usize {
+        let bytes_of = |message: &Message| {
+            let topic = message.letter.topic;
+            let ways = session.subscriptions.iter().filter(|s| is_asked(s, topic)).count();
+            let copies = ways * (message.route_count() + usize::from(message.letter.retain));
+            copies * (message.letter.size + topic.len() + DELIVERY_BYTES)
+        };
+        SESSION_BYTES + self.history.messages.iter().map(bytes_of).sum::<usize>()
     }
 
     /// Retained messages that a subscription should have brought.
