@@ -349,11 +349,11 @@ impl Session {
             inbound.refuse(publish.qos, packet_id, reason, out);
             return Ok(None);
         }
-        let verdict = inbound.handle_publish(publish.qos, packet_id, out);
+        // Judged before anything is kept of it: what is not routed is never acknowledged.
         if inbound.charged() > out.allowance().held_bytes_max.max(SHARE_BYTES_MIN) {
             return Err(ProtocolError::OverShare);
         }
-        Ok(match verdict {
+        Ok(match inbound.handle_publish(publish.qos, packet_id, out) {
             Verdict::Route(sequence) => Some((incoming, Some(sequence))),
             Verdict::Duplicate => None,
         })
