@@ -12,10 +12,11 @@
 //! `TRACKED` asks all shards once whether they have taken in what came before. From then on each
 //! publish has a weight, which its owner divides between the homes that it goes to, and which all
 //! of them give back to the publisher's home: in any order, and complete only when the last has.
+//! Homes of which groups have chosen members get a fence behind the deliveries to all of these.
 
 use crate::config::Order;
 use crate::mqtt::Publish;
-use crate::routing::ShardId;
+use crate::routing::{Choice, ShardId, ShardSet};
 
 use super::message::{Origin, Source};
 use super::pause::Pause;
@@ -23,7 +24,7 @@ use super::{Message, Output, SessionRef, Shard};
 
 /// After this many publishes to one owner in a row a client is taken for one that stays there.
 const RUN_MAX: u8 = 128;
-/// Weight of a publish: more than the homes and groups of any but the most absurd topic.
+/// Weight of a publish: there are at most 64 homes, and as many fences.
 const WEIGHT: u16 = 256;
 /// With more weight than this under way a client waits until all of it has come back.
 const WEIGHT_MAX: u16 = u16::MAX - WEIGHT;
@@ -131,19 +132,47 @@ impl Shard {
         self.send(home, Message::TakenIn { session, weight: 1 }, out);
     }
 
-    /// At the owner: divides the weight of a publish between the homes that it is sent to. What
-    /// they do not need is given back at once.
+    /// At the owner: divides the weight of a publish between the homes that it is sent to and the
+    /// fences that follow. What they do not need is given back at once.
     pub(super) fn split_weight(
         &mut self,
         source: &Source,
         home_count: usize,
+        fence_count: usize,
         out: &mut impl Output,
     ) -> Source {
-        let home_count = u16::try_from(home_count).unwrap_or(u16::MAX);
-        let share = if home_count == 1 { source.weight } else { source.weight.min(1) };
-        let rest = source.weight.saturating_sub(share.saturating_mul(home_count));
+        let part_count = (home_count + fence_count) as u16; // There are at most 64 of each.
+        let share = if part_count == 1 && fence_count == 0 { source.weight } else { 1 };
+        let rest = source.weight - share * part_count;
         self.give_weight_back(&Source { weight: rest, ..*source }, out);
         Source { weight: share, ..*source }
+    }
+
+    /// Other homes of the members that groups have chosen.
+    pub(super) fn far_homes(&self, choices: &[Choice<SessionRef>]) -> ShardSet {
+        let mut homes = ShardSet::EMPTY;
+        for choice in choices {
+            if let Choice::Member(chosen) = choice
+                && chosen.home != self.id
+            {
+                homes.insert(chosen.home);
+            }
+        }
+        homes
+    }
+
+    /// Follows what was sent to members of groups: each of these homes gives back a part of the
+    /// weight, however many of its members were chosen.
+    pub(super) fn fence(&mut self, homes: ShardSet, source: &Source, out: &mut impl Output) {
+        let Some(origin) = source.origin else { return };
+        for home in homes.iter() {
+            if home == origin.home {
+                self.give_weight_back(&Source { weight: 1, ..*source }, out); // It comes behind.
+            } else {
+                let Origin { home: asked_by, session } = origin;
+                self.send(home, Message::Fence { session, home: asked_by, is_first: false }, out);
+            }
+        }
     }
 
     /// A publish is handled here, or put off where a later one waits behind it.

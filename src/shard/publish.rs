@@ -2,7 +2,7 @@
 //! acknowledgement back.
 
 use crate::mqtt::{Publish, QoS, ReasonCode};
-use crate::routing::{Choice, Chosen, ShardId};
+use crate::routing::{Choice, Chosen, ShardId, ShardSet};
 use crate::session::{Incoming, Outgoing, Publication, Sequence};
 use crate::storage::Record;
 
@@ -88,22 +88,22 @@ impl Shard {
             && !self.retain(outgoing, out)
             && let Some(receipt) = receipt.filter(|receipt| receipt.is_told)
         {
-            self.split_weight(source, 0, out);
+            self.give_weight_back(source, out);
             return self.count(receipt, 0, ReasonCode::QuotaExceeded, out);
         }
         let topic = outgoing.view().topic.as_str();
         let audience = self.audience(topic);
         let choices = self.choose_members(outgoing);
-        let split = (source.weight > 0).then(|| {
-            let is_far = |it: &&Choice<_>| matches!(it, Choice::Member(it) if it.home != self.id);
-            let far_count = choices.iter().filter(is_far).count();
-            self.split_weight(source, audience.homes.len() + far_count, out)
-        });
+        let fenced = if source.weight > 0 { self.far_homes(&choices) } else { ShardSet::EMPTY };
+        let split = (source.weight > 0)
+            .then(|| self.split_weight(source, audience.homes.len(), fenced.len(), out));
         let source = split.as_ref().unwrap_or(source);
         let mut routed = Routed::default();
         self.route_to_homes(outgoing, audience, source, &mut routed, out);
         if !choices.is_empty() {
-            self.route_to_members(outgoing, choices, source, &mut routed, out);
+            let unweighted = Source { weight: 0, ..*source };
+            self.route_to_members(outgoing, choices, &unweighted, &mut routed, out);
+            self.fence(fenced, source, out);
         }
         let Some(receipt) = receipt else { return };
         if outgoing.view().retain && self.commits.is_behind() {

@@ -321,15 +321,19 @@ impl Scenario {
         };
         for number in 0..4 {
             let plain = profile(number, &quiet, &mut random);
+            let identifies = plain.version.is_v5(); // So it may be a member of groups, too.
             let profile = Profile { keep_alive_s: 0, packet_max: None, refuses: false, ..plain };
-            scenario.clients.push(profile);
+            scenario.clients.push(Profile { identifies, ..profile });
             scenario.steps.push(Step::Connect { client: number, clean: true, will: None });
             scenario.steps.push(Step::Settle { seed: random.next() });
             scenario.steps.push(Step::Read { client: number, answer_count: 9 });
-            let wishes = vec![scenario.wish(number, "#", &mut random)];
-            scenario.steps.push(Step::Subscribe { client: number, wishes });
-            scenario.steps.push(Step::Settle { seed: random.next() });
-            scenario.steps.push(Step::Read { client: number, answer_count: 9 });
+            let filters = ["#", random.pick(&SHARED)];
+            for filter in &filters[..1 + usize::from(identifies)] {
+                let wishes = vec![scenario.wish(number, filter, &mut random)];
+                scenario.steps.push(Step::Subscribe { client: number, wishes });
+                scenario.steps.push(Step::Settle { seed: random.next() });
+                scenario.steps.push(Step::Read { client: number, answer_count: 9 });
+            }
         }
         for _ in 0..400 {
             let step = scenario.alternate(&taste, &mut random);
