@@ -72,7 +72,7 @@ impl PacketType {
         matches!(self, Self::Connack | Self::Suback | Self::Unsuback | Self::Pingresp)
     }
 
-    /// Whether the packet is one of the four steps of the delivery of a publish.
+    /// Whether the packet is one of the four acknowledgements.
     #[inline]
     pub const fn is_acknowledgement(self) -> bool {
         matches!(self, Self::Puback | Self::Pubrec | Self::Pubrel | Self::Pubcomp)

@@ -165,7 +165,8 @@ impl<'a> Packet<'a> {
     /// 5.0 peer is told first, and [`Connect::version_of`] which version a refused CONNECT spoke.
     #[inline]
     pub fn decode(frame: Frame<'a>, version: Version) -> Result<Self, DecodeError> {
-        // CONNECT is judged by the version that it names, these others where they are decoded.
+        // CONNECT is judged by the version that it names, PUBLISH and acknowledgements where they
+        // are decoded.
         let is_judged_later = matches!(frame.kind, PacketType::Connect | PacketType::Publish)
             || frame.kind.is_acknowledgement();
         if !is_judged_later {

@@ -104,7 +104,7 @@ fn forbidden(text: &str) -> DecodeError {
     if text.as_bytes().contains(&0) {
         return DecodeError::Utf8Nul; // [MQTT-4.7.3-2]
     }
-    DecodeError::TopicNameWildcard // [MQTT-3.3.2-2], [MQTT-4.7.1-1]
+    DecodeError::TopicNameWildcard // [MQTT-3.3.2-2], [MQTT-4.7.0-1], 3.1.1: [MQTT-4.7.1-1]
 }
 
 /// A topic filter: `+` alone in a level, `#` alone and last, no U+0000, 1 to 65,535 bytes.

@@ -4,7 +4,7 @@
 //! `text.len() + 1`, one past the separator that would have to follow.
 
 /// Whether a filter has a wildcard. A `+` or `#` may not be part of a longer level, so that
-/// looking for the characters is enough [MQTT-4.7.1-2] [MQTT-4.7.1-3].
+/// looking for the characters is enough [MQTT-4.7.1-1], [MQTT-4.7.1-2].
 pub(super) fn has_wildcard(filter: &str) -> bool {
     filter.bytes().any(|byte| byte == b'+' || byte == b'#')
 }
@@ -44,7 +44,7 @@ pub(super) fn rest_matches(filter: &str, topic: &str) -> bool {
     let (mut at, mut topic_at) = (0, 0);
     while let Some(wanted) = filter.get(at) {
         match wanted {
-            // A wildcard is a level of its own [MQTT-4.7.1-2] [MQTT-4.7.1-3].
+            // A wildcard is a level of its own [MQTT-4.7.1-1], [MQTT-4.7.1-2].
             b'#' => return true,
             b'+' => {
                 let rest = &topic[topic_at..];

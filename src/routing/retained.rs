@@ -105,7 +105,7 @@ impl<V> Retained<V> {
         None
     }
 
-    /// Takes the message of a topic out [MQTT-3.3.1-10].
+    /// Takes the message of a topic out [MQTT-3.3.1-6], 3.1.1: [MQTT-3.3.1-10].
     pub fn remove(&mut self, topic: &str) -> Option<V> {
         let key = self.find(topic)?;
         let is_before = |one, other| self.order.is_before(one, other, &self.entries);

@@ -38,8 +38,8 @@ pub enum ProtocolError {
     PayloadFormat,
     /// A session that was to end with its connection cannot be made to last longer.
     SessionExpiry,
-    /// Anything but AUTH while an authentication is going on, or AUTH of another method or of
-    /// none [MQTT-4.12.0-5], [MQTT-4.12.0-6].
+    /// Anything but AUTH before the client is let in [MQTT-3.1.2-30], or AUTH of another method or
+    /// of none [MQTT-4.12.0-5], [MQTT-4.12.0-7], [MQTT-4.12.1-1].
     UnexpectedPacket,
 }
 

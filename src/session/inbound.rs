@@ -25,7 +25,7 @@ pub struct Sequence(u32);
 pub(super) enum Verdict {
     /// Route it; who counts the homes that have to accept it, and these, name it by this number.
     Route(Sequence),
-    /// A duplicate of a QoS 2 publish that was routed before: not routed again [MQTT-4.3.3-2].
+    /// A duplicate of a QoS 2 publish that was routed before: not routed again [MQTT-4.3.3-10].
     Duplicate,
 }
 

@@ -212,7 +212,8 @@ impl Session {
         self.outbound.as_ref().map_or_else(|| Ok(Held::default()), |outbound| outbound.audit())
     }
 
-    /// DISCONNECT may change how long the session is kept, but not from nothing [MQTT-3.14.2-2].
+    /// DISCONNECT may change how long the session is kept, but not from nothing
+    /// (clause 3.14.2.2.2 of 5.0).
     ///
     /// # Errors
     /// The session was to end with its connection.
@@ -267,10 +268,13 @@ impl Session {
                 let routed = self.handle_publish(&publish, out)?;
                 return Ok(routed.map_or(Ask::Nothing, |(it, sequence)| Ask::Publish(it, sequence)));
             }
-            Packet::Puback(ack) => self.handle_ack(PacketType::Puback, ack, out)?,
-            Packet::Pubrec(ack) => self.handle_ack(PacketType::Pubrec, ack, out)?,
-            Packet::Pubrel(ack) => self.handle_ack(PacketType::Pubrel, ack, out)?,
-            Packet::Pubcomp(ack) => self.handle_ack(PacketType::Pubcomp, ack, out)?,
+            Packet::Puback(ack)
+            | Packet::Pubrec(ack)
+            | Packet::Pubrel(ack)
+            | Packet::Pubcomp(ack) => {
+                self.handle_ack(packet.kind(), ack, out)?;
+                return Ok(Ask::Nothing);
+            }
             Packet::Subscribe(subscribe) if self.is_used(subscribe.packet_id) => {
                 refuse_subscribe(&subscribe, out);
             }

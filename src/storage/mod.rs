@@ -62,7 +62,7 @@ pub enum Record<'a> {
         /// The QoS of the delivery.
         qos: QoS,
     },
-    /// The retained message of a topic; an empty payload clears it [MQTT-3.3.1-10].
+    /// The retained message of a topic; an empty payload clears it [MQTT-3.3.1-6].
     Retained {
         /// The publish.
         publish: &'a Publish<'a>,
