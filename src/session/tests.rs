@@ -10,6 +10,7 @@ struct Recorder {
     now: Time,
     reach: Reach,
     payload_bytes_max: usize,
+    allowance: Allowance,
     sent: Vec<String>,
     given_back: Vec<Delivery>,
     ledger: Ledger,
@@ -21,6 +22,7 @@ impl Default for Recorder {
             now: Time::START,
             reach: Reach::Open,
             payload_bytes_max: usize::MAX,
+            allowance: Allowance::default(),
             sent: Vec::new(),
             given_back: Vec::new(),
             ledger: Ledger::default(),
@@ -80,6 +82,10 @@ impl Output for Recorder {
 
     fn give_back(&mut self, delivery: Delivery) {
         self.given_back.push(delivery);
+    }
+
+    fn allowance(&self) -> Allowance {
+        self.allowance
     }
 
     fn ledger(&mut self) -> &mut Ledger {
@@ -192,6 +198,31 @@ fn qos_2_keeps_only_the_identifier_after_pubrec() {
     feed(&mut session, &mut out, Packet::Pubcomp(ack(2)));
     assert_eq!(session.inflight_count(), 0);
     assert_eq!(out.ledger.delivered, 2);
+}
+
+/// It was never routed, so nobody would ever accept it.
+#[test]
+fn what_exceeds_a_share_holds_up_no_acknowledgement() {
+    let (mut session, mut out) = (session(), Recorder::default());
+    out.allowance.held_bytes_max = 0;
+    let mut routed = Vec::new();
+    let error = loop {
+        let publish = publish("in", QoS::AtLeastOnce, routed.len() as u16 + 1);
+        match session.handle_publish(&publish, &mut out) {
+            Ok(taken) => routed.extend(taken.and_then(|(_, sequence)| sequence)),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error, ProtocolError::OverShare);
+    assert_eq!(session.pending_count(), routed.len());
+    out.allowance = Allowance::default();
+    session.handle_disconnected(&mut out);
+    session.handle_resumed(&AGREEMENT, &mut out);
+    let next = send_in(&mut session, &mut out, QoS::AtLeastOnce, 1);
+    for sequence in routed.into_iter().chain(next) {
+        session.handle_counted(sequence, 0, ReasonCode::Success, &mut out);
+    }
+    assert_eq!(out.take(), ["PUBACK 1"]);
 }
 
 #[test]
