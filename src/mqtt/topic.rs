@@ -247,6 +247,23 @@ mod tests {
         assert_eq!(name("a//b").levels().collect::<Vec<_>>(), ["a", "", "b"]);
     }
 
+    /// Eight bytes are looked at together: no neighbour may hide a byte, or be taken for another.
+    #[test]
+    fn every_byte_is_told_at_every_place() {
+        for len in 1..=25 {
+            for place in 0..len {
+                for byte in 0..0x80 {
+                    let mut text = vec![b'*'; len];
+                    text[place] = byte;
+                    let text = String::from_utf8(text).expect("ASCII");
+                    let is_valid = !matches!(byte, 0 | b'+' | b'#');
+                    assert_eq!(TopicName::parse(&text).is_ok(), is_valid, "{text:?}");
+                }
+            }
+        }
+        assert!(TopicName::parse("\u{ab}\u{a3}\u{80}\u{c0}\u{1f680}").is_ok());
+    }
+
     #[test]
     fn names_that_are_not() {
         assert_eq!(TopicName::parse(""), Err(DecodeError::TopicEmpty)); // [MQTT-4.7.3-1]

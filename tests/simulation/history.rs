@@ -130,6 +130,8 @@ pub(crate) struct History {
     pub(crate) drops: Vec<Dropped>,
     /// Shards that have not retained a message because they had as many as they may.
     pub(crate) refusals: Vec<(usize, Moment)>,
+    /// How often a client was told so.
+    pub(crate) refusals_told: usize,
     /// The shard of each client.
     pub(crate) homes: Vec<usize>,
     /// The shard of each topic.

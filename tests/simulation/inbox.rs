@@ -330,6 +330,9 @@ impl Client {
         let told = &mut history.messages[message];
         if code == 0x97 && told.letter.retain {
             told.forbidden = told.sends.len() == 1; // An earlier copy may have been taken.
+            history.refusals_told += 1;
+            let happened = history.refusals.len();
+            assert!(history.refusals_told <= happened, "{who}: {packet}, and there was room");
             self.outstanding.remove(place);
             return;
         }

@@ -24,10 +24,23 @@ impl Case<'_> {
                 assert!(is_one, "message {}: two are retained", delivery.message);
             }
         }
-        let missing = TOPICS
-            .iter()
-            .chain(&MANY_TOPICS)
-            .filter_map(|t| self.judge_topic(t, got.get(t).copied()));
+        let mut refusals: BTreeMap<usize, usize> = BTreeMap::new();
+        for (owner, _) in &self.history.refusals {
+            *refusals.entry(*owner).or_default() += 1;
+        }
+        let topics = TOPICS.iter().chain(&MANY_TOPICS);
+        let missing = topics.filter_map(|topic| {
+            let candidates = self.judge_topic(topic, got.get(topic).copied())?;
+            let may_be = |number: &usize| self.may_be_refused(&self.history.messages[*number]);
+            let left = refusals.get_mut(&self.history.owners[topic]).filter(|left| **left > 0);
+            match left.filter(|_| candidates.iter().any(may_be)) {
+                Some(left) => {
+                    *left -= 1; // Each explains one topic.
+                    None
+                }
+                None => Some(candidates),
+            }
+        });
         let lost = |candidates: Vec<usize>| Loss {
             text: format!("message {}, one of {candidates:?} that are retained", candidates[0]),
             causes: candidates
@@ -51,9 +64,8 @@ impl Case<'_> {
             return None;
         }
         let messages = || candidates.iter().map(|number| &self.history.messages[*number]);
-        let is_none =
-            |m: &Message| m.letter.size == 0 || self.may_have_expired(m) || self.may_be_refused(m);
-        let may_be_none = messages().any(is_none) || !messages().any(|m| self.is_routed(m));
+        let may_be_none = messages().any(|m| m.letter.size == 0 || self.may_have_expired(m))
+            || !messages().any(|m| self.is_routed(m));
         (!may_be_none).then_some(candidates)
     }
 

@@ -57,7 +57,7 @@ impl Network {
                 self.reports.push((self.now, Report::Dropped { shard: index, cause: *cause }));
             }
         }
-        if after.retained_refused > before.retained_refused {
+        for _ in before.retained_refused..after.retained_refused {
             self.reports.push((self.now, Report::NotRetained { shard: index }));
         }
         let max = self.scenario.limits.retained_count_max.div_ceil(self.shards.len());
