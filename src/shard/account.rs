@@ -150,7 +150,7 @@ impl Shard {
         let account = &self.account;
         let filters = self.subscriptions.memory_bytes() + self.shares.memory_bytes();
         let interest = self.interest.memory_bytes() + self.groups.memory_bytes();
-        let sums = account.names + account.held + filters + interest;
+        let sums = account.names + account.held + filters + interest + self.links.memory_bytes();
         let counted = self.registry.len() * SESSION_BYTES
             + self.counters.connections as usize * CONNECTION_BYTES
             + self.timers.len() * TIMER_BYTES;

@@ -68,6 +68,15 @@ impl Links {
         Self { links: (0..shard_count).map(|_| link()).collect(), behind_count: 0, open: 0 }
     }
 
+    /// Bytes of memory of what waits for a channel, without what messages share or point to.
+    pub(super) fn memory_bytes(&self) -> usize {
+        if self.behind_count == 0 {
+            return 0;
+        }
+        let bytes = |link: &Link| link.backlog.capacity() * size_of::<Message>();
+        self.links.iter().map(bytes).sum()
+    }
+
     /// Sends now, or later in the same order.
     pub(super) fn send(&mut self, to: ShardId, message: Message, out: &mut impl Output) {
         let link = &mut self.links[to.index()];
@@ -151,6 +160,7 @@ impl Links {
                 return;
             }
         }
+        link.backlog = VecDeque::new(); // It may have been long.
         if !link.is_busy {
             self.catch_up(to, out);
         }
@@ -225,4 +235,50 @@ pub(super) fn returned_units(message: &Message) -> i64 {
 
 fn units(bytes: usize) -> u32 {
     1 + u32::try_from(bytes / UNIT_BYTES).expect("a packet is below 2^28 bytes")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{AuthRequest, Verdict};
+    use crate::mqtt::ReasonCode;
+    use crate::shard::{Full, Outbox};
+    use crate::storage::{Record, Token};
+
+    /// Channels alone, which take nothing or whatever comes.
+    struct Channels {
+        are_full: bool,
+    }
+
+    impl Output for Channels {
+        fn send(&mut self, _: ShardId, message: Message) -> Result<(), Full> {
+            if self.are_full { Err(Full(message)) } else { Ok(()) }
+        }
+
+        fn outbox(&mut self, _: ConnectionId) -> &mut Outbox {
+            unreachable!("links know no connections")
+        }
+
+        fn pause(&mut self, _: ConnectionId, _: bool) {}
+
+        fn persist(&mut self, _: &Record<'_>, _: Token) {}
+
+        fn authenticate(&mut self, _: ConnectionId, _: &AuthRequest<'_>) -> Verdict {
+            Verdict::Allow(Vec::new())
+        }
+
+        fn close(&mut self, _: ConnectionId, _: ReasonCode) {}
+    }
+
+    #[test]
+    fn a_backlog_is_charged_and_given_back() {
+        let (mut links, to) = (Links::new(2), ShardId::from_index(1));
+        let mut out = Channels { are_full: true };
+        (0..1000).for_each(|units| links.send(to, Message::Credit { units }, &mut out));
+        let bytes = links.memory_bytes();
+        assert!(bytes >= 1000 * size_of::<Message>(), "{bytes} bytes");
+        out.are_full = false;
+        links.handle_room(to, &mut out);
+        assert_eq!((links.memory_bytes(), links.links[1].backlog.capacity()), (0, 0));
+    }
 }
