@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use crate::metrics::Meter;
+use crate::metrics::{Meter, allocated};
 use crate::mqtt::{Properties, Property, Publish, Will};
 use crate::session::{Outgoing, Publication, Time};
 
 use super::message::{Origin, Source};
+use super::registry::Aside;
 use super::{ConnectionId, Output, Shard};
 
 /// What is published when a client goes without saying so.
@@ -15,6 +16,8 @@ pub(super) struct LastWill {
     publication: Publication,
     expiry_interval_s: Option<u32>,
     delay_s: u32,
+    /// Where what it takes beside the publication is charged.
+    meter: Meter,
 }
 
 impl Shard {
@@ -88,10 +91,25 @@ impl LastWill {
             properties,
             payload: will.payload,
         };
-        Self {
+        let will = Self {
             publication: Publication::metered(&publish, Time::START, meter),
             expiry_interval_s: will.properties.message_expiry_interval_s(),
             delay_s: will.properties.will_delay_interval_s().unwrap_or(0),
-        }
+            meter,
+        };
+        meter.add(will.memory_bytes());
+        will
+    }
+
+    /// With what a session takes that keeps it until it is due.
+    fn memory_bytes(&self) -> usize {
+        let aside_bytes = if self.delay_s > 0 { allocated(size_of::<Aside>()) } else { 0 };
+        allocated(size_of::<Self>()) + aside_bytes
+    }
+}
+
+impl Drop for LastWill {
+    fn drop(&mut self) {
+        self.meter.sub(self.memory_bytes());
     }
 }

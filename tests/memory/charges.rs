@@ -214,9 +214,16 @@ fn sessions_and_their_client_identifiers_are_charged() {
 
 #[test]
 fn wills_that_wait_are_charged() {
+    for payload_bytes in [0, 1000] {
+        wills_are_charged(payload_bytes);
+    }
+}
+
+fn wills_are_charged(payload_bytes: usize) {
     let mut bottle = Bottle::new(1);
-    compare("wills", &mut bottle, |bottle| {
-        for number in 0..3000 {
+    let payload = vec![7; payload_bytes];
+    compare(&format!("wills of {payload_bytes}"), &mut bottle, |bottle| {
+        for number in 0..24 * 1024 {
             let mut buffer = Vec::new();
             let delay = Property::WillDelayIntervalS(7200);
             let will = Will {
@@ -224,7 +231,7 @@ fn wills_that_wait_are_charged() {
                 retain: false,
                 properties: Properties::write([delay], &mut buffer),
                 topic: TopicName::parse("will").unwrap(),
-                payload: &[7; 1000],
+                payload: &payload,
             };
             let line = connect_with(bottle, &client_id(number), 0, Some(will));
             bottle.close(line);
