@@ -242,7 +242,7 @@ fn keeps_to(budget_mib: usize, cores: usize, nth: usize) {
 
 #[test]
 fn a_small_budget_is_kept() {
-    keeps_to(128, 1, 4);
+    keeps_to(96, 1, 5);
 }
 
 #[test]
