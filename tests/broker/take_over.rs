@@ -1,6 +1,10 @@
 //! The same client id again, on sockets that different executors accept: what an older connection
 //! has sent counts, and it never ends a newer one.
 
+use std::io::Write;
+use std::net::TcpStream;
+use std::thread;
+
 use crate::harness::broker::Broker;
 use crate::harness::client::Client;
 use crate::harness::peer::End;
@@ -50,6 +54,24 @@ fn what_an_older_connection_has_sent_is_delivered_before_it_is_closed() {
         (0..ROUNDS).for_each(|number| watcher.expect(&format!("PUBLISH r/message \"{number}\"")));
         watcher.expect("PUBLISH r/message \"lost\"");
     }
+}
+
+/// Who never stops sending is cut off, and that is counted: the newer connection does not wait for
+/// it for ever.
+#[test]
+fn what_an_older_connection_sends_without_an_end_is_cut_off() {
+    let broker = Broker::start(&["--cores", "2"]);
+    let mut older = TcpStream::connect(broker.address).expect("the broker listens");
+    older.write_all(b"\x10\x12\0\x04MQTT\x04\x02\0\x3c\0\x06sensor").expect("it reads");
+    let flood = thread::spawn(move || {
+        let packet = [&b"\x30\x83\x08\0\x01t"[..], &[b'x'; 1024]].concat();
+        let packets = packet.repeat(64);
+        while older.write_all(&packets).is_ok() {}
+    });
+    let _newer = Client::connect(broker.address, "CONNECT sensor");
+    flood.join().expect("it ends when it is closed");
+    let (_, log) = broker.stop("TERM");
+    assert!(log.iter().any(|line| line.contains(" takeovers_cut_off=1 ")), "{log:#?}");
 }
 
 /// [MQTT-3.1.4-3] is about the connection whose CONNECT came last, and not about the one that an

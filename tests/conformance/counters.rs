@@ -192,7 +192,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("publishers_paused", "nothing is full; the simulator fills everything"),
     ("publishes_put_off", "it has few subscribers: tests/slices.rs, the simulator"),
     ("put_off", "it has few subscribers: tests/slices.rs, the simulator"),
-    ("connections_broken_early", "its clients break none: tests/broker"),
+    ("connections_broken_early", "its clients break none; the simulator has some that do"),
     ("takeovers_cut_off", "its clients send little: tests/broker"),
     ("deliveries_dropped_reassigned", "it has no group: tests/conformance/v5/SHARE.txt"),
     ("deliveries_dropped_outbox_full", "its clients read; the simulator has some that do not"),

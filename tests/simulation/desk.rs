@@ -23,6 +23,8 @@ pub(crate) struct Io {
     pub(crate) told: bool,
     /// The shard waits to hear that it was given all that has been sent.
     pub(crate) settling: bool,
+    /// The peer has reset it, whether or not the shard knows.
+    pub(crate) is_broken: bool,
 }
 
 /// What storage was given.
@@ -145,10 +147,24 @@ impl Desk {
         let id = ConnectionId { index, generation: self.opened_count };
         let outbox = Outbox::default();
         let name = name.to_owned();
-        let (paused, closing, told, settling) = (false, false, false, false);
-        let io = Io { id, pipe, name, outbox, paused, closing, told, settling };
+        let io = Io {
+            id,
+            pipe,
+            name,
+            outbox,
+            paused: false,
+            closing: false,
+            told: false,
+            settling: false,
+            is_broken: false,
+        };
         self.connections[slot] = Some(io);
         (slot, id)
+    }
+
+    /// The peer of a connection resets it.
+    pub(crate) fn break_off(&mut self, slot: usize) {
+        self.connections[slot].as_mut().expect("it is not over").is_broken = true;
     }
 
     /// A connection that waits to be judged, with what it is told; whichever it is.
@@ -208,9 +224,11 @@ impl Output for Desk {
 
     /// Connections are numbered as they are opened, whoever is let in first.
     fn standing(&mut self, claimant: ConnectionId, holder: ConnectionId) -> Standing {
-        match self.io(claimant).pipe > self.io(holder).pipe {
-            true => Standing::Newer,
-            false => Standing::Older,
+        let io = self.io(claimant);
+        match (io.is_broken, io.pipe) {
+            (true, _) => Standing::Broken,
+            (false, pipe) if pipe > self.io(holder).pipe => Standing::Newer,
+            _ => Standing::Older,
         }
     }
 

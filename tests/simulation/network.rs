@@ -61,7 +61,7 @@ pub(crate) struct Pipe {
     sent: u64,
     /// Where packets end, and their numbers.
     marks: VecDeque<(u64, usize)>,
-    ending: Option<End>,
+    pub(crate) ending: Option<End>,
     to_client: Vec<u8>,
     /// What came before it could be told which shard is the connection's home.
     unplaced: Vec<u8>,
@@ -227,6 +227,8 @@ impl Network {
         }
         pipe.to_client.clear();
         pipe.ending = Some(how);
+        let broken = pipe.home.filter(|_| how == End::Reset && !pipe.over);
+        broken.into_iter().for_each(|(shard, slot)| self.desks[shard].break_off(slot));
     }
 
     /// Whether the broker has got the whole first packet.

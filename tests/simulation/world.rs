@@ -9,7 +9,7 @@ use crate::checker;
 use crate::client::{Client, DISCONNECT, OTHER};
 use crate::history::{Connection, Dropped, History, Moment, Subscription, matches, shared};
 use crate::life::Life;
-use crate::network::{Mood, Network, Report};
+use crate::network::{End, Mood, Network, Report};
 use crate::random::Random;
 use crate::scenario::{MANY_TOPICS, Profile, Scenario, Step, TOPICS, Version};
 use crate::storage;
@@ -197,7 +197,9 @@ impl World {
         let is_stuck = now.since(pipe.written) >= timeout;
         let timeout = u64::from(self.scenario.limits.connect_timeout_s) * 1000;
         let is_slow = connection.accepted.is_none() && now.ms() >= connection.opened.ms + timeout;
-        let has_cause = connection.is_leaving || is_taken_over || is_silent || is_stuck || is_slow;
+        let is_reset = pipe.ending == Some(End::Reset);
+        let has_cause =
+            connection.is_leaving || is_taken_over || is_silent || is_stuck || is_slow || is_reset;
         let name = &self.clients[connection.client].profile.name;
         assert!(has_cause, "the broker has closed connection {number} of {name} without a cause");
     }
