@@ -246,7 +246,8 @@ impl Shard {
         }
         debug!(%id, "closed: silent for one and a half times its keep-alive");
         self.counters.keep_alive_timeouts += 1;
-        self.close(id, ReasonCode::KeepAliveTimeout, out); // [MQTT-3.1.2-22], 3.1.1: [MQTT-3.1.2-24]
+        // [MQTT-3.1.2-22], 3.1.1: [MQTT-3.1.2-24]
+        self.close(id, ReasonCode::KeepAliveTimeout, out);
     }
 
     /// A client that has not read one byte for the whole time is closed.
