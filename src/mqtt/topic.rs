@@ -123,11 +123,8 @@ impl<'a> TopicFilter<'a> {
         if text.len() > TOPIC_BYTES_MAX {
             return Err(DecodeError::TopicTooLong); // [MQTT-4.7.3-3]
         }
-        if text.as_bytes().contains(&0) {
-            return Err(DecodeError::Utf8Nul); // [MQTT-4.7.3-2]
-        }
-        if !wildcards_are_placed_well(text) {
-            return Err(DecodeError::TopicFilterWildcard); // [MQTT-4.7.1-1], [MQTT-4.7.1-2]
+        if has_forbidden(text.as_bytes()) && !wildcards_are_placed_well(text.as_bytes()) {
+            return Err(forbidden_in_filter(text));
         }
         Ok(Self(text))
     }
@@ -156,7 +153,7 @@ impl<'a> TopicFilter<'a> {
 
     /// Whether more than one topic can match.
     pub fn has_wildcard(&self) -> bool {
-        self.0.bytes().any(|byte| matches!(byte, b'+' | b'#'))
+        has_forbidden(self.0.as_bytes())
     }
 
     /// The parts between the slashes; at least one.
@@ -194,19 +191,32 @@ impl<'a> TopicFilter<'a> {
 
 const SHARE_PREFIX: &str = "$share/";
 
-fn wildcards_are_placed_well(text: &str) -> bool {
-    let mut levels = text.split('/').peekable();
-    while let Some(level) = levels.next() {
-        let well_placed = match level {
-            "+" => true,
-            "#" => levels.peek().is_none(),
-            other => !other.contains(['+', '#']),
-        };
-        if !well_placed {
-            return false;
-        }
+#[cold]
+fn forbidden_in_filter(text: &str) -> DecodeError {
+    if text.as_bytes().contains(&0) {
+        return DecodeError::Utf8Nul; // [MQTT-4.7.3-2]
     }
-    true
+    DecodeError::TopicFilterWildcard // [MQTT-4.7.1-1], [MQTT-4.7.1-2]
+}
+
+/// Whether every wildcard is a level of its own, and there is no U+0000. Many bytes at a time,
+/// where there is none of either.
+fn wildcards_are_placed_well(bytes: &[u8]) -> bool {
+    const CHUNK: usize = 64;
+    bytes.chunks(CHUNK).enumerate().all(|(number, chunk)| {
+        let start = number * CHUNK;
+        !has_forbidden(chunk) || (start..start + chunk.len()).all(|at| is_placed_well(bytes, at))
+    })
+}
+
+fn is_placed_well(bytes: &[u8], at: usize) -> bool {
+    let is_first = || at == 0 || bytes[at - 1] == b'/';
+    match bytes[at] {
+        0 => false,
+        b'+' => is_first() && bytes.get(at + 1).is_none_or(|next| *next == b'/'),
+        b'#' => is_first() && at + 1 == bytes.len(),
+        _ => true,
+    }
 }
 
 /// A shared subscription: one member of `group` gets each publish that matches `filter`.
@@ -308,6 +318,20 @@ mod tests {
         assert!(filter("#").has_wildcard());
         assert!(!filter("a/b").has_wildcard());
         assert_eq!(filter("a/+/").levels().collect::<Vec<_>>(), ["a", "+", ""]);
+    }
+
+    #[test]
+    fn wildcards_are_looked_at_wherever_they_stand() {
+        for len in 0..150 {
+            let name = "x".repeat(len);
+            for valid in [format!("{name}/+"), format!("{name}/+/{name}"), format!("{name}/#")] {
+                assert!(TopicFilter::parse(&valid).is_ok(), "{valid}");
+            }
+            for wrong in ["y+", "/+y", "/#/", "y#", "/#y", "/\0"] {
+                let text = format!("+/{name}{wrong}");
+                assert!(TopicFilter::parse(&text).is_err(), "{text:?}");
+            }
+        }
     }
 
     #[test]
