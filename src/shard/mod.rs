@@ -154,6 +154,10 @@ const DUE_COUNT_KEPT: usize = 64;
 
 /// Timers that are kept without a look at whether anybody waits for them.
 const TIMER_SWEEP_COUNT_MIN: usize = 64 * 1024;
+/// So many of them are looked at with each timer that is set: there may be millions.
+const TIMERS_PER_SWEEP: usize = 32;
+/// So many timers that may be due are looked at in one input.
+const TIMERS_PER_INPUT: usize = 1024;
 
 /// What a timer is about; who is woken looks whether it is still true.
 #[derive(Clone, Debug)]
@@ -190,6 +194,8 @@ pub struct Shard {
     timers: Timers<Timer>,
     /// With so many timers, those that nobody waits for any more are given up.
     timer_sweep_count: usize,
+    /// They are being given up.
+    is_sweeping: bool,
     /// Timers that have fired and are still to be looked at.
     due: VecDeque<Timer>,
     commits: Commits,
@@ -251,6 +257,7 @@ impl Shard {
             registry: Registry::new(hasher),
             timers: Timers::default(),
             timer_sweep_count: TIMER_SWEEP_COUNT_MIN,
+            is_sweeping: false,
             due: VecDeque::new(),
             commits: Commits::default(),
             assigned_count: 0,
@@ -318,7 +325,7 @@ impl Shard {
     /// When [`Input::Timeout`] is due next.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Time> {
-        if !self.due.is_empty() {
+        if self.has_timers_due() {
             return Some(self.now);
         }
         self.timers.next_timeout().into_iter().chain(self.archive.next_timeout()).min()
@@ -428,11 +435,12 @@ impl Shard {
         self.work.is_used_up(&self.slices)
     }
 
-    /// Sets a timer; now and then those that nobody waits for any more are given up.
+    /// Sets a timer; now and then those that nobody waits for any more are given up, a few with
+    /// each one that is set.
     fn set_timer(&mut self, deadline: Time, timer: Timer) {
-        if self.timers.len() >= self.timer_sweep_count {
+        if self.is_sweeping || self.timers.len() >= self.timer_sweep_count {
             let (connections, registry) = (&mut self.connections, &self.registry);
-            self.timers.retain(|timer| match timer {
+            let is_over = self.timers.sweep(TIMERS_PER_SWEEP, |timer| match timer {
                 Timer::Connect(id)
                 | Timer::Silence(id)
                 | Timer::Stall(id, _)
@@ -441,19 +449,34 @@ impl Shard {
                 Timer::Session(name) => registry.resolve(*name).is_some(),
                 Timer::Memory => true,
             });
+            self.is_sweeping = !is_over;
             self.timer_sweep_count = (2 * self.timers.len()).max(TIMER_SWEEP_COUNT_MIN);
+            self.work.charge(work::times(work::WAKE, TIMERS_PER_SWEEP / 4));
         }
         self.timers.insert(deadline, timer);
     }
 
+    /// Whether timers have fired, or may have, that are still to be looked at.
+    fn has_timers_due(&self) -> bool {
+        !self.due.is_empty() || self.timers.is_moving()
+    }
+
     fn handle_timeout(&mut self, out: &mut impl Output) {
         self.handle_retained_expiry();
-        self.timers.advance(self.now, &mut self.due);
+        self.advance_timers();
         self.handle_due(out);
+    }
+
+    fn advance_timers(&mut self) {
+        let count = self.timers.advance(self.now, TIMERS_PER_INPUT, &mut self.due);
+        self.work.charge(work::times(work::WAKE, count / 8));
     }
 
     /// Looks at timers that have fired, for as long as the input may take.
     fn handle_due(&mut self, out: &mut impl Output) {
+        if self.due.is_empty() && self.timers.is_moving() {
+            self.advance_timers();
+        }
         while !self.is_used_up()
             && let Some(timer) = self.due.pop_front()
         {

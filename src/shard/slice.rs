@@ -112,7 +112,7 @@ impl Shard {
             Chore::Deliveries => !self.put_off.is_empty(),
             Chore::Replays => !self.replaying.is_empty(),
             Chore::Endings => !self.endings.is_empty() && self.links.behind().is_none(),
-            Chore::Timers => !self.due.is_empty(),
+            Chore::Timers => self.has_timers_due(),
             Chore::Commits => self.commits.has_due(),
         }
     }

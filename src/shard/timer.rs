@@ -22,7 +22,11 @@ pub(super) struct Timers<T> {
     /// Everything up to this tick has fired.
     elapsed: u64,
     levels: Vec<Level<T>>,
+    /// What was in the slot that `elapsed` has come to, and has neither fired nor moved down yet.
+    moving: Vec<(u64, T)>,
     len: usize,
+    /// The slot, counted over all levels, that [`Self::sweep`] has come to, and how far.
+    swept: (usize, usize),
 }
 
 #[derive(Debug)]
@@ -42,7 +46,13 @@ struct Slot {
 impl<T> Default for Timers<T> {
     fn default() -> Self {
         let level = || Level { occupied: 0, slots: (0..SLOT_COUNT).map(|_| Vec::new()).collect() };
-        Self { elapsed: 0, levels: (0..LEVEL_COUNT).map(|_| level()).collect(), len: 0 }
+        Self {
+            elapsed: 0,
+            levels: (0..LEVEL_COUNT).map(|_| level()).collect(),
+            moving: Vec::new(),
+            len: 0,
+            swept: (0, 0),
+        }
     }
 }
 
@@ -60,44 +70,82 @@ impl<T> Timers<T> {
         self.len
     }
 
-    /// Gives up the timers that `keep` is false for, and their memory. Looks at all of them.
-    pub(super) fn retain(&mut self, mut keep: impl FnMut(&T) -> bool) {
-        self.len = 0;
-        for level in &mut self.levels {
-            for (index, slot) in level.slots.iter_mut().enumerate() {
-                slot.retain(|(_, value)| keep(value));
-                slot.shrink_to(2 * slot.len());
-                self.len += slot.len();
-                if slot.is_empty() {
-                    level.occupied &= !(1 << index);
+    /// Looks at the next `count` timers, and gives up those that `keep` is false for; whether that
+    /// were the last ones, so that the next call begins again.
+    pub(super) fn sweep(&mut self, mut count: usize, mut keep: impl FnMut(&T) -> bool) -> bool {
+        let (mut number, mut place) = self.swept;
+        while count > 0 && number < LEVEL_COUNT as usize * SLOT_COUNT {
+            let level = &mut self.levels[number / SLOT_COUNT];
+            let (index, slot) = (number % SLOT_COUNT, &mut level.slots[number % SLOT_COUNT]);
+            if place < slot.len() {
+                count -= 1;
+                if keep(&slot[place].1) {
+                    place += 1;
+                } else {
+                    slot.swap_remove(place);
+                    self.len -= 1;
                 }
+                continue;
             }
+            if slot.is_empty() {
+                level.occupied &= !(1 << index);
+            }
+            slot.shrink_to(2 * slot.len());
+            (number, place) = (number + 1, 0);
         }
+        let is_over = number == LEVEL_COUNT as usize * SLOT_COUNT;
+        self.swept = if is_over { (0, 0) } else { (number, place) };
+        is_over
     }
 
     /// When to call [`Self::advance`] next; at or before the first deadline.
     #[must_use]
     pub(super) fn next_timeout(&self) -> Option<Time> {
+        if self.is_moving() {
+            return Some(Time::START);
+        }
         self.next_slot().map(|slot| Time::START + Duration::from_millis(slot.tick * TICK_MS))
     }
 
-    /// Moves on to `now` and adds what is due to `fired`, earliest first.
-    pub(super) fn advance(&mut self, now: Time, fired: &mut impl Extend<T>) {
-        let target = now.ms() / TICK_MS;
-        while let Some(slot) = self.next_slot().filter(|slot| slot.tick <= target) {
-            self.elapsed = slot.tick;
-            let level = &mut self.levels[slot.level as usize];
-            level.occupied &= !(1 << slot.index);
-            for (tick, value) in std::mem::take(&mut level.slots[slot.index]) {
+    /// Moves on to `now` and adds what is due to `fired`, earliest first; looks at `count` timers
+    /// at most, and has to be called again if that is not all: see [`Self::is_moving`]. Returns how
+    /// many were looked at.
+    pub(super) fn advance(
+        &mut self,
+        now: Time,
+        count_max: usize,
+        fired: &mut impl Extend<T>,
+    ) -> usize {
+        let (target, mut count) = (now.ms() / TICK_MS, 0);
+        loop {
+            while let Some((tick, value)) = self.moving.pop() {
                 if tick <= self.elapsed {
                     self.len -= 1;
                     fired.extend([value]);
                 } else {
                     self.place(tick, value);
                 }
+                count += 1;
+                if count >= count_max && self.is_moving() {
+                    return count;
+                }
+            }
+            let Some(slot) = self.next_slot().filter(|slot| slot.tick <= target) else { break };
+            self.elapsed = slot.tick;
+            let level = &mut self.levels[slot.level as usize];
+            level.occupied &= !(1 << slot.index);
+            self.moving = std::mem::take(&mut level.slots[slot.index]);
+            if count >= count_max {
+                return count;
             }
         }
         self.elapsed = self.elapsed.max(target);
+        count
+    }
+
+    /// Whether timers are still to be looked at that are due, or may be.
+    pub(super) fn is_moving(&self) -> bool {
+        !self.moving.is_empty()
     }
 
     fn place(&mut self, tick: u64, value: T) {
@@ -134,6 +182,7 @@ mod tests {
         fn fires_everything_once_in_order_and_never_early(
             deadlines in prop::collection::vec(0u64..5_000_000, 1..200),
             steps in prop::collection::vec(1u64..200_000, 1..200),
+            count in 1_usize..20,
         ) {
             let mut timers = Timers::default();
             for deadline in &deadlines {
@@ -144,7 +193,15 @@ mod tests {
             for step in steps.iter().chain([&6_000_000]) {
                 now += step;
                 let mut fired = Vec::new();
-                timers.advance(Time::from_ms(now), &mut fired);
+                loop {
+                    let before = fired.len();
+                    let looked_at = timers.advance(Time::from_ms(now), count, &mut fired);
+                    prop_assert!(fired.len() - before <= looked_at);
+                    prop_assert!(looked_at <= count);
+                    if !timers.is_moving() {
+                        break;
+                    }
+                }
                 for deadline in &fired {
                     prop_assert!(*deadline <= now, "{deadline} fired early, at {now}");
                 }
@@ -166,13 +223,13 @@ mod tests {
             for deadline in &deadlines {
                 timers.insert(Time::from_ms(*deadline), *deadline);
             }
-            timers.retain(|deadline| deadline.is_multiple_of(2));
+            while !timers.sweep(7, |deadline| deadline.is_multiple_of(2)) {}
             let kept = deadlines.iter().filter(|deadline| deadline.is_multiple_of(2)).count();
             prop_assert_eq!(timers.len(), kept);
             let slots = timers.levels.iter().flat_map(|level| &level.slots);
             prop_assert!(slots.map(Vec::capacity).sum::<usize>() <= 2 * kept);
             let mut fired = Vec::new();
-            timers.advance(Time::from_ms(6_000_000), &mut fired);
+            timers.advance(Time::from_ms(6_000_000), usize::MAX, &mut fired);
             prop_assert_eq!(fired.len(), kept);
             prop_assert_eq!(timers.next_timeout(), None);
         }
@@ -185,7 +242,7 @@ mod tests {
             let mut wakes = 0;
             while let Some(at) = timers.next_timeout() {
                 prop_assert!(at.ms() < deadline + TICK_MS);
-                timers.advance(at, &mut fired);
+                timers.advance(at, usize::MAX, &mut fired);
                 wakes += 1;
                 prop_assert!(wakes <= LEVEL_COUNT);
             }
