@@ -23,7 +23,7 @@ const PACKET_BYTES: usize = 1 << 20;
 type Kind = (&'static str, fn(&mut Broker));
 
 /// What is done to a broker, by name.
-pub(crate) const KINDS: [Kind; 14] = [
+pub(crate) const KINDS: [Kind; 22] = [
     ("SUBSCRIBE, 262,000 times the same filter", |broker| {
         broker.subscribe_all("one", vec!["#".to_owned(); PACKET_BYTES / 4 - 10].into_iter());
     }),
@@ -54,6 +54,81 @@ pub(crate) const KINDS: [Kind; 14] = [
     ("PUBLISH to 2,048 subscribers, QoS 0", |broker| fan_out(broker, 2048, 0)),
     ("PUBLISH to 2,048 subscribers, QoS 2", |broker| fan_out(broker, 2048, 2)),
     ("PUBLISH to 20,000 subscribers, QoS 1", |broker| fan_out(broker, 20_000, 1)),
+    ("PUBLISH to 20,000 new subscribers, QoS 0", |broker| {
+        for number in 0..20_000 {
+            broker.subscribe_all(&number.to_string(), ["t".to_owned()].into_iter());
+        }
+        let one = broker.connect("one", 0);
+        broker.forget_worst();
+        broker.give_whole(one, &publish("t", 0, false));
+    }),
+    ("PUBLISH that 65,536 filters of one match", |broker| {
+        broker.subscribe_all("one", overlapping(16));
+        let two = broker.connect("two", 0);
+        let topics = (0..50).map(|number| format!("{}{number}", "a/".repeat(16)));
+        let packets = topics.flat_map(|topic| publish(&topic, 0, false));
+        broker.forget_worst();
+        broker.give_whole(two, &packets.collect::<Vec<u8>>());
+    }),
+    ("PUBLISH that 32 filters of 60,000 bytes match", |broker| {
+        let name = "f".repeat(60_000);
+        broker.subscribe_all("one", overlapping(5).map(|filter| format!("{name}/{filter}")));
+        let two = broker.connect("two", 0);
+        let topics = (0..15).map(|number| format!("{name}/{}{number}", "a/".repeat(5)));
+        broker.forget_worst();
+        let packets = topics.flat_map(|topic| publish(&topic, 0, false));
+        broker.give_whole(two, &packets.collect::<Vec<u8>>());
+    }),
+    ("PUBLISH with 200,000 user properties", |broker| {
+        broker.subscribe_all("one", ["t".to_owned()].into_iter());
+        let two = broker.connect("two", 0);
+        broker.forget_worst();
+        broker.give_whole(two, &with_user_properties(200_000));
+    }),
+    ("PUBLISH after 1,000 changes of long filters", |broker| {
+        let prefix = "f".repeat(240);
+        let two = broker.connect("two", 0);
+        for number in 0..1000 {
+            broker.give_whole(two, &publish(&format!("{prefix}/{number}"), 0, false));
+        }
+        let filters = (0..1000).map(|number| format!("{prefix}/x{number}/+"));
+        broker.subscribe_all("one", filters);
+        broker.forget_worst();
+        let topics = (0..1000).map(|number| format!("{prefix}/{number}"));
+        broker.give_whole(two, &topics.flat_map(|t| publish(&t, 0, false)).collect::<Vec<u8>>());
+    }),
+    ("3,000 wills to 64 that do not read", |broker| {
+        for number in 0..64 {
+            broker.subscribe_all(&format!("r{number}"), ["w".to_owned()].into_iter());
+        }
+        let ids: Vec<_> = (0..3000).map(|n| broker.connect_with_will(&n.to_string())).collect();
+        ids.into_iter().for_each(|id| broker.close(id));
+        broker.now = broker.now + Duration::from_secs(60);
+        broker.forget_worst();
+        broker.handle(Input::Timeout);
+        let other = broker.connect("other", 0);
+        broker.finish(other);
+    }),
+    ("100,000 timers together", |broker| {
+        for _ in 0..100_000 {
+            broker.effects.outboxes.push(Outbox::default());
+            let index = broker.effects.outboxes.len() as u32 - 1;
+            let id = ConnectionId { index, generation: 1 };
+            broker.handle(Input::Opened { connection: id });
+            broker.handle(Input::Closed { connection: id });
+        }
+        broker.forget_worst();
+        broker.now = broker.now + Duration::from_secs(60);
+        broker.handle(Input::Timeout);
+        let other = broker.connect("other", 0);
+        broker.finish(other);
+    }),
+    ("4,096 shared filters that overlap", |broker| {
+        broker.subscribe_all("one", overlapping(12).map(|filter| format!("$share/g/{filter}")));
+        let two = broker.connect("two", 0);
+        broker.forget_worst();
+        broker.give_whole(two, &publish(&"a/".repeat(12), 0, false));
+    }),
     ("flood of PUBLISH that nobody wants", |broker| {
         let one = broker.connect("one", 0);
         let packets = (0..20_000).flat_map(|number| publish(&format!("{number:x}"), 0, false));
@@ -159,6 +234,22 @@ impl Broker {
         let mut body = b"\0\x04MQTT\x05\x02\0\0\x05\x11".to_vec();
         body.extend(expiry_s.to_be_bytes());
         text(client_id, &mut body);
+        self.handle(Input::Bytes { connection: id, bytes: &packet(0x10, &body) });
+        self.finish(id);
+        id
+    }
+
+    /// A client whose will comes when its session has ended.
+    fn connect_with_will(&mut self, client_id: &str) -> ConnectionId {
+        let index = self.effects.outboxes.len() as u32;
+        self.effects.outboxes.push(Outbox::default());
+        let id = ConnectionId { index, generation: 1 };
+        self.handle(Input::Opened { connection: id });
+        let mut body = b"\0\x04MQTT\x05\x06\0\0\x05\x11\0\0\0\x0a".to_vec();
+        text(client_id, &mut body);
+        body.extend(b"\x05\x18\0\0\0\x0a");
+        text("w", &mut body);
+        text("gone", &mut body);
         self.handle(Input::Bytes { connection: id, bytes: &packet(0x10, &body) });
         self.finish(id);
         id
@@ -279,23 +370,37 @@ fn publish(topic: &str, qos: u8, is_retained: bool) -> Vec<u8> {
     packet(0x30 | qos << 1 | u8::from(is_retained), &body)
 }
 
+fn with_user_properties(count: usize) -> Vec<u8> {
+    let mut body = Vec::new();
+    text("t", &mut body);
+    body.extend(length(5 * count));
+    body.extend(b"\x26\0\0\0\0".repeat(count));
+    packet(0x30, &body)
+}
+
 fn text(text: &str, body: &mut Vec<u8>) {
     body.extend(u16::try_from(text.len()).expect("it is short").to_be_bytes());
     body.extend(text.as_bytes());
 }
 
 fn packet(first: u8, body: &[u8]) -> Vec<u8> {
-    let (mut packet, mut left) = (vec![first], body.len());
-    loop {
-        let more = u8::from(left > 127) << 7;
-        packet.push((left % 128) as u8 | more);
-        left /= 128;
-        if more == 0 {
-            break;
-        }
-    }
+    let mut packet = vec![first];
+    packet.extend(length(body.len()));
     packet.extend(body);
     packet
+}
+
+/// A length in as many bytes as it takes.
+fn length(mut left: usize) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let more = u8::from(left > 127) << 7;
+        bytes.push((left % 128) as u8 | more);
+        left /= 128;
+        if more == 0 {
+            return bytes;
+        }
+    }
 }
 
 impl Output for Effects {
