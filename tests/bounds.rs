@@ -437,3 +437,47 @@ fn a_broker_that_stops_does_not_wait_for_filters() {
     assert!(broker.outside.is_closed[one] && broker.outside.is_closed[other]);
     assert!(broker.shard.counters().subscriptions > 20_000);
 }
+
+/// Filters that match the same topics, and a topic that all of them match.
+fn overlapping(level_count: usize) -> (Vec<String>, String) {
+    let level = |number: usize, at| if number >> at & 1 == 0 { "+/" } else { "a/" };
+    let filter = |number| (0..level_count).map(|at| level(number, at)).chain(["#"]).collect();
+    ((0..1 << level_count).map(filter).collect(), "a/".repeat(level_count))
+}
+
+#[test]
+fn a_publish_that_very_many_filters_match_is_looked_up_turn_by_turn() {
+    let mut broker = Broker::new();
+    let (one, other) = (broker.client("one"), broker.client("other"));
+    let (filters, topic) = overlapping(14);
+    let bytes = subscribe(&filters, &mut Vec::new());
+    broker.handle(Input::Bytes { connection: id(one), bytes: &bytes });
+    broker.finish(one, other);
+    let publisher = broker.client("publisher");
+    let topics: Vec<String> = (0..20).map(|number| format!("{topic}{number}")).collect();
+    let packets: Vec<Packet<'_>> = topics.iter().map(|topic| publish(topic, false)).collect();
+    broker.send(publisher, &packets);
+    let (got, turns) = broker.finish(one, other);
+    let wanted = topics.into_iter().map(|topic| Got::Publish { topic, retain: false });
+    assert!(got.into_iter().eq(wanted), "each once, in order");
+    assert!(turns > 40, "{turns}");
+}
+
+#[test]
+fn a_publish_to_very_many_subscribers_is_looked_up_turn_by_turn() {
+    const COUNT: usize = 2500;
+    let mut broker = Broker::new();
+    let other = broker.client("other");
+    let bytes = subscribe(&["t".to_owned()], &mut Vec::new());
+    let subscribers: Vec<usize> =
+        (0..COUNT).map(|number| broker.client(&number.to_string())).collect();
+    for subscriber in &subscribers {
+        broker.handle(Input::Bytes { connection: id(*subscriber), bytes: &bytes });
+        broker.receive(*subscriber);
+        broker.turn();
+    }
+    broker.send(other, &[publish("t", false)]);
+    let (_, turns) = broker.finish(other, other);
+    assert!(turns > 1, "{turns}");
+    assert_eq!(broker.shard.counters().ledger.matched, COUNT as u64);
+}

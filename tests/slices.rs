@@ -474,3 +474,119 @@ fn what_is_put_off_when_the_broker_stops_is_counted() {
     assert_eq!((counters.ledger.matched, counters.ledger.delivered), (40, 8));
     assert!(!broker.shard.end_turn());
 }
+
+/// Filters of so many levels that match the same topics, and one topic that all of them match.
+fn overlapping(level_count: usize) -> (Vec<String>, String) {
+    let level = |number: usize, at| if number >> at & 1 == 0 { "+/" } else { "a/" };
+    let filter = |number| (0..level_count).map(|at| level(number, at)).chain(["#"]).collect();
+    ((0..1 << level_count).map(filter).collect(), "a/".repeat(level_count))
+}
+
+fn few_matches(match_count: usize) -> Slices {
+    Slices { match_count, ..Slices::default() }
+}
+
+#[test]
+fn who_has_very_many_filters_that_match_gets_one_copy_in_its_order() {
+    let (filters, topic) = overlapping(7);
+    let mut broker = Broker::new(few_matches(10));
+    let (one, watcher) = (broker.connect(), broker.subscriber("+/small"));
+    filters.iter().for_each(|filter| broker.subscribe(one, filter));
+    let other = broker.subscriber("#");
+    let publisher = broker.connect();
+    broker.send(publisher, &[publish(&topic, "1", QoS::AtLeastOnce), at_qos0("b/c", "2")]);
+    broker.send(other, &[at_qos0("a/small", "between")]);
+    assert_eq!(broker.receive(watcher), ["between"], "others go on");
+    assert_eq!(broker.receive(one), [""; 0]);
+    let mut turns = 0;
+    while broker.turn() {
+        turns += 1;
+        assert_eq!(broker.shard.audit(), Ok(()));
+    }
+    assert!(turns > 2, "{turns}");
+    assert_eq!(broker.receive(one), ["1"]);
+    assert_eq!(broker.receive(other), ["between", "1", "2"]);
+    assert_eq!(broker.receive(publisher), ["ack"]);
+    broker.send(publisher, &[at_qos0(&topic, "3")]);
+    assert_eq!(broker.receive(one), ["3"], "it is remembered who gets it");
+}
+
+/// It always has one that matches, wherever the search has come to.
+#[test]
+fn who_changes_one_filter_for_another_while_a_publish_waits_misses_nothing() {
+    let (filters, topic) = overlapping(5);
+    for (before, after) in [("#", &*topic), (&*topic, "#"), ("a/+/#", "a/a/#"), ("a/#", "+/#")] {
+        for turns in 0..12 {
+            let mut broker = Broker::new(few_matches(4));
+            let many = broker.connect();
+            filters.iter().for_each(|filter| broker.subscribe(many, filter));
+            let one = broker.subscriber(before);
+            let publisher = broker.connect();
+            broker.send(publisher, &[at_qos0(&topic, "x")]);
+            (0..turns).for_each(|_| _ = broker.turn());
+            broker.subscribe_at(one, after, QoS::AtMostOnce);
+            broker.unsubscribe(one, before);
+            broker.finish();
+            assert_eq!(broker.receive(one), ["x"], "{before} and {after}, {turns}");
+            assert_eq!(broker.receive(many), ["x"]);
+            broker.send(publisher, &[at_qos0(&topic, "y")]);
+            broker.finish();
+            broker.unsubscribe(one, after);
+            broker.send(publisher, &[at_qos0(&topic, "z")]);
+            broker.finish();
+            assert_eq!(broker.receive(one), ["y"], "{before} and {after}, {turns}");
+            assert_eq!(broker.receive(many), ["y", "z"]);
+        }
+    }
+}
+
+#[test]
+fn who_subscribes_while_a_publish_is_searched_for_gets_what_is_published_after_suback() {
+    let (filters, topic) = overlapping(5);
+    for turns in 0..12 {
+        for filter in ["#", &*topic] {
+            let mut broker = Broker::new(few_matches(4));
+            let many = broker.connect();
+            filters.iter().for_each(|filter| broker.subscribe(many, filter));
+            let publisher = broker.connect();
+            broker.send(publisher, &[publish(&topic, "before", QoS::AtLeastOnce)]);
+            (0..turns).for_each(|_| _ = broker.turn());
+            let newcomer = broker.subscriber(filter);
+            broker.send(publisher, &[publish(&topic, "after", QoS::AtLeastOnce)]);
+            broker.finish();
+            assert_eq!(broker.receive(newcomer), ["after"], "{filter}, {turns}");
+            assert_eq!(broker.receive(many), ["before", "after"]);
+            assert_eq!(broker.receive(publisher), ["ack", "ack"]);
+        }
+    }
+}
+
+#[test]
+fn very_many_subscribers_of_one_filter_are_found_piece_by_piece() {
+    let mut broker = Broker::new(few_matches(20));
+    let subscribers: Vec<usize> = (0..500).map(|_| broker.subscriber("big")).collect();
+    let publisher = broker.connect();
+    broker.send(publisher, &[publish("big", "x", QoS::AtLeastOnce)]);
+    assert!(broker.turn());
+    broker.lose(subscribers[0]);
+    broker.unsubscribe(subscribers[499], "big");
+    broker.finish();
+    for subscriber in &subscribers[1..] {
+        assert_eq!(broker.receive(*subscriber), ["x"]);
+    }
+    assert_eq!(broker.receive(publisher), ["ack"]);
+}
+
+#[test]
+fn what_is_searched_for_when_the_broker_stops_is_for_nobody() {
+    let (filters, topic) = overlapping(5);
+    let mut broker = Broker::new(few_matches(4));
+    let many = broker.connect();
+    filters.iter().for_each(|filter| broker.subscribe(many, filter));
+    let publisher = broker.connect();
+    broker.send(publisher, &[at_qos0(&topic, "x")]);
+    assert!(broker.turn());
+    broker.handle(Input::Shutdown);
+    assert_eq!(broker.shard.audit(), Ok(()));
+    assert!(!broker.shard.end_turn());
+}

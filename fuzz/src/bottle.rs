@@ -25,6 +25,7 @@ const SLICES: Slices = Slices {
     put_off_count_max: 4,
     put_off_bytes_max: 1000,
     put_off_of_one_max: 2,
+    match_count: 3,
     input_units: 30,
     turn_units: 1000,
 };

@@ -5,7 +5,7 @@
 
 use super::index::Index;
 use super::level::has_wildcard;
-use super::trie::{Effort, Texts, Trie};
+use super::trie::{Effort, Texts, Trie, Walk};
 use crate::arena::{Arena, Key};
 use crate::metrics::allocated;
 use ahash::RandomState;
@@ -106,13 +106,35 @@ impl<V> FilterMap<V> {
     }
 
     /// Calls `found` with the value of every filter that matches `topic`, once per filter.
-    /// Returns what that took among the filters with wildcards.
-    pub(super) fn for_each_match(&self, topic: &str, found: &mut impl FnMut(&V)) -> Effort {
+    /// Returns what that took among the filters with wildcards; `None`, and some are not found, if
+    /// it would be much more than `effort_max`.
+    pub(super) fn for_each_match(
+        &self,
+        topic: &str,
+        effort_max: usize,
+        found: &mut impl FnMut(&V),
+    ) -> Option<Effort> {
         if let Some(key) = self.find_exact(topic) {
             found(&self.entries.get(key).value);
         }
         let found_wild = &mut |key| found(&self.entries.get(key).value);
-        self.wild.for_each_match(topic, &self.entries, found_wild)
+        self.wild.for_each_match(topic, effort_max, &self.entries, found_wild)
+    }
+
+    /// Goes on with a match of the filters with wildcards until about `effort_max` is spent; calls
+    /// `found` with filters and their values. Returns what that took.
+    pub(super) fn walk(
+        &self,
+        topic: &str,
+        walk: &mut Walk,
+        effort_max: usize,
+        found: &mut impl FnMut(&str, &V),
+    ) -> Effort {
+        let found_wild = &mut |key| {
+            let entry = self.entries.get(key);
+            found(&entry.filter, &entry.value);
+        };
+        self.wild.walk(topic, walk, effort_max, &self.entries, found_wild)
     }
 
     fn find_exact(&self, topic: &str) -> Option<Key> {
@@ -130,6 +152,16 @@ fn entry_bytes<V>(filter: &str) -> usize {
 }
 
 #[cfg(test)]
+impl<V> FilterMap<V> {
+    /// An empty map with buckets of another size.
+    pub(super) fn with_buckets(bucket_len_max: usize) -> Self {
+        let hasher = RandomState::with_seeds(1, 2, 3, 4);
+        let wild = Trie::with_buckets(hasher.clone(), bucket_len_max);
+        Self { wild, ..Self::new(hasher) }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::super::naive;
     use super::*;
@@ -142,7 +174,7 @@ mod tests {
 
     fn matches(map: &FilterMap<usize>, topic: &str) -> Vec<usize> {
         let mut found = Vec::new();
-        map.for_each_match(topic, &mut |value| found.push(*value));
+        map.for_each_match(topic, usize::MAX, &mut |value| found.push(*value));
         found.sort_unstable();
         found
     }
@@ -152,10 +184,8 @@ mod tests {
         assert_eq!(size_of::<Option<Entry<u64>>>(), 24);
     }
 
-    /// An empty map with buckets of another size.
     fn with_buckets<V>(bucket_len_max: usize) -> FilterMap<V> {
-        let wild = Trie::with_buckets(RandomState::with_seeds(1, 2, 3, 4), bucket_len_max);
-        FilterMap { wild, ..empty() }
+        FilterMap::with_buckets(bucket_len_max)
     }
 
     #[test]
@@ -196,7 +226,7 @@ mod tests {
             for value in 0..count {
                 map.insert(&format!("site/{}/+/{value}/#", value % 10), value);
             }
-            let effort = map.for_each_match("site/7/x/77/y", &mut |_| {});
+            let effort = map.for_each_match("site/7/x/77/y", usize::MAX, &mut |_| {}).unwrap();
             assert_eq!(matches(&map, "site/7/x/77/y"), [77]);
             effort
         };
@@ -211,7 +241,7 @@ mod tests {
         for value in 0..32 {
             map.insert(&format!("+/+/+/{value}/+/x"), value);
         }
-        let effort = map.for_each_match("a/b/c/no/e/x", &mut |_| {});
+        let effort = map.for_each_match("a/b/c/no/e/x", usize::MAX, &mut |_| {}).unwrap();
         assert_eq!((effort.nodes, effort.buckets, effort.signatures), (1, 1, 32));
         assert!(effort.texts < 4, "one of a hundred by chance, not {}", effort.texts);
     }
@@ -256,7 +286,7 @@ mod tests {
         }
         for behind in 0..4 {
             let topic = format!("{}{}y", "x/".repeat(9), "y/".repeat(behind));
-            let effort = map.for_each_match(&topic, &mut |_| {});
+            let effort = map.for_each_match(&topic, usize::MAX, &mut |_| {}).unwrap();
             assert!(effort.buckets + effort.texts >= 511, "more than one lot");
             assert_eq!(matches(&map, &topic).len(), 512);
         }

@@ -45,14 +45,16 @@ impl Interest {
 
     /// The homes that want a publish to `topic`.
     pub fn homes(&self, topic: &str) -> ShardSet {
-        self.find(topic).0
+        self.find_up_to(usize::MAX, topic).map_or(ShardSet::EMPTY, |(homes, _)| homes)
     }
 
-    /// [`Self::homes`], and what it took to find them.
-    pub fn find(&self, topic: &str) -> (ShardSet, Effort) {
+    /// [`Self::homes`], and what it took to find them; `None` if that would be much more than
+    /// `max`.
+    pub fn find_up_to(&self, max: usize, topic: &str) -> Option<(ShardSet, Effort)> {
         let mut homes = ShardSet::EMPTY;
-        let effort = self.filters.for_each_match(topic, &mut |more| homes = homes.union(*more));
-        (homes, effort)
+        let found = &mut |more: &ShardSet| homes = homes.union(*more);
+        let effort = self.filters.for_each_match(topic, max, found)?;
+        Some((homes, effort))
     }
 
     /// Bytes of memory that the filters take.

@@ -61,30 +61,47 @@ impl<T: Clone> Routes<T> {
         }
     }
 
-    /// What is remembered for a topic, if nothing has changed that matches it.
-    pub fn get(&mut self, topic: &str) -> Option<T> {
-        let route = self.routes.get_mut(topic)?;
-        if route.seen != self.change_count {
-            let behind = usize::try_from(self.change_count - route.seen).unwrap_or(usize::MAX);
-            let mut since = self.changes.iter().rev().take(behind);
-            if behind > self.changes.len() || since.any(|filter| matches(filter, topic)) {
-                self.remove(topic);
-                return None;
-            }
-            route.seen = self.change_count;
-        }
+    /// What is remembered for a topic, if no filter with wildcards has changed since it was asked
+    /// for last.
+    pub fn get(&self, topic: &str) -> Option<T> {
+        let route = self.routes.get(topic).filter(|route| route.seen == self.change_count)?;
         Some(route.value.clone())
+    }
+
+    /// What is remembered for a topic, if nothing has changed that matches it; and how many changes
+    /// were compared with it.
+    pub fn get_anew(&mut self, topic: &str) -> (Option<T>, usize) {
+        let Some(route) = self.routes.get_mut(topic) else { return (None, 0) };
+        let behind = usize::try_from(self.change_count - route.seen).unwrap_or(usize::MAX);
+        let mut since = self.changes.iter().rev().take(behind);
+        if behind > self.changes.len() || since.any(|filter| matches(filter, topic)) {
+            self.remove(topic);
+            return (None, behind.min(self.changes.len()));
+        }
+        route.seen = self.change_count;
+        (Some(route.value.clone()), behind)
     }
 
     /// Remembers a topic; `value_bytes` is the memory that its value points to.
     pub fn insert(&mut self, topic: &str, value: T, value_bytes: usize) {
+        self.insert_of(self.change_count, topic, value, value_bytes);
+    }
+
+    /// A name for this moment, for what is worked out from now on and remembered later.
+    pub fn moment(&self) -> u64 {
+        self.change_count
+    }
+
+    /// [`Self::insert`] for what was worked out since a [`Self::moment`]: what has changed
+    /// meanwhile counts as a change since then, but for that of a filter without wildcard.
+    pub fn insert_of(&mut self, moment: u64, topic: &str, value: T, value_bytes: usize) {
         self.remove(topic);
         let bytes = topic.len() + value_bytes + ROUTE_BYTES;
         if self.routes.len() >= ROUTE_COUNT_MAX || self.bytes + bytes > self.bytes_max {
             self.clear();
         }
         self.bytes += bytes;
-        self.routes.insert(topic.into(), Route { value, bytes, seen: self.change_count });
+        self.routes.insert(topic.into(), Route { value, bytes, seen: moment });
     }
 
     /// A subscription to a filter has come, gone or changed.
@@ -93,7 +110,10 @@ impl<T: Clone> Routes<T> {
             self.remove(filter);
         } else if filter.len() > FILTER_BYTES_MAX {
             self.clear();
-        } else if !self.routes.is_empty() {
+            self.forget_all();
+        } else if self.routes.is_empty() {
+            self.forget_all();
+        } else {
             if self.changes.len() == self.change_count_max {
                 self.changes.pop_front();
             }
@@ -130,7 +150,6 @@ impl<T: Clone> Routes<T> {
 
     fn clear(&mut self) {
         self.routes = AHashMap::default();
-        self.changes.clear();
         self.bytes = 0;
     }
 }
@@ -180,11 +199,11 @@ mod tests {
                     }
                     Step::Publish(topic) => {
                         let wanted = found(&subscriptions, topic);
-                        if let Some(remembered) = routes.get(topic) {
+                        if let Some(remembered) = routes.get_anew(topic).0 {
                             prop_assert_eq!(&remembered, &wanted, "{}", topic);
                         }
                         routes.insert(topic, wanted.clone(), wanted.len());
-                        prop_assert_eq!(routes.get(topic), Some(wanted));
+                        prop_assert_eq!(routes.get_anew(topic).0, Some(wanted));
                     }
                 }
                 let bytes: usize = routes.routes.values().map(|route| route.bytes).sum();
@@ -192,6 +211,29 @@ mod tests {
                 prop_assert!(bytes <= bytes_max || routes.routes.len() == 1);
             }
         }
+    }
+
+    #[test]
+    fn what_changes_while_a_route_is_worked_out_counts() {
+        for (filter, is_kept) in [("a/+", false), ("b/+", true), ("#", false)] {
+            for is_first in [true, false] {
+                let mut routes = remembering(if is_first { &[] } else { &["x"] });
+                let moment = routes.moment();
+                routes.forget(filter);
+                routes.insert_of(moment, "a/b", 7, 1);
+                let is_known = routes.get_anew("a/b").0 == Some(7);
+                // With nothing to forget it is not noted what has changed, but that something has.
+                assert_eq!(is_known, is_kept && !is_first, "{filter}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_not_been_asked_for_since_a_change_is_looked_at_anew() {
+        let mut routes = remembering(&["a", "b"]);
+        routes.forget("x/+");
+        assert_eq!((routes.get("a"), routes.get_anew("a")), (None, (Some(0), 1)));
+        assert_eq!((routes.get("a"), routes.get("b")), (Some(0), None));
     }
 
     fn remembering(topics: &[&str]) -> Routes<usize> {
@@ -214,7 +256,7 @@ mod tests {
             let topics = ["a/b", "a/c", "b", "$SYS/x"];
             let mut routes = remembering(&topics);
             routes.forget(filter);
-            assert_eq!(topics.map(|topic| routes.get(topic)), left, "{filter}");
+            assert_eq!(topics.map(|topic| routes.get_anew(topic).0), left, "{filter}");
         }
     }
 
@@ -223,12 +265,12 @@ mod tests {
         let mut routes = remembering(&["hot", "cold"]);
         for number in 0..10 * CHANGE_COUNT_MAX {
             routes.forget(&format!("other/{number}/+"));
-            assert_eq!(routes.get("hot"), Some(0));
+            assert_eq!(routes.get_anew("hot").0, Some(0));
         }
         assert_eq!(routes.changes.len(), CHANGE_COUNT_MAX);
-        assert_eq!(routes.get("cold"), None, "nobody knows what has changed since");
+        assert_eq!(routes.get_anew("cold").0, None, "nobody knows what has changed since");
         routes.forget(&format!("{}/+", "x".repeat(FILTER_BYTES_MAX)));
-        assert_eq!(routes.get("hot"), None);
+        assert_eq!(routes.get_anew("hot").0, None);
     }
 
     #[test]

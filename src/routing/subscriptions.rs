@@ -1,6 +1,7 @@
 //! The subscriptions of the sessions that live on this shard, found by topic.
 
 use super::filters::FilterMap;
+use super::search::{LIST_LEN_MAX, List, Place, Search};
 use super::subscribers::{Removal, Subscribers};
 use super::trie::Effort;
 use crate::arena::Key;
@@ -118,11 +119,87 @@ impl<S: Copy + Eq + Hash, O: Copy> Subscriptions<S, O> {
     /// Calls `found` for every subscription that matches `topic`. A subscriber with several
     /// matching filters is found once for each. Returns what that took.
     pub fn for_each_match(&self, topic: &str, found: &mut impl FnMut(S, &O)) -> Effort {
-        self.filters.for_each_match(topic, &mut |subscribers| {
-            for (subscriber, options) in subscribers.as_slice() {
-                found(*subscriber, options);
+        self.find_up_to(usize::MAX, topic, found).unwrap_or_default()
+    }
+
+    /// The same if that is not much more than `max` subscriptions and places to look at; `None`,
+    /// and only some of them are found, if it is: then [`Self::search`] goes on in pieces.
+    pub fn find_up_to(
+        &self,
+        max: usize,
+        topic: &str,
+        found: &mut impl FnMut(S, &O),
+    ) -> Option<Effort> {
+        let mut count = 0;
+        let effort = self.filters.for_each_match(topic, max, &mut |subscribers| {
+            let list = subscribers.as_slice();
+            count += list.len();
+            if count <= max {
+                list.iter().for_each(|(subscriber, options)| found(*subscriber, options));
             }
-        })
+        });
+        effort.filter(|_| count <= max)
+    }
+
+    /// Goes on with a search until about `max` subscriptions and places were looked at; calls
+    /// `found` for every subscription that matches `topic`, and says where it was. Returns what
+    /// that took.
+    pub fn search(
+        &self,
+        topic: &str,
+        search: &mut Search,
+        max: usize,
+        found: &mut impl FnMut(S, &O, Place),
+    ) -> usize {
+        let mut spent = 0;
+        while !search.is_done() && spent < max {
+            spent += if !search.walk.is_done() {
+                self.search_wild(topic, search, max - spent, found)
+            } else if !search.lists.is_empty() {
+                self.search_list(search, max - spent, found)
+            } else {
+                search.is_exact_done = true;
+                let exact = self.filters.get(topic);
+                exact.map_or(1, |list| take_list(topic, list, &mut search.lists, found))
+            };
+        }
+        spent
+    }
+
+    /// Among the filters with wildcards; long lists are put aside.
+    fn search_wild(
+        &self,
+        topic: &str,
+        search: &mut Search,
+        max: usize,
+        found: &mut impl FnMut(S, &O, Place),
+    ) -> usize {
+        let (lists, mut count) = (&mut search.lists, 0);
+        let effort = self.filters.walk(topic, &mut search.walk, max, &mut |filter, list| {
+            count += take_list(filter, list, lists, found);
+        });
+        effort.total() + count
+    }
+
+    /// A piece of a long list, from its end.
+    fn search_list(
+        &self,
+        search: &mut Search,
+        max: usize,
+        found: &mut impl FnMut(S, &O, Place),
+    ) -> usize {
+        let place = Place::Long(search.list_number());
+        let Some(list) = search.lists.last_mut() else { return 0 };
+        let subscribers = self.filters.get(&list.filter).map_or(&[][..], Subscribers::as_slice);
+        let end = list.left.min(subscribers.len());
+        list.left = end.saturating_sub(max.max(1));
+        subscribers[list.left..end].iter().for_each(|(who, options)| found(*who, options, place));
+        let count = end - list.left;
+        if list.left == 0 {
+            search.lists.pop();
+            search.lists_done += 1;
+        }
+        count + 1
     }
 
     /// Bytes of memory that the filters take with their subscribers.
@@ -147,6 +224,22 @@ impl<S: Copy + Eq + Hash, O: Copy> Subscriptions<S, O> {
     }
 }
 
+/// Finds the subscribers of a filter, or puts it aside if there are many; returns what that took.
+fn take_list<S: Copy + Eq + Hash, O: Copy>(
+    filter: &str,
+    subscribers: &Subscribers<S, O>,
+    lists: &mut Vec<List>,
+    found: &mut impl FnMut(S, &O, Place),
+) -> usize {
+    let list = subscribers.as_slice();
+    if list.len() > LIST_LEN_MAX {
+        lists.push(List { filter: filter.into(), left: list.len() });
+        return 1;
+    }
+    list.iter().for_each(|(subscriber, options)| found(*subscriber, options, Place::Short));
+    list.len()
+}
+
 impl<S: Copy + Eq + Hash, O: Copy> Default for Subscriptions<S, O> {
     fn default() -> Self {
         Self::new()
@@ -158,7 +251,7 @@ mod tests {
     use super::super::naive::{self, found};
     use super::*;
     use proptest::prelude::*;
-    use std::collections::BTreeMap;
+    use std::collections::{BTreeMap, BTreeSet};
 
     #[test]
     fn first_and_last_of_a_filter_are_told() {
@@ -280,5 +373,72 @@ mod tests {
                 prop_assert_eq!(found(&subscriptions, topic), wanted, "{}", topic);
             }
         }
+
+        #[test]
+        fn a_search_finds_what_is_there_all_the_time_once(
+            before in prop::collection::vec((naive::filter(), 0_u8..4), 0..150),
+            changes in prop::collection::vec((naive::filter(), 0_u8..4), 0..60),
+            (topic, max) in (naive::topic(), 1_usize..20),
+            bucket_len_max in prop::sample::select(vec![2_usize, 4, 64]),
+        ) {
+            let mut subscriptions = Subscriptions::with_seed([1, 2, 3, 4]);
+            subscriptions.filters = FilterMap::with_buckets(bucket_len_max);
+            let mut constant: BTreeSet<(String, u8)> = before.iter().cloned().collect();
+            for (filter, who) in &before {
+                subscriptions.insert(filter, *who, 0);
+            }
+            let (mut search, mut came) = (Search::default(), Vec::new());
+            let mut ever = constant.clone();
+            let mut changes = changes.into_iter();
+            while !search.is_done() {
+                subscriptions.search(&topic, &mut search, max, &mut |who, _, _| came.push(who));
+                let Some((filter, who)) = changes.next() else { continue };
+                if subscriptions.remove(&filter, who).existed {
+                    // Whoever searches has to ask whether it is still to come.
+                    let is_left = search.is_to_come(&filter, &topic);
+                    came.extend(is_left.then_some(who));
+                    ever.insert((filter, who));
+                } else {
+                    subscriptions.insert(&filter, who, 0);
+                    ever.insert((filter.clone(), who));
+                    constant.retain(|pair| *pair != (filter.clone(), who));
+                }
+            }
+            let count = |all: &BTreeSet<(String, u8)>, who: u8| {
+                all.iter().filter(|(f, s)| *s == who && naive::matches(f, &topic)).count()
+            };
+            for who in 0..4 {
+                let times = came.iter().filter(|other| **other == who).count();
+                prop_assert!(times >= count(&constant, who), "{who}: {times}");
+                if ever.len() == constant.len() {
+                    prop_assert_eq!(times, count(&constant, who));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_list_is_found_in_pieces_whoever_goes_meanwhile() {
+        let mut subscriptions = Subscriptions::with_seed([1, 2, 3, 4]);
+        for who in 0..2000_u32 {
+            subscriptions.insert("a/+", who, ());
+            subscriptions.insert("a/b", who, ());
+        }
+        assert!(subscriptions.find_up_to(3999, "a/b", &mut |_, _| {}).is_none());
+        assert!(subscriptions.find_up_to(4000, "a/b", &mut |_, _| {}).is_some());
+        let (mut search, mut seen, mut gone) = (Search::default(), [0; 2000], 0);
+        while !search.is_done() {
+            let mut count = 0;
+            subscriptions.search("a/b", &mut search, 50, &mut |who, (), place| {
+                assert_ne!(place, Place::Short);
+                seen[who as usize] += 1;
+                count += 1;
+            });
+            assert!(count <= 50);
+            gone = (gone + 7) % 1000;
+            subscriptions.remove("a/+", gone);
+            subscriptions.remove("a/b", gone);
+        }
+        assert!(seen[1000..].iter().all(|times| *times >= 2), "they were there all the time");
     }
 }

@@ -8,12 +8,18 @@
 //!
 //! The trie holds keys; the text of a filter stays with its owner ([`Texts`]).
 
+mod label;
+mod walk;
+
+pub(super) use walk::Walk;
+
 use super::bucket::{Bucket, Entry};
 use super::index::Index;
 use super::level::{after, is_hidden, level_at, rest_matches};
 use super::signature::{Signature, Step, Steps};
 use crate::arena::{Arena, Key};
 use ahash::RandomState;
+use label::Label;
 use std::cell::RefCell;
 
 /// Where the text of a filter or topic is found by its key.
@@ -30,7 +36,7 @@ pub struct Effort {
     pub buckets: usize,
     /// The filters in those pieces, told by their signatures alone.
     pub signatures: usize,
-    /// Filters whose text was compared.
+    /// Filters whose text was compared; a long one counts several times.
     pub texts: usize,
 }
 
@@ -72,6 +78,9 @@ const SPLITS_MAX: usize = 16;
 
 /// Buckets and filters that are looked at together: more would have to leave the cache again.
 const HANGING_MAX: usize = 256;
+
+/// So many bytes of a text take as long as to look at one more place.
+const TEXT_BYTES: usize = 512;
 
 /// Lists that have room for more places are given back to the allocator.
 const SPARE_MAX: usize = 4096;
@@ -150,20 +159,22 @@ impl Trie {
         Self { nodes, buckets, root, hasher, bucket_len_max, spare }
     }
 
-    /// Calls `found` with every filter that matches `topic`.
+    /// Calls `found` with every filter that matches `topic`; `None`, and some of them are not
+    /// found, if that would take much more than `effort_max`.
     ///
     /// The cost follows the nodes and buckets whose levels match the topic so far. Filters that
-    /// put `+` and names in every combination on one path can make them a tenth of all filters;
-    /// how many one client may hold is what limits them.
+    /// put `+` and names in every combination on one path can make them a tenth of all filters:
+    /// then a [`Walk`] goes on in pieces.
     pub(super) fn for_each_match(
         &self,
         topic: &str,
+        effort_max: usize,
         texts: &impl Texts,
         found: &mut impl FnMut(Key),
-    ) -> Effort {
+    ) -> Option<Effort> {
         let mut effort = Effort::default();
         if self.nodes.get(self.root).len == 0 {
-            return effort;
+            return Some(effort);
         }
         // The nodes of one depth are looked at together, and what hangs at any depth at the end: a
         // level is hashed once, and the processor fetches the next place while it waits for one.
@@ -180,16 +191,21 @@ impl Trie {
                 self.visit(place, &step, wild, &mut frontier, found);
             }
             frontier.now = nodes;
-            if frontier.buckets.len() + frontier.texts.len() >= HANGING_MAX {
-                self.look_through(topic, &mut frontier, texts, found, &mut effort);
+            if frontier.buckets.len() + frontier.texts.len() >= HANGING_MAX
+                && !self.look_through(topic, effort_max, &mut frontier, texts, found, &mut effort)
+                || effort.total() + frontier.count() > effort_max
+            {
+                return None;
             }
             wild = true;
         }
-        self.look_through(topic, &mut frontier, texts, found, &mut effort);
+        if !self.look_through(topic, effort_max, &mut frontier, texts, found, &mut effort) {
+            return None;
+        }
         if frontier.capacity() <= SPARE_MAX {
             self.spare.replace(frontier);
         }
-        effort
+        Some(effort)
     }
 
     /// The key of `filter` if it is in the set.
@@ -282,30 +298,37 @@ impl Trie {
         self.nodes.get(node).label.is(level)
     }
 
-    /// Looks at the filters that hang at the nodes that were visited.
+    /// Looks at the filters that hang at the nodes that were visited; false if those that have to
+    /// be compared are more than `effort_max`.
     fn look_through(
         &self,
         topic: &str,
+        effort_max: usize,
         frontier: &mut Frontier,
         texts: &impl Texts,
         found: &mut impl FnMut(Key),
         effort: &mut Effort,
-    ) {
+    ) -> bool {
         self.fetch_buckets(&frontier.buckets);
         effort.buckets += frontier.buckets.len();
         for place in frontier.buckets.drain(..) {
             let bucket = self.buckets.get(place.key);
             effort.signatures += bucket.len();
+            if frontier.texts.len() > effort_max {
+                return false;
+            }
             let candidates = bucket.candidates(place.signature);
             frontier.texts.extend(candidates.map(|key| Hanging { key, ..place }));
         }
         fetch(frontier.texts.iter().map(|place| texts.text(place.key).len()));
-        effort.texts += frontier.texts.len();
         for Hanging { key, filter, topic: start, .. } in frontier.texts.drain(..) {
-            if rest_matches(&texts.text(key)[filter..], &topic[start..]) {
+            let text = &texts.text(key)[filter..];
+            effort.texts += 1 + text.len() / TEXT_BYTES;
+            if rest_matches(text, &topic[start..]) {
                 found(key);
             }
         }
+        true
     }
 
     /// Where the level of `filter` at `start` leads from `node`. The end of the filter and `#`
@@ -317,18 +340,24 @@ impl Trie {
             Some("#") => node.hash.map(Target::Leaf),
             Some("+") => node.plus.map(Child::target),
             Some(level) => {
-                let is_it = |number| match Child::from_number(number).target() {
-                    Target::Node(below) => self.is_labelled(below, level),
-                    Target::Bucket(bucket) => {
-                        let first = self.buckets.get(bucket).keys().next();
-                        let first = first.expect("a bucket has two filters or more");
-                        level_at(texts.text(first), start) == Some(level)
-                    }
-                    Target::Leaf(key) => level_at(texts.text(key), start) == Some(level),
-                };
+                let is_it = |number| self.is_under(Child::from_number(number), level, start, texts);
                 let number = node.literals.find(self.hasher.hash_one(level), is_it);
                 number.map(|number| Child::from_number(number).target())
             }
+        }
+    }
+
+    /// Whether what hangs under a name that looks like this one, which starts at `start` in its
+    /// filters, hangs under this one.
+    fn is_under(&self, child: Child, level: &str, start: usize, texts: &impl Texts) -> bool {
+        match child.target() {
+            Target::Node(below) => self.is_labelled(below, level),
+            Target::Bucket(bucket) => {
+                let first = self.buckets.get(bucket).keys().next();
+                let first = first.expect("a bucket has two filters or more");
+                level_at(texts.text(first), start) == Some(level)
+            }
+            Target::Leaf(key) => level_at(texts.text(key), start) == Some(level),
         }
     }
 
@@ -502,6 +531,11 @@ impl Frontier {
         std::mem::take(&mut self.now)
     }
 
+    /// Places that are still to be looked at.
+    fn count(&self) -> usize {
+        self.nodes.len() + self.buckets.len() + self.texts.len()
+    }
+
     fn capacity(&self) -> usize {
         let nodes = self.nodes.capacity() + self.now.capacity();
         nodes + self.buckets.capacity() + self.texts.capacity()
@@ -515,40 +549,6 @@ impl Frontier {
             Target::Bucket(key) => self.buckets.push(Hanging { key, filter, topic, signature }),
             Target::Leaf(key) => self.texts.push(Hanging { key, filter, topic, signature }),
         }
-    }
-}
-
-/// A level, in place if it is short: a match compares one at each node, where following a
-/// pointer would cost as much as everything else there.
-#[derive(Debug)]
-enum Label {
-    Short(u8, [u8; Self::SHORT_MAX]),
-    Long(Box<str>),
-}
-
-impl Label {
-    const SHORT_MAX: usize = 22;
-
-    fn new(level: &str) -> Self {
-        if level.len() > Self::SHORT_MAX {
-            return Self::Long(level.into());
-        }
-        let mut bytes = [0; Self::SHORT_MAX];
-        bytes[..level.len()].copy_from_slice(level.as_bytes());
-        Self::Short(level.len() as u8, bytes)
-    }
-
-    fn is(&self, level: &str) -> bool {
-        match self {
-            Self::Short(len, bytes) => &bytes[..usize::from(*len)] == level.as_bytes(),
-            Self::Long(text) => **text == *level,
-        }
-    }
-}
-
-impl Default for Label {
-    fn default() -> Self {
-        Self::new("")
     }
 }
 
@@ -633,15 +633,5 @@ mod tests {
     #[test]
     fn a_node_fits_into_a_cache_line() {
         assert!(size_of::<Node>() <= 64);
-    }
-
-    #[test]
-    fn labels_of_any_length_are_compared_as_a_whole() {
-        let levels: Vec<_> = [0, 1, 21, 22, 23, 40].map(|len| "x".repeat(len)).to_vec();
-        for level in &levels {
-            for other in &levels {
-                assert_eq!(Label::new(level).is(other), level == other);
-            }
-        }
     }
 }

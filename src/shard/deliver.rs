@@ -4,12 +4,13 @@ use std::rc::Rc;
 
 use crate::metrics::allocated;
 use crate::mqtt::QoS;
-use crate::routing::{Chosen, ShardSet};
+use crate::routing::{Chosen, Place, ShardSet};
 use crate::session::{Extras, Outgoing, Terms};
 use crate::storage::Record;
 
 use super::message::{Origin, Source};
-use super::put_off::PutOff;
+use super::put_off::{Job, PutOff};
+use super::search::Gathered;
 use super::subscribe::Subscribed;
 use super::wire::Wire;
 use super::{Output, SessionRef, Shard, work};
@@ -23,11 +24,17 @@ pub(super) struct Target {
     retain_as_published: bool,
     /// One of the filters does not want what the session itself publishes.
     is_particular: bool,
+    /// This is what the session gets of what it publishes itself, and another target what it gets
+    /// of the others.
+    is_own: bool,
     extras: Option<Rc<Extras>>,
 }
 
 /// Shared with the route that they are remembered in.
 pub(super) type Targets = Rc<[Target]>;
+
+/// What may be looked at to find those who want a publish while others are searched for.
+const MATCH_COUNT_BEHIND: usize = 64;
 
 /// Who gets what is published to one topic.
 #[derive(Clone, Debug)]
@@ -59,7 +66,7 @@ impl Shard {
         out: &mut impl Output,
     ) -> Given {
         if targets.is_empty() {
-            return Given::ToNobody;
+            return self.deliver_later_or_to_nobody(outgoing, source, out);
         }
         if self.must_put_off(outgoing.view().topic.as_str(), source.origin, targets.len()) {
             let publish = PutOff::new(outgoing.keep(), source);
@@ -85,11 +92,27 @@ impl Shard {
         is_fan_out: bool,
         out: &mut impl Output,
     ) {
-        if target.is_particular && publisher == Some(target.slot) {
-            self.deliver_to_publisher(target.slot, outgoing, out);
-        } else {
+        let is_own = publisher == Some(target.slot);
+        if !target.is_particular || is_own == target.is_own {
             self.deliver_to(target, outgoing, is_fan_out, out);
         }
+    }
+
+    /// Nobody wants a publish, or they are still to be found.
+    #[inline(never)]
+    fn deliver_later_or_to_nobody(
+        &mut self,
+        outgoing: &mut Outgoing<'_>,
+        source: &Source,
+        out: &mut impl Output,
+    ) -> Given {
+        if !std::mem::take(&mut self.has_to_search) {
+            return Given::ToNobody;
+        }
+        let publish = PutOff::new(outgoing.keep(), source);
+        self.search_count += 1;
+        self.put_off(Job::Search { publish, newest: self.registry.newest() }, out);
+        Given::Later
     }
 
     pub(super) fn publisher_here(&self, origin: Option<Origin>) -> Option<u32> {
@@ -157,54 +180,90 @@ impl Shard {
         }
     }
 
-    /// The publisher itself subscribes, and one of its filters says no local [MQTT-3.8.3-3].
-    fn deliver_to_publisher(
-        &mut self,
-        slot: u32,
-        outgoing: &mut Outgoing<'_>,
-        out: &mut impl Output,
-    ) {
-        let mut found = Found::default();
-        let topic = outgoing.view().topic.as_str();
-        self.subscriptions.for_each_match(topic, &mut |other, subscribed: &Subscribed| {
-            if other == slot && !subscribed.no_local {
-                found.add(slot, subscribed);
-            }
-        });
-        for target in found.into_targets() {
-            self.deliver_to(&target, outgoing, false, out);
+    /// Who gets what is published to a topic; worked out at the first publish, and again after a
+    /// change of a filter that matches it, here or at another home. If that is too much for one
+    /// input, there are no targets, and it is noted that they have to be searched for.
+    pub(super) fn audience(&mut self, topic: &str) -> Audience {
+        match self.routes.get(topic) {
+            Some(audience) => audience,
+            None => self.find_audience(topic),
         }
     }
 
-    /// Who gets what is published to a topic; worked out at the first publish, and again after a
-    /// change of a filter that matches it, here or at another home.
-    pub(super) fn audience(&mut self, topic: &str) -> Audience {
-        if let Some(audience) = self.routes.get(topic) {
+    #[inline(never)]
+    fn find_audience(&mut self, topic: &str) -> Audience {
+        if let Some(audience) = self.remembered(topic) {
             return audience;
         }
-        let mut found = Found::default();
-        let registry = &self.registry;
-        let are_all_there = !registry.has_retired();
-        let effort =
-            self.subscriptions.for_each_match(topic, &mut |slot, subscribed: &Subscribed| {
-                if are_all_there || !registry.is_retired(slot) {
-                    found.add(slot, subscribed);
-                }
-            });
-        self.work.charge(work::times(work::MATCH, effort.total() + found.count));
-        let targets: Targets = found.into_targets().into();
-        let is_owner = self.partition.owner(topic) == self.id;
-        let homes = if is_owner { self.interested_homes(topic) } else { ShardSet::EMPTY };
+        self.work.charge(work::FIND);
+        let homes = self.homes_of(topic);
+        // Who publishes what has to be searched for may do so again and again.
+        let max = if self.search_count == 0 { usize::MAX } else { MATCH_COUNT_BEHIND };
+        let is_behind = self.search_count > 0 && self.put_off.holds_back(topic, None);
+        let targets = if is_behind { None } else { self.find_targets(topic, max) };
+        let Some(targets) = targets else {
+            self.has_to_search = true;
+            return Audience { homes, targets: Targets::default() };
+        };
         let audience = Audience { homes, targets };
         let bytes = audience.targets.iter().map(Target::memory_bytes).sum();
         self.routes.insert(topic, audience.clone(), bytes);
         audience
     }
 
-    fn interested_homes(&mut self, topic: &str) -> ShardSet {
-        let (homes, effort) = self.interest.find(topic);
+    /// What was worked out before, if no change since then concerns it.
+    pub(super) fn remembered(&mut self, topic: &str) -> Option<Audience> {
+        let (audience, compared) = self.routes.get_anew(topic);
+        self.work.charge(work::changes(compared));
+        audience
+    }
+
+    /// The sessions here that want what is published to a topic; `None` if there is too much to be
+    /// looked at for one input.
+    fn find_targets(&mut self, topic: &str, max: usize) -> Option<Targets> {
+        let (mut found, max) = (Found::default(), max.min(self.slices.match_count));
+        let registry = &self.registry;
+        let are_all_there = !registry.has_retired();
+        let effort = self.subscriptions.find_up_to(max, topic, &mut |slot, subscribed| {
+            if are_all_there || !registry.is_retired(slot) {
+                found.add(slot, subscribed);
+            }
+        });
+        let spent = effort.map_or(max, |effort| effort.total()) + found.count;
+        self.work.charge(work::times(work::MATCH, spent));
+        effort?;
+        let targets = found.into_targets();
+        if targets.iter().any(|target| target.is_particular) {
+            return Some(self.find_particular_targets(topic));
+        }
+        Some(targets.into())
+    }
+
+    /// The same where sessions do not want everything that they publish themselves: few filters
+    /// match, which was found out before.
+    fn find_particular_targets(&mut self, topic: &str) -> Targets {
+        let (mut gathered, registry) = (Gathered::default(), &self.registry);
+        let effort = self.subscriptions.for_each_match(topic, &mut |slot, subscribed| {
+            if !registry.is_retired(slot) {
+                gathered.add(slot, subscribed, Place::Short);
+            }
+        });
         self.work.charge(work::times(work::MATCH, effort.total()));
-        homes
+        gathered.into_targets()
+    }
+
+    /// The other homes that want what is published to a topic, if this shard owns it. All of them
+    /// if there is too much to be looked at for one input: they look for themselves.
+    pub(super) fn homes_of(&mut self, topic: &str) -> ShardSet {
+        if self.partition.owner(topic) != self.id {
+            return ShardSet::EMPTY;
+        }
+        let max = self.slices.match_count;
+        let found = self.interest.find_up_to(max, topic);
+        let spent = found.map_or(max, |(_, effort)| effort.total());
+        self.work.charge(work::times(work::MATCH, spent));
+        let others = || self.partition.shards().filter(|home| *home != self.id).collect();
+        found.map_or_else(others, |(homes, _)| homes)
     }
 }
 
@@ -223,20 +282,26 @@ impl Target {
         size_of::<Self>() + self.extras.as_ref().map_or(0, extras_bytes)
     }
 
-    fn new(slot: u32, subscribed: &Subscribed) -> Self {
+    pub(super) fn new(slot: u32, subscribed: &Subscribed) -> Self {
         let mut target = Self {
             slot,
             qos: subscribed.qos,
             retain_as_published: subscribed.retain_as_published,
             is_particular: subscribed.no_local,
+            is_own: false,
             extras: None,
         };
         target.identify(subscribed);
         target
     }
 
+    /// The same for what the session publishes itself.
+    pub(super) fn of_own(self) -> Self {
+        Self { is_particular: true, is_own: true, ..self }
+    }
+
     /// The session has another subscription that matches.
-    fn join(&mut self, subscribed: &Subscribed) {
+    pub(super) fn join(&mut self, subscribed: &Subscribed) {
         let Subscribed { qos, retain_as_published, no_local, .. } = *subscribed;
         self.widen(qos, retain_as_published, no_local);
         self.identify(subscribed);

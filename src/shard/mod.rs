@@ -28,6 +28,7 @@ mod quota;
 mod registry;
 mod replay;
 mod retained;
+mod search;
 mod share;
 mod shed;
 mod slice;
@@ -66,6 +67,7 @@ use links::Links;
 use put_off::Jobs;
 use registry::Registry;
 use retained::Archive;
+use search::Lookup;
 use slice::Chore;
 use subscribe::{Placing, Subscribed};
 use take_over::TakeOvers;
@@ -213,6 +215,12 @@ pub struct Shard {
     next_ticket: u64,
 
     routes: Routes<Audience>,
+    /// Searches for those who get a publish.
+    lookups: Vec<Lookup>,
+    /// Publishes that are put off until that is known.
+    search_count: usize,
+    /// Who gets the publish that is being handled has to be searched for.
+    has_to_search: bool,
     layouts: Layouts,
     /// Connections to be read again.
     ready: VecDeque<ConnectionId>,
@@ -270,6 +278,9 @@ impl Shard {
             placing: AHashMap::default(),
             next_ticket: 0,
             routes: Routes::new(route_bytes_max),
+            lookups: Vec::new(),
+            search_count: 0,
+            has_to_search: false,
             layouts: Layouts::default(),
             ready: VecDeque::new(),
             given_back: Vec::new(),

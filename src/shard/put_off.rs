@@ -37,6 +37,9 @@ pub struct Slices {
     pub put_off_bytes_max: usize,
     /// With so many of its publishes put off, a client of this shard is not read.
     pub put_off_of_one_max: usize,
+    /// Subscriptions and places of the tables that are looked at together to find out who gets a
+    /// publish; where that is not enough, the publish is put off.
+    pub match_count: usize,
     /// Units of work after which an input is over (see `work.rs`): a connection that has used them
     /// is read on when the others have had their turn.
     pub input_units: u32,
@@ -52,6 +55,7 @@ impl Default for Slices {
             put_off_count_max: 1024,
             put_off_bytes_max: 16 << 20,
             put_off_of_one_max: 64,
+            match_count: 1024,
             input_units: 6 * 1024,
             turn_units: 96 * 1024,
         }
@@ -63,6 +67,8 @@ impl Default for Slices {
 pub(super) enum Job {
     /// Publishes of one topic to the same sessions.
     FanOut(FanOut),
+    /// A publish to sessions that are still to be found, none of them newer than `newest`.
+    Search { publish: PutOff, newest: u32 },
     /// A publish to the member of a shared subscription that was chosen.
     Shared(PutOff, Chosen<SessionRef>),
     /// Retained messages of several topics for one session.
@@ -104,8 +110,21 @@ impl Job {
     pub(super) fn publishes(&self) -> &[PutOff] {
         match self {
             Self::FanOut(fan_out) => &fan_out.publishes,
-            Self::Shared(publish, _) => std::slice::from_ref(publish),
+            Self::Search { publish, .. } | Self::Shared(publish, _) => {
+                std::slice::from_ref(publish)
+            }
             Self::Replayed { .. } => &[],
+        }
+    }
+
+    /// The same when it is known who gets it.
+    pub(super) fn with_targets(self, targets: Option<Targets>) -> Self {
+        match (self, targets) {
+            (Self::Search { publish, newest }, Some(targets)) => {
+                let publishes = vec![publish];
+                Self::FanOut(FanOut { targets, next: 0, newest, publishes })
+            }
+            (job, _) => job,
         }
     }
 
@@ -116,7 +135,7 @@ impl Job {
     fn publications(&self) -> impl Iterator<Item = &Publication> {
         let retained = match self {
             Self::Replayed { publications, .. } => publications.as_slice(),
-            Self::FanOut(_) | Self::Shared(..) => &[],
+            Self::FanOut(_) | Self::Search { .. } | Self::Shared(..) => &[],
         };
         self.publishes().iter().map(|publish| &publish.publication).chain(retained)
     }
@@ -271,7 +290,7 @@ impl Jobs {
 fn units(job: &Job) -> usize {
     match job {
         Job::FanOut(fan_out) => fan_out.publishes.len(),
-        Job::Shared(..) | Job::Replayed { .. } => 1,
+        Job::Search { .. } | Job::Shared(..) | Job::Replayed { .. } => 1,
     }
 }
 

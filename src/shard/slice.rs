@@ -135,6 +135,16 @@ impl Shard {
         let (mut served, mut delivered) = (0, 0);
         while served < self.slices.subscriber_count && delivered < delivery_count {
             let Some((number, mut job)) = self.put_off.take() else { return };
+            if let Job::Search { publish, .. } = &job {
+                served += share;
+                let targets = self.go_on_searching(number, publish.publication.topic());
+                self.search_count -= usize::from(targets.is_some());
+                self.put_off.give_back(number, job.with_targets(targets));
+                if self.is_used_up() {
+                    return;
+                }
+                continue;
+            }
             if let Job::FanOut(fan_out) = &mut job {
                 let room = (delivery_count - delivered) / fan_out.publishes.len();
                 let width = share.min(room).max(1);
@@ -198,11 +208,14 @@ impl Shard {
 
     /// The broker stops: nobody gets what is put off any more.
     pub(super) fn abandon_put_off(&mut self) {
+        self.lookups.clear();
+        self.search_count = 0;
         for job in self.put_off.drain() {
             let count = match job {
                 Job::FanOut(fan_out) => {
                     (fan_out.targets.len() - fan_out.next) * fan_out.publishes.len()
                 }
+                Job::Search { .. } => 0,
                 Job::Shared(..) => 1,
                 Job::Replayed { publications, .. } => publications.len(),
             };
@@ -233,7 +246,7 @@ impl Shard {
     /// A job is done, or is now: whoever waits for it is told.
     fn finish(&mut self, number: u64, job: Job, out: &mut impl Output) {
         match &job {
-            Job::FanOut(_) => {}
+            Job::FanOut(_) | Job::Search { .. } => {}
             Job::Shared(publish, chosen) => {
                 let mut outgoing = Outgoing::kept(&publish.publication);
                 self.deliver_shared(&mut outgoing, chosen.clone(), out);

@@ -194,7 +194,7 @@ impl Shard {
         for filter in filters {
             self.work.charge(work::filter(filter));
             if self.interest.add(filter, from) {
-                self.routes.forget(filter);
+                self.note_change(filter);
             }
         }
         self.send(from, Message::Placed { ticket }, out);
@@ -203,7 +203,7 @@ impl Shard {
     pub(super) fn handle_no_interest(&mut self, from: ShardId, filter: &str) {
         self.work.charge(work::filter(filter));
         if self.interest.remove(filter, from) {
-            self.routes.forget(filter);
+            self.note_change(filter);
         }
     }
 
@@ -257,9 +257,12 @@ impl Shard {
             return self.part(slot, self.registry.name(slot), filter, out);
         }
         self.work.charge(work::filter(filter));
+        if !self.lookups.is_empty() {
+            self.find_before_removal(slot, filter);
+        }
         let removed = self.subscriptions.remove(filter, slot);
         if removed.existed {
-            self.routes.forget(filter);
+            self.note_change(filter);
         }
         if removed.last_for_filter {
             for owner in self.owners(filter) {
@@ -326,7 +329,7 @@ impl Shard {
         // An existing subscription is replaced [MQTT-3.8.4-3].
         let inserted = self.subscriptions.insert(filter, slot, subscribed);
         if inserted.replaced != Some(subscribed) {
-            self.routes.forget(filter);
+            self.note_change(filter);
         }
         let is_new = inserted.replaced.is_none();
         if is_new && let Some(key) = self.subscriptions.find(filter) {

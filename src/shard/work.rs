@@ -19,13 +19,17 @@ const WILD_FILTER: u32 = 72;
 /// So many bytes of a filter cost one unit: it is hashed and compared several times.
 const FILTER_BYTES: usize = 24;
 /// A filter of a packet that is looked at, and nothing more.
-pub(super) const CHECK: u32 = 1;
+pub(super) const CHECK: u32 = 4;
 /// One delivery to one session.
 pub(super) const DELIVERY: u32 = 2;
 /// A message to another shard.
 pub(super) const MESSAGE: u32 = 1;
+/// A topic of which it is not known who gets what is published to it, beside what is looked at.
+pub(super) const FIND: u32 = 6;
 /// Something that a match has looked at: a node, a bucket, a filter or one of its subscribers.
 pub(super) const MATCH: u32 = 1;
+/// So many filters that have changed are compared with a topic for one unit.
+const CHANGES: usize = 2;
 /// A lot of retained messages that is looked for, with or without success.
 pub(super) const LOT: u32 = 8;
 /// A topic that such a look passes, if the filter has wildcards.
@@ -50,6 +54,11 @@ pub(super) fn filter(filter: &str) -> u32 {
 /// What this many bytes cost.
 pub(super) fn bytes(count: usize) -> u32 {
     u32::try_from(count / BYTES).unwrap_or(u32::MAX)
+}
+
+/// What it costs to compare a topic with this many filters that have changed.
+pub(super) fn changes(count: usize) -> u32 {
+    times(MATCH, count.div_ceil(CHANGES))
 }
 
 /// [`DELIVERY`] and its kind for as many as there are.

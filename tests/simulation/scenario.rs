@@ -546,12 +546,15 @@ fn slices(random: &mut Random) -> Slices {
     if random.percent(50) {
         return Slices::default();
     }
+    let subscriber_count = random.pick(&[1, 1, 2, 3, 100]);
+    let delivery_count = random.pick(&[1, 2, 5, 1000]);
     Slices {
-        subscriber_count: random.pick(&[1, 1, 2, 3, 100]),
-        delivery_count: random.pick(&[1, 2, 5, 1000]),
+        subscriber_count,
+        delivery_count,
         put_off_count_max: random.pick(&[1, 2, 5, 1000]),
         put_off_bytes_max: random.pick(&[100, 3000, 1 << 20]),
         put_off_of_one_max: random.pick(&[1, 2, 100]),
+        match_count: delivery_count,
         input_units: random.pick(&[1, 20, 100, 2048]),
         turn_units: 32 * 1024,
     }
