@@ -251,7 +251,7 @@ limits! {
     inflight_count_max: u16 = 1024, Count(1, U16_MAX);
     /// Bytes of these deliveries of one session. Beyond it further ones wait in the queue; one is
     /// sent whatever its size.
-    inflight_bytes_max: usize = 16 << 20, Bytes(1024, 1024 * GIB);
+    inflight_bytes_max: usize = 8 << 20, Bytes(1024, 1024 * GIB);
     /// QoS 1 and 2 publishes of one client that the broker has not yet acknowledged.
     receive_count_max: u16 = 1024, Count(1, U16_MAX);
     /// Topic aliases that a 5.0 client may use on a connection; 0 for none.
