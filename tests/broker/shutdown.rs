@@ -126,3 +126,20 @@ fn many_connections_are_closed_at_the_end() {
         client.expect_closed();
     }
 }
+
+/// Its filters are not taken out of the tables one by one.
+#[test]
+fn a_session_with_very_many_filters_does_not_hold_up_the_end() {
+    let broker = Broker::start(&["--cores", "1"]);
+    let mut client = Client::connect(broker.address, "CONNECT a");
+    for lot in 0..50 {
+        let filters = (0..2000).map(|number| format!(" s/{lot}/{number}/+:0"));
+        client.send(&format!("SUBSCRIBE id=1{}", filters.collect::<String>()));
+        client.expect(&format!("SUBACK id=1{}", " 0".repeat(2000)));
+    }
+    let started = Instant::now();
+    let (status, log) = broker.stop("TERM");
+    assert!(started.elapsed() < Duration::from_secs(5), "took {:?}", started.elapsed());
+    assert_eq!(status.code(), Some(0), "{log:#?}");
+    client.expect_closed();
+}
