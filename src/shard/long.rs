@@ -144,14 +144,15 @@ impl Shard {
         out: &mut impl Output,
     ) -> Result<bool, ProtocolError> {
         if let State::Checking = long.state {
-            let before = long.done;
+            let mut before = long.done;
             while long.check(frame, version)? {
-                self.work.charge(work::CHECK);
+                let len = long.done - before;
+                self.work.charge(work::CHECK + 2 * work::bytes(len));
+                before = long.done;
                 if self.is_used_up() {
                     break;
                 }
             }
-            self.work.charge(work::bytes(long.done - before));
             if long.done < long.filters_len {
                 return Ok(false);
             }
