@@ -69,6 +69,10 @@ impl Pending {
     fn done(&self) -> bool {
         self.counted && self.outstanding == 0
     }
+
+    fn is_qos2(&self, packet_id: PacketId) -> bool {
+        self.packet_id == packet_id && self.qos == QoS::ExactlyOnce
+    }
 }
 
 impl Inbound {
@@ -194,9 +198,9 @@ impl Inbound {
         Ok(())
     }
 
-    /// A publish that is not routed, and why: that ends its handshake. Its acknowledgement waits
-    /// for its turn like any other [MQTT-4.6.0-2].
-    pub(super) fn refuse(
+    /// A publish that is not routed, or was before: its acknowledgement waits for its turn like any
+    /// other [MQTT-4.6.0-2], [MQTT-4.6.0-3]. An error ends its handshake.
+    pub(super) fn answer_in_turn(
         &mut self,
         qos: QoS,
         packet_id: PacketId,
@@ -303,12 +307,17 @@ impl Inbound {
         self.qos1_count > 0 && self.pending.iter().any(is_it)
     }
 
+    /// PUBREC is due after those of the publishes that came on this connection before
+    /// [MQTT-4.6.0-3], which may be an earlier one that was refused and came again.
     fn answer_duplicate(&mut self, packet_id: PacketId, out: &mut impl Output) {
-        let waiting =
-            self.pending.iter_mut().find(|p| p.packet_id == packet_id && p.qos == QoS::ExactlyOnce);
-        match waiting {
-            Some(pending) => pending.owed = true,
-            None => out.send(&Packet::Pubrec(Ack::success(packet_id))),
+        let first = self.pending.iter().rposition(|p| p.is_qos2(packet_id));
+        let is_last = !self.pending.range(first.map_or(0, |at| at + 1)..).any(|p| p.owed);
+        match first {
+            Some(first) if self.pending[first].owed => {}
+            Some(first) if is_last => self.pending[first].owed = true,
+            Some(_) => _ = self.add(QoS::ExactlyOnce, packet_id, out), // It waits for the first.
+            None if is_last => out.send(&Packet::Pubrec(Ack::success(packet_id))),
+            None => self.answer_in_turn(QoS::ExactlyOnce, packet_id, ReasonCode::Success, out),
         }
     }
 
@@ -324,6 +333,10 @@ impl Inbound {
             }
             if pending.owed {
                 send_ack(pending.qos, pending.packet_id, pending.reason, out);
+            } else if let Some(again) =
+                self.pending.iter_mut().find(|p| p.is_qos2(pending.packet_id))
+            {
+                (again.counted, again.reason) = (true, pending.reason);
             }
         }
     }

@@ -350,7 +350,7 @@ impl Session {
             is_used.then_some(ReasonCode::PacketIdentifierInUse)
         };
         if let Some(reason) = error {
-            inbound.refuse(publish.qos, packet_id, reason, out);
+            inbound.answer_in_turn(publish.qos, packet_id, reason, out);
             return Ok(None);
         }
         // Judged before anything is kept of it: what is not routed is never acknowledged.
@@ -375,7 +375,7 @@ impl Session {
     ) -> Result<(), ProtocolError> {
         let Some(packet_id) = publish.packet_id else { return Ok(()) };
         self.judge_quota(publish)?;
-        self.inbound().refuse(publish.qos, packet_id, reason, out);
+        self.inbound().answer_in_turn(publish.qos, packet_id, reason, out);
         Ok(())
     }
 

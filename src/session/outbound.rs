@@ -21,6 +21,8 @@ use crate::mqtt::{Ack, Packet, PacketId, Properties, QoS, ReasonCode};
 use super::queue::Queue;
 use super::{Allowance, Delivery, Held, Outgoing, Output, ProtocolError, Reach, Terms};
 
+/// Deliveries that are sent together; what is left goes when these are written.
+const AT_ONCE_MAX: usize = 1024;
 /// Packet identifiers go from 1 to 65,535 [MQTT-2.3.1-1].
 const PACKET_ID_COUNT: usize = u16::MAX as usize;
 
@@ -204,24 +206,33 @@ impl Outbound {
         Ok(())
     }
 
-    /// Repeats what was sent before, then sends what is queued, while window and outbox have room.
+    /// Repeats what was sent before, then sends what is queued, while window and outbox have room;
+    /// very many a part at a time.
     pub(super) fn handle_room(&mut self, window: u16, out: &mut impl Output) {
         if self.unrepeated.is_empty() && self.queue.is_empty() {
             return;
         }
+        let mut left = AT_ONCE_MAX;
         while let Some(&(sequence, key)) = self.unrepeated.front() {
+            if left == 0 {
+                return out.ask_for_room();
+            }
             // A PUBREL is no new message for the client's window.
             let is_release = matches!(self.inflight.get(key), Some(i) if i.is_release());
             if !(is_release && out.reach() != Reach::Offline || self.may_send(window, out)) {
                 return;
             }
             self.unrepeated.pop_front();
-            self.repeat(sequence, key, out);
+            left -= usize::from(self.repeat(sequence, key, out));
         }
         while !self.queue.is_empty() && self.may_add(window, out) {
+            if left == 0 {
+                out.ask_for_room();
+                break;
+            }
             let delivery = self.queue.pop().expect("the queue was just seen not to be empty");
             out.ledger().queued -= 1;
-            self.send_queued(delivery, out);
+            left -= usize::from(self.send_queued(delivery, out));
         }
         self.recharge(out);
     }
@@ -347,17 +358,20 @@ impl Outbound {
         if bytes == 0 { 0 } else { size_of::<Self>() + bytes }
     }
 
-    fn repeat(&mut self, sequence: u64, key: usize, out: &mut impl Output) {
-        let Some(inflight) = self.inflight.get(key) else { return };
+    /// Whether anything was sent.
+    fn repeat(&mut self, sequence: u64, key: usize, out: &mut impl Output) -> bool {
+        let Some(inflight) = self.inflight.get(key) else { return false };
         if inflight.sequence != sequence {
-            return; // The client has answered it on this connection all the same.
+            return false; // The client has answered it on this connection all the same.
         }
         let State::Publish(delivery) = &inflight.state else {
-            return out.send(&Packet::Pubrel(Ack::success(packet_id(key))));
+            out.send(&Packet::Pubrel(Ack::success(packet_id(key))));
+            return true;
         };
         let mut outgoing = Outgoing::kept(&delivery.publication);
         if out.fits(&mut outgoing, &delivery.terms) {
-            return out.deliver(&mut outgoing, &delivery.terms, Some(packet_id(key)), true);
+            out.deliver(&mut outgoing, &delivery.terms, Some(packet_id(key)), true);
+            return true;
         }
         // As if it had been sent [MQTT-3.1.2-25]. At QoS 2 the client may have it and the
         // identifier, which must not come to stand for another message before it is released; and
@@ -365,31 +379,37 @@ impl Outbound {
         self.inflight_bytes -= delivery.publication.len();
         if delivery.terms.qos == QoS::ExactlyOnce {
             self.inflight[key].state = State::Release(Some(DropCause::TooLarge));
-            return out.send(&Packet::Pubrel(Ack::success(packet_id(key))));
+            out.send(&Packet::Pubrel(Ack::success(packet_id(key))));
+            return true;
         }
         if let State::Publish(delivery) = self.inflight.remove(key).state {
             out.ledger().in_flight -= 1;
             give_up(delivery, out);
         }
+        false
     }
 
-    fn send_queued(&mut self, delivery: Delivery, out: &mut impl Output) {
+    /// Whether it was sent.
+    fn send_queued(&mut self, delivery: Delivery, out: &mut impl Output) -> bool {
         let Delivery { publication, terms } = delivery.clone();
         let mut outgoing = Outgoing::kept(&publication);
         if outgoing.expiry().is_some_and(|expiry| expiry <= out.now()) {
-            return out.ledger().drop_one(DropCause::Expired); // [MQTT-3.3.2-5]
+            out.ledger().drop_one(DropCause::Expired); // [MQTT-3.3.2-5]
+            return false;
         }
         if !out.fits(&mut outgoing, &terms) {
-            return give_up(delivery, out);
+            give_up(delivery, out);
+            return false;
         }
         if terms.qos == QoS::AtMostOnce {
             out.ledger().delivered += 1;
             out.deliver(&mut outgoing, &terms, None, false);
-            return;
+            return true;
         }
         let packet_id = self.track(delivery, out);
         out.ledger().in_flight += 1;
         out.deliver(&mut outgoing, &terms, Some(packet_id), false);
+        true
     }
 
     fn track(&mut self, delivery: Delivery, out: &mut impl Output) -> PacketId {

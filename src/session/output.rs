@@ -49,6 +49,9 @@ pub trait Output {
     /// is room again.
     fn reach(&mut self) -> Reach;
 
+    /// Has the session told once what it has just sent is written, so that it goes on.
+    fn ask_for_room(&mut self) {}
+
     /// Sends any packet but a PUBLISH to the session's connection.
     fn send(&mut self, packet: &Packet<'_>);
 

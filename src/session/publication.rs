@@ -82,6 +82,12 @@ impl Publication {
         &self.bytes.as_ref()[self.payload_at()..]
     }
 
+    /// Bytes of the application message.
+    #[must_use]
+    pub fn payload_len(&self) -> usize {
+        self.len() - self.payload_at()
+    }
+
     /// The application message, sharing the memory of this publication.
     #[must_use]
     pub fn shared_payload(&self) -> Bytes {

@@ -200,6 +200,33 @@ fn qos_2_keeps_only_the_identifier_after_pubrec() {
     assert_eq!(out.ledger.delivered, 2);
 }
 
+/// [MQTT-4.6.0-3]: the first was refused while the client was away, and is routed anew when it comes
+/// again; the second was not refused.
+#[test]
+fn a_duplicate_is_answered_behind_what_came_before_it() {
+    for is_late in [false, true] {
+        let (mut session, mut out) = (session(), Recorder::default());
+        let mut send = |session: &mut Session, id| {
+            send_in(session, &mut Recorder::default(), QoS::ExactlyOnce, id)
+        };
+        let sent = [send(&mut session, 1), send(&mut session, 2)].map(Option::unwrap);
+        session.handle_disconnected(&mut out);
+        session.handle_counted(sent[0], 0, ReasonCode::QuotaExceeded, &mut out);
+        if !is_late {
+            session.handle_counted(sent[1], 0, ReasonCode::Success, &mut out);
+        }
+        session.handle_resumed(&AGREEMENT, &mut out);
+        let again = send(&mut session, 1).expect("it is routed again");
+        assert_eq!(send_in(&mut session, &mut out, QoS::ExactlyOnce, 2), None);
+        if is_late {
+            session.handle_counted(sent[1], 0, ReasonCode::Success, &mut out);
+        }
+        assert_eq!(out.take(), [""; 0]);
+        session.handle_counted(again, 0, ReasonCode::Success, &mut out);
+        assert_eq!(out.take(), ["PUBREC 1", "PUBREC 2"]);
+    }
+}
+
 /// It was never routed, so nobody would ever accept it.
 #[test]
 fn what_exceeds_a_share_holds_up_no_acknowledgement() {
