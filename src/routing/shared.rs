@@ -178,11 +178,17 @@ impl<M: Copy + Eq + std::hash::Hash, T> Groups<M, T> {
     }
 
     /// Chooses one member of each group that matches a topic, among those that `fits` says take
-    /// the publish.
-    pub fn choose(&mut self, topic: &str, fits: impl Fn(&T, &Standing) -> bool) -> Vec<Choice<M>> {
+    /// the publish; beside them, how many places were looked at.
+    pub fn choose(
+        &mut self,
+        topic: &str,
+        fits: impl Fn(&T, &Standing) -> bool,
+    ) -> (Vec<Choice<M>>, usize) {
         let mut ids = Vec::new();
-        self.by_filter.for_each_match(topic, &mut |id, ()| ids.push(id));
-        ids.into_iter().filter_map(|id| self.choose_from(id, &fits)).collect()
+        let effort = self.by_filter.for_each_match(topic, &mut |id, ()| ids.push(id));
+        let members = ids.iter().map(|id| self.groups[*id as usize].members.len());
+        let count = effort.total() + members.sum::<usize>();
+        (ids.into_iter().filter_map(|id| self.choose_from(id, &fits)).collect(), count)
     }
 
     /// Chooses one member of a group in the same way; none if it has no member any more.
@@ -274,7 +280,7 @@ mod tests {
     /// Who gets this many publishes of this many bytes; offline members take anything.
     fn choose_for(groups: &mut Groups<u32, ()>, bytes: u32, count: usize) -> Vec<Option<u32>> {
         let fits = |(): &(), s: &Standing| s.load == Load::OFFLINE || bytes <= s.packet_bytes_max;
-        (0..count).flat_map(|_| groups.choose("a/b", fits)).map(member).collect()
+        (0..count).flat_map(|_| groups.choose("a/b", fits).0).map(member).collect()
     }
 
     fn choose(groups: &mut Groups<u32, ()>, count: usize) -> Vec<u32> {
@@ -310,8 +316,8 @@ mod tests {
         let mut chosen = choose(&mut groups, 1);
         chosen.sort_unstable();
         assert_eq!(chosen, [1, 9]);
-        assert_eq!(groups.choose("x", |(), _| true).len(), 1);
-        assert!(groups.choose("$SYS/x", |(), _| true).is_empty());
+        assert_eq!(groups.choose("x", |(), _| true).0.len(), 1);
+        assert!(groups.choose("$SYS/x", |(), _| true).0.is_empty());
     }
 
     #[test]
@@ -321,7 +327,7 @@ mod tests {
         assert_eq!(choose(&mut groups, 2), [2, 2]);
         groups.leave("$share/g/a/+", HOME, 2);
         assert!(groups.is_empty());
-        assert!(groups.choose("a/b", |(), _| true).is_empty());
+        assert!(groups.choose("a/b", |(), _| true).0.is_empty());
         assert_eq!(groups.choose_again("$share/g/a/+", |(), _| true), None);
     }
 
@@ -343,7 +349,7 @@ mod tests {
         let mut groups: Groups<u32, u8> = Groups::default();
         for terms in [1, 2] {
             groups.join("$share/g/a", HOME, 1, terms, of(Load::of(0), 0));
-            let chosen = groups.choose("a", |given, _| *given == terms);
+            let (chosen, _) = groups.choose("a", |given, _| *given == terms);
             assert_eq!(chosen.into_iter().map(member).collect::<Vec<_>>(), [Some(1)]);
         }
         groups.leave("$share/g/a", HOME, 1);
@@ -356,7 +362,7 @@ mod tests {
         groups.forget(HOME, 1);
         assert_eq!(choose(&mut groups, 2), [2, 2]);
         groups.forget(HOME, 2);
-        assert!(groups.choose("a/b", |(), _| true).is_empty());
+        assert!(groups.choose("a/b", |(), _| true).0.is_empty());
         assert_eq!(groups.choose_again("$share/g/a/+", |(), _| true), None);
     }
 

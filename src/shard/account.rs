@@ -123,9 +123,12 @@ impl Account {
         held + more <= self.allowance.held_bytes_max
     }
 
-    /// Bytes that are to be given back before memory is not scarce any more.
+    /// Bytes that this shard is to give back before memory is not scarce any more: its part of what
+    /// is missing, as it has its part of what is used.
     pub(super) fn missing_bytes(&self) -> usize {
-        (self.pool.limit() / SCARCE).saturating_sub(self.pool.free())
+        let missing = (self.pool.limit() / SCARCE).saturating_sub(self.pool.free());
+        let used = self.pool.used().max(1);
+        (missing as u128 * self.told.min(used) as u128 / used as u128) as usize + 1
     }
 }
 

@@ -68,14 +68,15 @@ impl Shard {
         if targets.is_empty() {
             return self.deliver_later_or_to_nobody(outgoing, source, out);
         }
-        if self.must_put_off(outgoing.view().topic.as_str(), source.origin, targets.len()) {
+        let count = targets.len() * work::weight(outgoing.view().payload.len());
+        if self.must_put_off(outgoing.view().topic.as_str(), source.origin, count) {
             let publish = PutOff::new(outgoing.keep(), source);
             self.put_off_publish(publish, targets, out);
             return Given::Later;
         }
         let publisher = self.publisher_here(source.origin);
         let is_fan_out = targets.len() > 1;
-        self.work.charge(work::times(work::DELIVERY, targets.len()));
+        self.work.charge(work::times(work::DELIVERY, count));
         self.layouts.clear();
         for target in targets.iter() {
             self.deliver_one(target, publisher, outgoing, is_fan_out, out);

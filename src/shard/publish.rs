@@ -173,7 +173,8 @@ impl Shard {
         chosen: Chosen<SessionRef>,
         out: &mut impl Output,
     ) -> Given {
-        if self.must_put_off(outgoing.view().topic.as_str(), source.origin, 1) {
+        let is_late = self.is_used_up(); // A topic may have very many groups.
+        if is_late || self.must_put_off(outgoing.view().topic.as_str(), source.origin, 1) {
             let publish = PutOff::new(outgoing.keep(), source);
             self.put_off(Job::Shared(publish, chosen), out);
             return Given::Later;

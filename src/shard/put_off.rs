@@ -16,7 +16,7 @@ use crate::session::Publication;
 
 use super::deliver::Targets;
 use super::message::{Origin, Source};
-use super::{Receipt, SessionRef};
+use super::{Receipt, SessionRef, work};
 
 /// Publishes in one job.
 const PUBLISHES_PER_JOB: usize = 64;
@@ -89,6 +89,13 @@ pub(super) struct FanOut {
     /// The newest session of the shard when the targets were looked up.
     pub(super) newest: u32,
     pub(super) publishes: Vec<PutOff>,
+}
+
+impl FanOut {
+    /// What it costs to give one subscriber all publishes, in deliveries of small ones.
+    pub(super) fn weight(&self) -> usize {
+        self.publishes.iter().map(|put_off| work::weight(put_off.publication.payload_len())).sum()
+    }
 }
 
 /// One publish.

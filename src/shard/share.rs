@@ -132,7 +132,9 @@ impl Shard {
             return Vec::new();
         }
         let fits = |terms: &_, standing: &_| fits(outgoing, terms, standing);
-        self.groups.choose(outgoing.view().topic.as_str(), fits)
+        let (choices, count) = self.groups.choose(outgoing.view().topic.as_str(), fits);
+        self.work.charge(work::times(work::MATCH, count));
+        choices
     }
 
     /// At an owner: no member of a group takes a publish, which ends here.

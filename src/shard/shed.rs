@@ -1,6 +1,7 @@
 //! Memory that is given back when it is scarce: connections are closed that hold more than their
-//! share of it in what nobody was promised, parts of packets and bytes that their clients do not
-//! read. Who holds most is closed first, and nobody once memory is not scarce any more.
+//! share of it in parts of packets and bytes that their clients do not read. Of a shard's who holds
+//! most is closed first, and nobody once it has given back its part of what is missing. A session
+//! that ends with its connection loses what it was still to get, as always when that ends.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use tracing::debug;
 use crate::mqtt::ReasonCode;
 
 use super::account::Level;
-use super::{ConnectionId, Output, Shard, Timer};
+use super::{ConnectionId, Output, Shard, Timer, work};
 
 /// How long it may be scarce before that is looked at, and again.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -44,11 +45,13 @@ impl Shard {
         if self.account.level < Level::Scarce {
             return;
         }
+        self.work.charge(work::times(work::CHECK, self.counters.connections as usize / 32));
         let mut missing = self.account.missing_bytes();
         for (bytes, id) in self.over_share(out) {
-            if missing == 0 {
+            if missing == 0 || self.is_used_up() {
                 break;
             }
+            self.work.charge(work::SESSION);
             missing = missing.saturating_sub(bytes);
             debug!(%id, bytes, "closed: memory is scarce, and it holds more than its share");
             self.counters.closed_over_quota += 1;

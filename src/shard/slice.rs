@@ -146,10 +146,11 @@ impl Shard {
                 continue;
             }
             if let Job::FanOut(fan_out) = &mut job {
-                let room = (delivery_count - delivered) / fan_out.publishes.len();
+                let weight = fan_out.weight();
+                let room = (delivery_count - delivered) / weight;
                 let width = share.min(room).max(1);
                 served += width;
-                delivered += width * fan_out.publishes.len();
+                delivered += width * weight;
                 self.fan_out(fan_out, width, out);
                 if fan_out.next < fan_out.targets.len() {
                     self.put_off.give_back(number, job);
@@ -227,7 +228,7 @@ impl Shard {
     /// Gives publishes to the next few of those who want them.
     fn fan_out(&mut self, fan_out: &mut FanOut, width: usize, out: &mut impl Output) {
         let end = (fan_out.next + width).min(fan_out.targets.len());
-        let delivery_count = (end - fan_out.next) * fan_out.publishes.len();
+        let delivery_count = (end - fan_out.next) * fan_out.weight();
         self.work.charge(work::times(work::DELIVERY, delivery_count));
         for publish in &fan_out.publishes {
             let mut outgoing = Outgoing::kept(&publish.publication);

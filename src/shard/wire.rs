@@ -12,7 +12,7 @@ use crate::session::{
 use super::{ConnectionId, Outbox};
 
 /// A payload from this size on is shared between outboxes instead of copied into each.
-const SHARED_PAYLOAD_BYTES_MIN: usize = 16 * 1024;
+pub(super) const SHARED_PAYLOAD_BYTES_MIN: usize = 16 * 1024;
 /// A publish with less than this in payload and properties is no larger than a packet may be,
 /// whatever a delivery of it adds.
 const SURELY_FITS_BYTES: usize = PACKET_BYTES_MAX / 2;
@@ -71,8 +71,14 @@ impl<O: super::Output> Output for Wire<'_, O> {
         if self.out.outbox_len(connection) < self.outbox_bytes_max {
             return Reach::Open;
         }
-        self.out.outbox(connection).want_drained(self.outbox_bytes_max / 2);
+        self.ask_for_room();
         Reach::Full
+    }
+
+    fn ask_for_room(&mut self) {
+        if let Some(connection) = self.connection {
+            self.out.outbox(connection).want_drained(self.outbox_bytes_max / 2);
+        }
     }
 
     fn fits(&mut self, outgoing: &mut Outgoing<'_>, terms: &Terms) -> bool {

@@ -9,6 +9,7 @@
 use crate::metrics::AuditError;
 
 use super::Slices;
+use super::wire::SHARED_PAYLOAD_BYTES_MIN;
 
 /// A packet: to decode it, and what every packet has done for it.
 pub(super) const PACKET: u32 = 3;
@@ -22,6 +23,8 @@ const FILTER_BYTES: usize = 24;
 pub(super) const CHECK: u32 = 4;
 /// One delivery to one session.
 pub(super) const DELIVERY: u32 = 2;
+/// So many bytes of a payload that is copied for each delivery cost as much as another delivery.
+const COPIED_BYTES: usize = 1024;
 /// A message to another shard.
 pub(super) const MESSAGE: u32 = 1;
 /// A topic of which it is not known who gets what is published to it, beside what is looked at.
@@ -54,6 +57,11 @@ pub(super) fn filter(filter: &str) -> u32 {
 /// What this many bytes cost.
 pub(super) fn bytes(count: usize) -> u32 {
     u32::try_from(count / BYTES).unwrap_or(u32::MAX)
+}
+
+/// What one delivery of this payload costs, in deliveries of a small one.
+pub(super) fn weight(payload_len: usize) -> usize {
+    if payload_len < SHARED_PAYLOAD_BYTES_MIN { 1 + payload_len / COPIED_BYTES } else { 1 }
 }
 
 /// What it costs to compare a topic with this many filters that have changed.
