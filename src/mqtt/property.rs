@@ -100,7 +100,7 @@ macro_rules! properties {
             $(
                 #[doc = concat!("The first `", stringify!($variant), "`.")]
                 pub fn $getter(self) -> Option<field_type!('a $kind)> {
-                    self.iter().find_map(|property| match property {
+                    self.may_have($id).then(|| self.iter())?.find_map(|property| match property {
                         Property::$variant($($field),+) => Some(($($field),+)),
                         _ => None,
                     })
@@ -261,22 +261,46 @@ impl Property<'_> {
         self.value().encode(out);
     }
 
+    /// A topic alias and a subscription identifier belong to one connection, and what is left of
+    /// the expiry interval to one moment.
+    pub fn is_forwarded(self) -> bool {
+        !matches!(
+            self,
+            Self::TopicAlias(_) | Self::SubscriptionIdentifier(_) | Self::MessageExpiryIntervalS(_)
+        )
+    }
+
     /// Bytes of identifier and value.
     pub fn encoded_len(self) -> usize {
         1 + self.value().encoded_len()
     }
 }
 
+/// More bytes of properties are refused as too large a packet: each of some 20,000 is looked at by
+/// itself. There is room for the longest that the format has.
+const PROPERTIES_BYTES_MAX: usize = 96 * 1024;
+
 /// The properties of one packet, validated for it: wire bytes without their length prefix.
 /// Always empty before 5.0.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Properties<'a> {
     raw: &'a [u8],
+    /// Bits of the identifiers that may be among them: nobody looks for what is not there in a
+    /// packet with very many.
+    present: u64,
 }
+
+impl PartialEq for Properties<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.raw == other.raw
+    }
+}
+
+impl Eq for Properties<'_> {}
 
 impl<'a> Properties<'a> {
     /// No property.
-    pub const EMPTY: Properties<'static> = Properties { raw: &[] };
+    pub const EMPTY: Properties<'static> = Properties { raw: &[], present: 0 };
 
     /// Validates wire bytes (without their length prefix) for the one packet in `packet`.
     pub fn parse(raw: &'a [u8], packet: PacketSet) -> Result<Self, DecodeError> {
@@ -295,13 +319,26 @@ impl<'a> Properties<'a> {
             seen |= bit;
         }
         judge_authentication(seen)?;
-        Ok(Self { raw })
+        Ok(Self { raw, present: seen })
+    }
+
+    #[inline]
+    const fn may_have(self, id: u8) -> bool {
+        self.present & 1 << id != 0
     }
 
     /// Wraps bytes that were validated before, such as those of a stored publish. If they were
     /// not, reading stops at the first that makes no sense, and the peer is sent nonsense.
     pub const fn from_validated(raw: &'a [u8]) -> Self {
-        Self { raw }
+        Self { raw, present: u64::MAX }
+    }
+
+    /// Whether all of them are meant for whoever gets the message: none is for the receiver of this
+    /// packet alone.
+    #[must_use]
+    pub fn are_forwarded(self) -> bool {
+        const OWN: u64 = 1 << 0x23 | 1 << 0x0B | 1 << 0x02;
+        self.present & OWN == 0 || self.iter().all(|property| property.is_forwarded())
     }
 
     /// Writes `properties` to `out` and returns them as the wire has them. What was in `out`
@@ -317,7 +354,7 @@ impl<'a> Properties<'a> {
         for property in properties {
             property.encode(out);
         }
-        Self { raw: &out[start..] }
+        Self::from_validated(&out[start..])
     }
 
     /// The wire bytes without their length prefix.
@@ -342,7 +379,8 @@ impl<'a> Properties<'a> {
 
     /// The subscription identifiers in the order of the wire.
     pub fn subscription_identifiers(self) -> impl Iterator<Item = u32> + Clone {
-        self.iter().filter_map(|property| match property {
+        let all = self.may_have(0x0B).then(|| self.iter());
+        all.into_iter().flatten().filter_map(|property| match property {
             Property::SubscriptionIdentifier(id) => Some(id),
             _ => None,
         })
@@ -370,7 +408,11 @@ impl<'a> Properties<'a> {
         if len == 0 {
             return Ok(Properties::EMPTY);
         }
-        Self::parse(reader.take(len as usize)?, packet)
+        let raw = reader.take(len as usize)?;
+        if raw.len() > PROPERTIES_BYTES_MAX {
+            return Err(DecodeError::PacketTooLarge);
+        }
+        Self::parse(raw, packet)
     }
 
     /// Writes length prefix and properties, if the version has them.

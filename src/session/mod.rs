@@ -460,7 +460,7 @@ impl Session {
         publish: &Publish<'_>,
         out: &mut impl Output,
     ) -> Result<Incoming, ProtocolError> {
-        if publication::is_plain(publish.properties) {
+        if publish.properties.are_forwarded() {
             return Ok(Incoming::Whole);
         }
         if publish.properties.subscription_identifiers().next().is_some() {

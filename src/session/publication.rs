@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::metrics::Meter;
-use crate::mqtt::{Properties, Property, Publish, QoS, TopicName};
+use crate::mqtt::{Properties, Publish, QoS, TopicName};
 
 use super::Time;
 use super::piece::Piece;
@@ -42,9 +42,12 @@ impl Publication {
     pub fn metered(publish: &Publish<'_>, now: Time, meter: Meter) -> Self {
         let topic = publish.topic.as_str();
         let mut kept = Vec::new();
-        let properties = match is_plain(publish.properties) {
+        let properties = match publish.properties.are_forwarded() {
             true => publish.properties,
-            false => Properties::write(publish.properties.iter().filter(is_forwarded), &mut kept),
+            false => Properties::write(
+                publish.properties.iter().filter(|it| it.is_forwarded()),
+                &mut kept,
+            ),
         };
         Self {
             bytes: Piece::join([topic.as_bytes(), properties.raw(), publish.payload], meter),
@@ -145,23 +148,6 @@ pub fn is_payload_valid(properties: Properties<'_>, payload: &[u8]) -> bool {
     !is_text || std::str::from_utf8(payload).is_ok()
 }
 
-/// Whether every subscriber gets these properties as they came.
-#[must_use]
-pub(super) fn is_plain(properties: Properties<'_>) -> bool {
-    properties.is_empty() || properties.iter().all(|property| is_forwarded(&property))
-}
-
-/// A topic alias and a subscription identifier belong to one connection, and what is left of the
-/// expiry interval to one moment.
-fn is_forwarded(property: &Property<'_>) -> bool {
-    !matches!(
-        property,
-        Property::TopicAlias(_)
-            | Property::SubscriptionIdentifier(_)
-            | Property::MessageExpiryIntervalS(_)
-    )
-}
-
 fn expiry(properties: Properties<'_>, now: Time) -> Time {
     if properties.is_empty() {
         return Time::END;
@@ -196,7 +182,10 @@ impl<'a> Outgoing<'a> {
     /// From the packet as it was read; its properties must be plain.
     #[must_use]
     pub fn borrowed(publish: Publish<'a>) -> Self {
-        debug_assert!(is_plain(publish.properties), "others are kept without what is not sent on");
+        debug_assert!(
+            publish.properties.are_forwarded(),
+            "others are kept without what is not sent on"
+        );
         Self { publish, kept: Kept::Nowhere, expiry: None, meter: Meter::default() }
     }
 

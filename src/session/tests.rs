@@ -206,7 +206,7 @@ fn qos_2_keeps_only_the_identifier_after_pubrec() {
 fn a_duplicate_is_answered_behind_what_came_before_it() {
     for is_late in [false, true] {
         let (mut session, mut out) = (session(), Recorder::default());
-        let mut send = |session: &mut Session, id| {
+        let send = |session: &mut Session, id| {
             send_in(session, &mut Recorder::default(), QoS::ExactlyOnce, id)
         };
         let sent = [send(&mut session, 1), send(&mut session, 2)].map(Option::unwrap);

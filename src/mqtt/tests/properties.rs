@@ -2,6 +2,8 @@
 //! list that is written from the specification (section 2.2.2.2 and those of the packets) and
 //! not from the table.
 
+use super::super::cursor::write_len;
+use super::super::{PacketSet, Properties, Reader, ReasonCode};
 use super::*;
 
 /// One property as the specification has it.
@@ -306,4 +308,20 @@ fn properties_can_be_asked_for_by_name() {
 fn bytes_that_were_never_validated_end_the_walk() {
     assert_eq!(Properties::from_validated(b"\x01\x01\x00garbage").iter().count(), 1);
     assert_eq!(Properties::from_validated(b"\x26\xFF").iter().count(), 0);
+}
+
+/// Each of very many would be looked at: more than there is room for a long one is too much.
+#[test]
+fn a_packet_has_so_many_bytes_of_properties() {
+    let decoded = |count: usize| {
+        let mut bytes = Vec::new();
+        write_len(&mut bytes, 5 * count);
+        bytes.extend(b"\x26\0\0\0\0".repeat(count));
+        let properties =
+            Properties::decode(&mut Reader::new(&bytes), Version::V5, PacketSet::PUBLISH);
+        properties.map(|properties| properties.user_properties().count())
+    };
+    assert_eq!(decoded(19_660), Ok(19_660));
+    assert_eq!(decoded(19_661), Err(DecodeError::PacketTooLarge));
+    assert_eq!(DecodeError::PacketTooLarge.reason(), ReasonCode::PacketTooLarge);
 }
