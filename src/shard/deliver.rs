@@ -129,7 +129,7 @@ impl Shard {
         chosen: Chosen<SessionRef>,
         out: &mut impl Output,
     ) {
-        self.work.charge(work::DELIVERY);
+        self.work.charge(work::MEMBER);
         let Chosen { member: session, group, is_online, .. } = chosen;
         let subscribed = self.registry.resolve(session).and_then(|slot| {
             let terms = self.shares.get(&group, slot)?;

@@ -161,6 +161,9 @@ impl Shard {
                 self.work.charge(work::DELIVERY);
             }
             self.finish(number, job, out);
+            if self.is_used_up() {
+                return;
+            }
         }
     }
 

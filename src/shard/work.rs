@@ -25,6 +25,8 @@ pub(super) const CHECK: u32 = 4;
 pub(super) const DELIVERY: u32 = 2;
 /// So many bytes of a payload that is copied for each delivery cost as much as another delivery.
 const COPIED_BYTES: usize = 1024;
+/// One delivery to a member of a group, whose load has to be told.
+pub(super) const MEMBER: u32 = 16;
 /// A message to another shard.
 pub(super) const MESSAGE: u32 = 1;
 /// A topic of which it is not known who gets what is published to it, beside what is looked at.
