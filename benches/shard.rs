@@ -64,7 +64,7 @@ fn show_worst(words: &[String], rounds: Option<u32>) {
         if rounds == Some(0) {
             println!("{name}");
         } else {
-            let worst::Worst { units, busy } = worst::run(kind);
+            let worst::Worst { units, busy } = worst::run(*kind);
             println!("{name:46} {units:6} units {:8.1} us", busy.as_secs_f64() * 1e6);
         }
     }

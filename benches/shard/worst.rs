@@ -23,7 +23,7 @@ const PACKET_BYTES: usize = 1 << 20;
 type Kind = (&'static str, fn(&mut Broker));
 
 /// What is done to a broker, by name.
-pub(crate) const KINDS: [Kind; 22] = [
+pub(crate) const KINDS: &[Kind] = &[
     ("SUBSCRIBE, 262,000 times the same filter", |broker| {
         broker.subscribe_all("one", vec!["#".to_owned(); PACKET_BYTES / 4 - 10].into_iter());
     }),
@@ -79,11 +79,25 @@ pub(crate) const KINDS: [Kind; 22] = [
         let packets = topics.flat_map(|topic| publish(&topic, 0, false));
         broker.give_whole(two, &packets.collect::<Vec<u8>>());
     }),
-    ("PUBLISH with 200,000 user properties", |broker| {
+    ("PUBLISH to 4,096 groups", |broker| {
+        broker.subscribe_all("one", (0..4096).map(|number| format!("$share/g{number}/t")));
+        let two = broker.connect("two", 0);
+        broker.forget_worst();
+        broker.give_whole(two, &publish("t", 0, false));
+    }),
+    ("PUBLISH to 2,048, 16 KB", |broker| {
+        for number in 0..2048 {
+            broker.subscribe_all(&number.to_string(), ["t".to_owned()].into_iter());
+        }
+        let two = broker.connect("two", 0);
+        broker.forget_worst();
+        broker.give_whole(two, &publish_of("t", 0, false, &[7; 16_000]));
+    }),
+    ("PUBLISH with 19,000 user properties", |broker| {
         broker.subscribe_all("one", ["t".to_owned()].into_iter());
         let two = broker.connect("two", 0);
         broker.forget_worst();
-        broker.give_whole(two, &with_user_properties(200_000));
+        broker.give_whole(two, &with_user_properties(19_000));
     }),
     ("PUBLISH after 1,000 changes of long filters", |broker| {
         let prefix = "f".repeat(240);
@@ -157,14 +171,26 @@ pub(crate) struct Worst {
     pub(crate) busy: Duration,
 }
 
-/// Runs a kind, and its worst input through [`counted`].
+/// What else runs on the machine disturbs no input this often.
+const PASSES: usize = 3;
+
+/// Runs a kind, and the input that takes longest through [`counted`].
 pub(crate) fn run(kind: fn(&mut Broker)) -> Worst {
-    let mut broker = Broker::new(None);
+    let mut least: Vec<Duration> = Vec::new();
+    for pass in 0..PASSES {
+        let mut broker = Broker::new(None);
+        kind(&mut broker);
+        if pass == 0 {
+            least = broker.times;
+        } else {
+            let pairs = least.iter_mut().zip(broker.times);
+            pairs.for_each(|(least, time)| *least = time.min(*least));
+        }
+    }
+    let longest = (0..least.len()).max_by_key(|number| least[*number]).unwrap_or(0);
+    let mut broker = Broker::new(Some(longest));
     kind(&mut broker);
-    let (units, number) = (broker.worst_units, broker.worst);
-    let mut broker = Broker::new(Some(number));
-    kind(&mut broker);
-    Worst { units, busy: broker.busy }
+    Worst { units: broker.units, busy: broker.busy }
 }
 
 /// One bare shard and its clients.
@@ -172,12 +198,11 @@ pub(crate) struct Broker {
     shard: Shard,
     effects: Effects,
     now: Time,
-    given: u64,
-    /// The input that goes through [`counted`].
-    wanted: Option<u64>,
-    /// The input that has used most units.
-    worst: u64,
-    worst_units: u64,
+    /// How long each input took, or nothing if it was preparation.
+    times: Vec<Duration>,
+    /// The input that goes through [`counted`], and its units and time.
+    wanted: Option<usize>,
+    units: u64,
     busy: Duration,
 }
 
@@ -188,39 +213,34 @@ struct Effects {
 }
 
 impl Broker {
-    fn new(wanted: Option<u64>) -> Self {
+    fn new(wanted: Option<usize>) -> Self {
         let hasher = RandomState::with_seeds(SEED[0], SEED[1], SEED[2], SEED[3]);
         let (partition, limits) = (Partition::new(1, SEED), Config::default().limits);
         Self {
             shard: Shard::new(ShardId::from_index(0), partition, limits, hasher),
             effects: Effects::default(),
             now: Time::START,
-            given: 0,
+            times: Vec::new(),
             wanted,
-            worst: 0,
-            worst_units: 0,
+            units: 0,
             busy: Duration::ZERO,
         }
     }
 
     /// What went before was preparation.
     fn forget_worst(&mut self) {
-        self.worst_units = 0;
+        self.times.fill(Duration::ZERO);
     }
 
     fn handle(&mut self, input: Input<'_>) {
-        self.given += 1;
-        if self.wanted == Some(self.given) {
-            let start = Instant::now();
+        let start = Instant::now();
+        if self.wanted == Some(self.times.len()) {
             counted(&mut self.shard, self.now, input, &mut self.effects);
-            self.busy = start.elapsed();
+            (self.units, self.busy) = (self.shard.input_units(), start.elapsed());
         } else {
             self.shard.handle(self.now, input, &mut self.effects);
         }
-        let units = self.shard.input_units();
-        if units > self.worst_units {
-            (self.worst, self.worst_units) = (self.given, units);
-        }
+        self.times.push(start.elapsed());
         while let Some(token) = self.effects.persisted.take() {
             self.shard.handle(self.now, Input::Persisted { token }, &mut self.effects);
         }
@@ -361,12 +381,17 @@ fn unsubscribe(filters: impl Iterator<Item = String>) -> Vec<u8> {
 }
 
 fn publish(topic: &str, qos: u8, is_retained: bool) -> Vec<u8> {
+    publish_of(topic, qos, is_retained, b"x")
+}
+
+fn publish_of(topic: &str, qos: u8, is_retained: bool, payload: &[u8]) -> Vec<u8> {
     let mut body = Vec::new();
     text(topic, &mut body);
     if qos > 0 {
         body.extend(b"\0\x09");
     }
-    body.extend(b"\0x");
+    body.push(0);
+    body.extend(payload);
     packet(0x30 | qos << 1 | u8::from(is_retained), &body)
 }
 
