@@ -200,8 +200,8 @@ fn qos_2_keeps_only_the_identifier_after_pubrec() {
     assert_eq!(out.ledger.delivered, 2);
 }
 
-/// [MQTT-4.6.0-3]: the first was refused while the client was away, and is routed anew when it comes
-/// again; the second was not refused.
+/// [MQTT-4.6.0-3]: the first was refused while the client was away, and is routed anew when it
+/// comes again; the second was not refused.
 #[test]
 fn a_duplicate_is_answered_behind_what_came_before_it() {
     for is_late in [false, true] {

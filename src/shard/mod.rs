@@ -461,7 +461,7 @@ impl Shard {
                 Timer::Memory => true,
             });
             self.is_sweeping = !is_over;
-            self.timer_sweep_count = (2 * self.timers.len()).max(TIMER_SWEEP_COUNT_MIN);
+            self.timer_sweep_count = (self.timers.len() / 2 * 3).max(TIMER_SWEEP_COUNT_MIN);
             self.work.charge(work::times(work::WAKE, TIMERS_PER_SWEEP / 4));
         }
         self.timers.insert(deadline, timer);

@@ -195,7 +195,7 @@ impl Client {
         // It does not refuse what it has taken on an earlier connection.
         let refuses = self.profile.refuses
             && qos > 0
-            && self.publishes_seen.is_multiple_of(10)
+            && self.publishes_seen.is_multiple_of(5)
             && !self.held.contains_key(&id);
         let is_fresh = !refuses
             && match qos {

@@ -82,7 +82,7 @@ pub(crate) struct Profile {
     pub(crate) identifies: bool,
     /// Subscribes to nothing but shared filters, and to one only if it does not identify them.
     pub(crate) is_worker: bool,
-    /// Answers one publish in ten with an error.
+    /// Answers one publish in five with an error.
     pub(crate) refuses: bool,
     /// Is let in by enhanced authentication, and authenticates again.
     pub(crate) authenticates: bool,
