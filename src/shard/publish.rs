@@ -1,6 +1,8 @@
 //! A publish on its way: publisher's home to owner, owner to every interested home, and the
 //! acknowledgement back.
 
+use std::collections::VecDeque;
+
 use crate::mqtt::{Publish, QoS, ReasonCode};
 use crate::routing::{Choice, Chosen, ShardId, ShardSet};
 use crate::session::{Incoming, Outgoing, Publication, Sequence};
@@ -139,11 +141,23 @@ impl Shard {
         routed: &mut Routed,
         out: &mut impl Output,
     ) {
+        let mut later = VecDeque::new();
         for choice in choices {
-            routed.add(match choice {
-                Choice::Member(chosen) => self.deliver_to_chosen(outgoing, source, chosen, out),
-                Choice::TooLarge => self.drop_for_group(),
-            });
+            let Choice::Member(chosen) = choice else {
+                routed.add(self.drop_for_group());
+                continue;
+            };
+            if chosen.home != self.id {
+                routed.add(self.deliver_to_chosen(outgoing, source, chosen, out));
+            } else if !later.is_empty() || self.must_wait(outgoing, source) {
+                later.push_back(chosen);
+            } else {
+                self.deliver_shared(outgoing, chosen, out);
+                routed.add(self.given(source.receipt()));
+            }
+        }
+        if !later.is_empty() {
+            routed.add(self.deliver_later(outgoing, source, later, out));
         }
     }
 
@@ -173,14 +187,28 @@ impl Shard {
         chosen: Chosen<SessionRef>,
         out: &mut impl Output,
     ) -> Given {
-        let is_late = self.is_used_up(); // A topic may have very many groups.
-        if is_late || self.must_put_off(outgoing.view().topic.as_str(), source.origin, 1) {
-            let publish = PutOff::new(outgoing.keep(), source);
-            self.put_off(Job::Shared(publish, chosen), out);
-            return Given::Later;
+        if self.must_wait(outgoing, source) {
+            return self.deliver_later(outgoing, source, VecDeque::from([chosen]), out);
         }
         self.deliver_shared(outgoing, chosen, out);
         self.given(source.receipt())
+    }
+
+    /// Whether a member gets a publish later: a topic may have very many groups.
+    fn must_wait(&mut self, outgoing: &Outgoing<'_>, source: &Source) -> bool {
+        self.is_used_up() || self.must_put_off(outgoing.view().topic.as_str(), source.origin, 1)
+    }
+
+    fn deliver_later(
+        &mut self,
+        outgoing: &mut Outgoing<'_>,
+        source: &Source,
+        members: VecDeque<Chosen<SessionRef>>,
+        out: &mut impl Output,
+    ) -> Given {
+        let publish = PutOff::new(outgoing.keep(), source);
+        self.put_off(Job::Shared(publish, members), out);
+        Given::Later
     }
 
     /// At an interested home: the publish for the sessions of this shard.

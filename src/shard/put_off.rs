@@ -69,8 +69,8 @@ pub(super) enum Job {
     FanOut(FanOut),
     /// A publish to sessions that are still to be found, none of them newer than `newest`.
     Search { publish: PutOff, newest: u32 },
-    /// A publish to the member of a shared subscription that was chosen.
-    Shared(PutOff, Chosen<SessionRef>),
+    /// A publish to the members of shared subscriptions that were chosen.
+    Shared(PutOff, VecDeque<Chosen<SessionRef>>),
     /// Retained messages of several topics for one session.
     Replayed {
         session: SessionRef,

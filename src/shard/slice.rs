@@ -4,7 +4,10 @@
 //! The bounds: a client of this shard is not read while too many of its own publishes are put
 //! off; beyond that nobody is who publishes to this shard, here or through the mesh (`links.rs`).
 
+use std::collections::VecDeque;
+
 use crate::metrics::DropCause;
+use crate::routing::Chosen;
 use crate::session::{Outgoing, Publication};
 
 use super::deliver::Targets;
@@ -156,6 +159,11 @@ impl Shard {
                     self.put_off.give_back(number, job);
                     continue;
                 }
+            } else if let Job::Shared(publish, members) = &mut job {
+                served += self.serve_members(publish, members, out);
+                if !members.is_empty() {
+                    return self.put_off.give_back(number, job);
+                }
             } else {
                 served += 1;
                 self.work.charge(work::DELIVERY);
@@ -220,7 +228,7 @@ impl Shard {
                     (fan_out.targets.len() - fan_out.next) * fan_out.publishes.len()
                 }
                 Job::Search { .. } => 0,
-                Job::Shared(..) => 1,
+                Job::Shared(_, members) => members.len(),
                 Job::Replayed { publications, .. } => publications.len(),
             };
             self.counters.ledger.matched += count as u64;
@@ -247,14 +255,28 @@ impl Shard {
         fan_out.next = end;
     }
 
+    /// Gives a publish to members of groups, as many as the input may serve; how many.
+    fn serve_members(
+        &mut self,
+        publish: &PutOff,
+        members: &mut VecDeque<Chosen<SessionRef>>,
+        out: &mut impl Output,
+    ) -> usize {
+        let mut outgoing = Outgoing::kept(&publish.publication);
+        let before = members.len();
+        while let Some(chosen) = members.pop_front() {
+            self.deliver_shared(&mut outgoing, chosen, out);
+            if self.is_used_up() {
+                break;
+            }
+        }
+        before - members.len()
+    }
+
     /// A job is done, or is now: whoever waits for it is told.
     fn finish(&mut self, number: u64, job: Job, out: &mut impl Output) {
         match &job {
-            Job::FanOut(_) | Job::Search { .. } => {}
-            Job::Shared(publish, chosen) => {
-                let mut outgoing = Outgoing::kept(&publish.publication);
-                self.deliver_shared(&mut outgoing, chosen.clone(), out);
-            }
+            Job::FanOut(_) | Job::Search { .. } | Job::Shared(..) => {}
             Job::Replayed { session, replay, publications, after } => {
                 self.deliver_replayed(*session, *replay, publications, after.clone(), out);
             }
