@@ -14,7 +14,7 @@ const FIRST_CAPACITY: usize = 512;
 
 /// A tail is sealed before it grows beyond this, and another one begun: a long outbox is not moved
 /// as it grows, and has little memory that holds nothing or what was written.
-const TAIL_BYTES: usize = 128 * 1024;
+const TAIL_BYTES: usize = 512 * 1024;
 /// A tail that is sealed is moved to memory of its size if more than this is left over.
 const LEFT_OVER_BYTES_MAX: usize = 8 * 1024;
 
