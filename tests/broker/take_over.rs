@@ -1,9 +1,10 @@
 //! The same client id again, on sockets that different executors accept: what an older connection
 //! has sent counts, and it never ends a newer one.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
+use std::time::Duration;
 
 use crate::harness::broker::Broker;
 use crate::harness::client::Client;
@@ -62,7 +63,9 @@ fn what_an_older_connection_has_sent_is_delivered_before_it_is_closed() {
 fn what_an_older_connection_sends_without_an_end_is_cut_off() {
     let broker = Broker::start(&["--cores", "2"]);
     let mut older = TcpStream::connect(broker.address).expect("the broker listens");
+    older.set_write_timeout(Some(Duration::from_secs(30))).expect("it is no zero");
     older.write_all(b"\x10\x12\0\x04MQTT\x04\x02\0\x3c\0\x06sensor").expect("it reads");
+    older.read_exact(&mut [0; 4]).expect("CONNACK comes before the next connection is opened");
     let flood = thread::spawn(move || {
         let packet = [&b"\x30\x83\x08\0\x01t"[..], &[b'x'; 1024]].concat();
         let packets = packet.repeat(64);
