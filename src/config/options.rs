@@ -310,8 +310,10 @@ limits! {
     route_cache_bytes_max: usize = 32 << 20, Bytes(0, 1024 * GIB);
     /// Bytes that the process may take for all that clients cause. As it is used up, caches are
     /// given up, outboxes of slow readers are cut to a sixteenth for new deliveries, and each
-    /// session may hold no more than an eighth of what is free. 0 is without a limit. Leave room
-    /// for the kernel's socket buffers: 4 KiB for a connection that is idle, 3.8 MiB for one whose
+    /// session may hold no more than an eighth of what is free, a sixteenth of all set aside for
+    /// those who hold little. Above seven eighths, connections are closed with 0x97 that hold more
+    /// than their share of what is not whole or not read. 0 is without a limit. Leave room for the
+    /// kernel's socket buffers: 4 KiB for a connection that is idle, 3.8 MiB for one whose
     /// client does not read, and no more in all than net.ipv4.tcp_mem, 9 % of the machine's memory.
     memory_max: Option<usize> = None, Bytes(0, 1 << 62),
         unset "70 % of the least of the machine's memory, the cgroup's limit and RLIMIT_AS";

@@ -46,7 +46,8 @@ pub(super) enum Level {
     Ample,
     /// Caches are given up, and the outboxes of slow readers are cut.
     Short,
-    /// Above seven eighths, nothing is retained that was not.
+    /// Above seven eighths, nothing is retained that was not, and connections are closed that hold
+    /// much.
     Scarce,
     /// Half of what is kept for those who hold little is used: no new session is accepted.
     Exhausted,

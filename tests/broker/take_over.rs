@@ -73,7 +73,8 @@ fn what_an_older_connection_sends_without_an_end_is_cut_off() {
 fn flood(broker: &Broker) -> thread::JoinHandle<()> {
     let mut older = TcpStream::connect(broker.address).expect("the broker listens");
     let patience = Some(Duration::from_secs(30));
-    older.set_read_timeout(patience).and(older.set_write_timeout(patience)).expect("it is no zero");
+    older.set_read_timeout(patience).expect("it is no zero");
+    older.set_write_timeout(patience).expect("it is no zero");
     older.write_all(b"\x10\x12\0\x04MQTT\x04\x02\0\x3c\0\x06sensor").expect("it reads");
     older.read_exact(&mut [0; 4]).expect("CONNACK comes before the next connection is opened");
     thread::spawn(move || {
