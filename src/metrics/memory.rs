@@ -71,6 +71,8 @@ pub struct Pool {
 const BESIDE_SHARE: usize = 4;
 
 impl Pool {
+    const UNLIMITED: usize = isize::MAX.cast_unsigned();
+
     /// A pool of `limit` bytes, `base` of which are used whatever clients do.
     #[must_use]
     pub fn new(limit: usize, base: usize) -> Self {
@@ -80,7 +82,7 @@ impl Pool {
     /// A pool that is never used up.
     #[must_use]
     pub fn unlimited() -> Self {
-        Self::new(isize::MAX.cast_unsigned(), 0)
+        Self::new(Self::UNLIMITED, 0)
     }
 
     /// Bytes that may be held.
@@ -97,6 +99,12 @@ impl Pool {
 
     fn charged(&self) -> usize {
         self.charged.load(Ordering::Relaxed).max(0).cast_unsigned()
+    }
+
+    /// Whether it can be used up.
+    #[must_use]
+    pub fn is_limited(&self) -> bool {
+        self.limit < Self::UNLIMITED
     }
 
     /// The process was seen to have this much memory.

@@ -51,7 +51,7 @@ impl Lookout {
     /// A turn begins; looks if it is time to.
     pub(super) fn handle_turn(&mut self, pool: &Pool, now: impl FnOnce() -> Time) {
         self.turn_count = self.turn_count.wrapping_add(1);
-        if !self.turn_count.is_multiple_of(TURNS_PER_LOOK) {
+        if !pool.is_limited() || !self.turn_count.is_multiple_of(TURNS_PER_LOOK) {
             return;
         }
         let now = now();
