@@ -475,9 +475,7 @@ impl Shard {
             self.pause(id, pause, out);
             return Ok(Step::Refused);
         }
-        if self.registry.get(slot).peer.packet_bytes_max < UNLIMITED
-            && !self.takes_answer(slot, packet)
-        {
+        if !self.takes_answer(slot, packet) {
             debug!(%id, "closed: the client does not take the answer that it asks for");
             self.close(id, ReasonCode::PacketTooLarge, out); // [MQTT-3.1.2-24]
             return Ok(Step::Closed);

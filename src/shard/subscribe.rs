@@ -13,6 +13,7 @@ use crate::storage::Record;
 
 use super::commit::Then;
 use super::long::Long;
+use super::wire::UNLIMITED;
 use super::{ConnectionId, Message, Output, SessionRef, Shard, Ticket, work};
 
 /// The return code of a subscription that was refused, before 5.0.
@@ -169,6 +170,9 @@ impl Shard {
     /// UNSUBACK, which have a byte for each filter, can be larger than CONNACK was. Judged before
     /// anything is done: a client must not wait for an answer that never comes.
     pub(super) fn takes_answer(&self, slot: u32, packet: &Packet<'_>) -> bool {
+        if self.registry.get(slot).peer.packet_bytes_max == UNLIMITED {
+            return true;
+        }
         let filter_count = match packet {
             Packet::Subscribe(subscribe) => subscribe.subscriptions.iter().count(),
             Packet::Unsubscribe(unsubscribe) => unsubscribe.filters.iter().count(),
