@@ -285,7 +285,7 @@ const PROPERTIES_BYTES_MAX: usize = 96 * 1024;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Properties<'a> {
     raw: &'a [u8],
-    /// Bits of the identifiers that may be among them: nobody looks for what is not there in a
+    /// Bits of the identifiers that may be among them: what is not there is not searched for in a
     /// packet with very many.
     present: u64,
 }
@@ -333,8 +333,7 @@ impl<'a> Properties<'a> {
         Self { raw, present: u64::MAX }
     }
 
-    /// Whether all of them are meant for whoever gets the message: none is for the receiver of this
-    /// packet alone.
+    /// Whether all of them go on to subscribers: none is for the receiver of this packet alone.
     #[must_use]
     pub fn are_forwarded(self) -> bool {
         const OWN: u64 = 1 << 0x23 | 1 << 0x0B | 1 << 0x02;

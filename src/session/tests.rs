@@ -200,7 +200,7 @@ fn qos_2_keeps_only_the_identifier_after_pubrec() {
     assert_eq!(out.ledger.delivered, 2);
 }
 
-/// [MQTT-4.6.0-3]: the first was refused while the client was away, and is routed anew when it
+/// [MQTT-4.6.0-3]: the first was refused while the client was away, and is routed again when it
 /// comes again; the second was not refused.
 #[test]
 fn a_duplicate_is_answered_behind_what_came_before_it() {
@@ -227,7 +227,7 @@ fn a_duplicate_is_answered_behind_what_came_before_it() {
     }
 }
 
-/// It was never routed, so nobody would ever accept it.
+/// It was never routed, so no home would ever accept it.
 #[test]
 fn what_exceeds_a_share_holds_up_no_acknowledgement() {
     let (mut session, mut out) = (session(), Recorder::default());

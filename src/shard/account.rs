@@ -125,7 +125,7 @@ impl Account {
     }
 
     /// Bytes that this shard is to give back before memory is not scarce any more: its part of what
-    /// is missing, as it has its part of what is used.
+    /// is missing, as it has its part of what is used; never nothing.
     pub(super) fn missing_bytes(&self) -> usize {
         let missing = (self.pool.limit() / SCARCE).saturating_sub(self.pool.free());
         let used = self.pool.used().max(1);

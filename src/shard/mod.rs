@@ -156,9 +156,9 @@ const DUE_COUNT_KEPT: usize = 64;
 
 /// Timers that are kept without a look at whether anybody waits for them.
 const TIMER_SWEEP_COUNT_MIN: usize = 64 * 1024;
-/// So many of them are looked at with each timer that is set: there may be millions.
+/// This many of them are looked at with each timer that is set: there may be millions.
 const TIMERS_PER_SWEEP: usize = 32;
-/// So many timers that may be due are looked at in one input.
+/// This many timers that may be due are looked at in one input.
 const TIMERS_PER_INPUT: usize = 1024;
 
 /// What a timer is about; who is woken looks whether it is still true.

@@ -4,8 +4,8 @@
 //! The publish is put off, and whatever has to come behind it waits with it. Its turn comes piece
 //! by piece until all who want it are found, and then it is delivered like others. Filters come
 //! and go meanwhile: a subscription that was there from the first piece to the last one counts, and
-//! one that goes counts still if it was to be found. So whoever changes one filter for another,
-//! and always has one that matches, misses nothing.
+//! one that goes counts still if it was to be found. So a client that changes one filter for
+//! another, and always has one that matches, misses nothing.
 
 use std::rc::Rc;
 
