@@ -4,6 +4,7 @@
 
 mod arena;
 pub mod config;
+mod index;
 pub mod metrics;
 
 pub mod mqtt;

@@ -3,10 +3,10 @@
 //! Filters without wildcard are found by one hash of the whole topic; the others lie in the
 //! [`Trie`]. Both share one store of texts and values.
 
-use super::index::Index;
 use super::level::has_wildcard;
 use super::trie::{Effort, Texts, Trie, Walk};
 use crate::arena::{Arena, Key};
+use crate::index::Index;
 use crate::metrics::allocated;
 use ahash::RandomState;
 

@@ -11,7 +11,6 @@
 
 mod bucket;
 mod filters;
-mod index;
 mod interest;
 mod level;
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Which topics have which names, so that a lookup looks at those alone that have the rarest name
 //! it asks for, and at nothing if there is none.
 
-use super::index::Index;
 use super::sorted::{Place, Sorted};
 use crate::arena::{Arena, Key};
+use crate::index::Index;
 use ahash::RandomState;
 use std::borrow::Cow;
 

@@ -16,13 +16,13 @@
 //! may stand for or the topics that have the rarest name of the filter, and there are none if
 //! nobody has one of the names.
 
-use super::index::Index;
 use super::level::{after, has_wildcard, is_hidden, level_before};
 use super::names::Names;
 use super::order::Order;
 use super::sorted::{Place, Sorted};
 use super::trie::Texts;
 use crate::arena::{Arena, Key};
+use crate::index::Index;
 use ahash::RandomState;
 use std::borrow::Cow;
 use std::cmp::Ordering;

@@ -1,6 +1,6 @@
 //! The subscribers of one filter: usually one, sometimes thousands, always a slice.
 
-use super::index::Index;
+use crate::index::Index;
 use ahash::RandomState;
 use std::hash::Hash;
 
@@ -115,8 +115,8 @@ impl<S: Copy + Eq + Hash, O: Copy> Many<S, O> {
         if self.places.is_empty() {
             return self.items.iter().position(|(present, _)| *present == subscriber);
         }
-        let is_it = |place: u32| self.items[place as usize].0 == subscriber;
-        self.places.find(hasher.hash_one(subscriber), is_it).map(|place| place as usize)
+        let is_it = |number: u32| self.items[place(number)].0 == subscriber;
+        self.places.find(hasher.hash_one(subscriber), is_it).map(place)
     }
 
     /// Gives memory back, but not so eagerly that the next insert needs it again.
@@ -130,8 +130,13 @@ impl<S: Copy + Eq + Hash, O: Copy> Many<S, O> {
     }
 }
 
+/// What an [`Index`] keeps for a place in the list.
 fn number(place: usize) -> u32 {
-    u32::try_from(place).expect("memory ends before 32 bits of subscribers do")
+    u32::try_from(place + 1).expect("memory ends before 32 bits of subscribers do")
+}
+
+fn place(number: u32) -> usize {
+    number as usize - 1
 }
 
 #[cfg(test)]

@@ -14,10 +14,10 @@ mod walk;
 pub(super) use walk::Walk;
 
 use super::bucket::{Bucket, Entry};
-use super::index::Index;
 use super::level::{after, is_hidden, level_at, rest_matches};
 use super::signature::{Signature, Step, Steps};
 use crate::arena::{Arena, Key};
+use crate::index::Index;
 use ahash::RandomState;
 use label::Label;
 use std::cell::RefCell;

@@ -1,9 +1,9 @@
 //! The sessions of this shard, by slot and by client identifier.
 
 use ahash::{AHashSet, RandomState};
-use hashbrown::HashTable;
 
 use crate::arena::{Arena, Key};
+use crate::index::Index;
 use crate::mqtt::Version;
 use crate::routing::Standing;
 use crate::session::{Session, Time};
@@ -92,7 +92,7 @@ impl Resident {
 pub(super) struct Registry {
     residents: Arena<Resident>,
     /// Slots by client identifier; the identifier itself is only in the session.
-    slots: HashTable<u32>,
+    slots: Index,
     hasher: RandomState,
     next_generation: u32,
     /// Slots that are still in use although their sessions are over: only their filters are left in
@@ -104,7 +104,7 @@ impl Registry {
     pub(super) fn new(hasher: RandomState) -> Self {
         Self {
             residents: Arena::new(),
-            slots: HashTable::new(),
+            slots: Index::default(),
             hasher,
             next_generation: 0,
             retired: AHashSet::default(),
@@ -127,8 +127,7 @@ impl Registry {
 
     pub(super) fn find(&self, client_id: &str) -> Option<u32> {
         let hash = self.hasher.hash_one(client_id);
-        let same = |slot: &u32| self.get(*slot).session.client_id() == client_id;
-        self.slots.find(hash, same).copied()
+        self.slots.find(hash, |slot| self.get(slot).session.client_id() == client_id)
     }
 
     /// Adds a session whose client identifier is not in use.
@@ -136,9 +135,7 @@ impl Registry {
         debug_assert!(self.find(session.client_id()).is_none(), "one session for a client id");
         let hash = self.hasher.hash_one(session.client_id());
         let slot = self.insert_aside(session);
-        let (residents, hasher) = (&self.residents, &self.hasher);
-        let rehash = |slot: &u32| hasher.hash_one(residents.get(key(*slot)).session.client_id());
-        self.slots.insert_unique(hash, slot, rehash);
+        self.slots.insert(hash, slot);
         slot
     }
 
@@ -164,8 +161,8 @@ impl Registry {
     /// stays in use until [`Self::release`].
     pub(super) fn retire(&mut self, slot: u32) {
         let hash = self.hasher.hash_one(self.get(slot).session.client_id());
-        if let Ok(entry) = self.slots.find_entry(hash, |candidate| *candidate == slot) {
-            entry.remove();
+        if self.slots.find(hash, |candidate| candidate == slot).is_some() {
+            self.slots.remove(hash, slot);
         }
         self.next_generation = self.next_generation.wrapping_add(1);
         let resident = self.residents.get_mut(key(slot));
