@@ -16,10 +16,14 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("metrics", &[]),
     ("session", &["mqtt", "config", "metrics"]),
     ("arena", &[]),
-    ("routing", &["mqtt", "config", "metrics", "arena"]),
+    ("index", &[]),
+    ("routing", &["mqtt", "config", "metrics", "arena", "index"]),
     ("auth", &["mqtt", "config"]),
     ("storage", &["mqtt", "config"]),
-    ("shard", &["mqtt", "config", "metrics", "session", "routing", "auth", "storage", "arena"]),
+    (
+        "shard",
+        &["mqtt", "config", "metrics", "session", "routing", "auth", "storage", "arena", "index"],
+    ),
     ("transport", &["config"]),
     (
         "server",
@@ -46,8 +50,9 @@ const LAYERS: &[(&str, &[&str])] = &[
 const LOADGEN_IMPORTS: &[&str] = &["mqtt"];
 
 /// The modules below the line, which know no files, sockets, clocks and threads.
-const PURE: &[&str] =
-    &["mqtt", "config", "metrics", "arena", "session", "routing", "auth", "storage", "shard"];
+const PURE: &[&str] = &[
+    "mqtt", "config", "metrics", "arena", "index", "session", "routing", "auth", "storage", "shard",
+];
 
 /// What nobody below the line may name.
 const IMPURE: &[&str] = &[

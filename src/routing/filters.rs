@@ -105,6 +105,11 @@ impl<V> FilterMap<V> {
         Some(self.entries.remove(key).value)
     }
 
+    /// What was moved, beside what came and went, since this was asked for last.
+    pub(super) fn take_moved(&mut self) -> usize {
+        self.wild.take_moved()
+    }
+
     /// Calls `found` with the value of every filter that matches `topic`, once per filter.
     /// Returns what that took among the filters with wildcards; `None`, and some are not found, if
     /// it would be much more than `effort_max`.

@@ -43,6 +43,12 @@ impl Interest {
         changed
     }
 
+    /// Filters that were moved within the table, long ones counted several times, since this was
+    /// asked for last.
+    pub fn take_moved(&mut self) -> usize {
+        self.filters.take_moved()
+    }
+
     /// The homes that want a publish to `topic`.
     pub fn homes(&self, topic: &str) -> ShardSet {
         self.find_up_to(usize::MAX, topic).map_or(ShardSet::EMPTY, |(homes, _)| homes)

@@ -5,14 +5,20 @@
 //! changes since then matches it: who publishes to few topics pays for few comparisons, and the
 //! others are not looked at.
 
-use std::collections::VecDeque;
+use std::collections::{VecDeque, hash_map};
 
 use ahash::AHashMap;
 
 use super::level::{has_wildcard, matches};
 
-/// Topics that are remembered.
-const ROUTE_COUNT_MAX: usize = 16 * 1024;
+/// Topics that are remembered: as many as fit into the table before it grows once more.
+const ROUTE_COUNT_MAX: usize = 14 * 1024;
+/// A longer topic is not remembered: when the table grows, all are hashed again.
+const TOPIC_BYTES_MAX: usize = 1024;
+/// So many of those that have to go are given up when another one comes.
+const GONE_PER_INSERT: usize = 2;
+/// So many are given up in one turn.
+const GONE_PER_TURN: usize = 256;
 /// Memory of one beside its topic and what its value points to.
 const ROUTE_BYTES: usize = 96;
 /// Changes that are noted; a topic that was not asked for since is worked out anew.
@@ -26,6 +32,9 @@ pub struct Routes<T> {
     routes: AHashMap<Box<str>, Route<T>>,
     /// Bytes of memory of all of them.
     bytes: usize,
+    /// What has to go, to make room; it is not remembered any more, and given up bit by bit.
+    leaving: hash_map::IntoIter<Box<str>, Route<T>>,
+    leaving_bytes: usize,
     bytes_max: usize,
     /// Filters with wildcards that have changed, the newest last.
     changes: VecDeque<Box<str>>,
@@ -54,6 +63,8 @@ impl<T: Clone> Routes<T> {
         Self {
             routes: AHashMap::default(),
             bytes: 0,
+            leaving: hash_map::IntoIter::default(),
+            leaving_bytes: 0,
             bytes_max,
             changes: VecDeque::new(),
             change_count_max,
@@ -96,10 +107,11 @@ impl<T: Clone> Routes<T> {
     /// meanwhile counts as a change since then, but for that of a filter without wildcard.
     pub fn insert_of(&mut self, moment: u64, topic: &str, value: T, value_bytes: usize) {
         self.remove(topic);
-        let bytes = topic.len() + value_bytes + ROUTE_BYTES;
-        if self.routes.len() >= ROUTE_COUNT_MAX || self.bytes + bytes > self.bytes_max {
-            self.clear();
+        if topic.len() > TOPIC_BYTES_MAX {
+            return;
         }
+        let bytes = topic.len() + value_bytes + ROUTE_BYTES;
+        self.make_room(bytes);
         self.bytes += bytes;
         self.routes.insert(topic.into(), Route { value, bytes, seen: moment });
     }
@@ -108,10 +120,7 @@ impl<T: Clone> Routes<T> {
     pub fn forget(&mut self, filter: &str) {
         if !has_wildcard(filter) {
             self.remove(filter);
-        } else if filter.len() > FILTER_BYTES_MAX {
-            self.clear();
-            self.forget_all();
-        } else if self.routes.is_empty() {
+        } else if filter.len() > FILTER_BYTES_MAX || self.routes.is_empty() {
             self.forget_all();
         } else {
             if self.changes.len() == self.change_count_max {
@@ -124,15 +133,20 @@ impl<T: Clone> Routes<T> {
 
     /// Bytes of memory that are taken.
     pub fn memory_bytes(&self) -> usize {
-        self.bytes
+        self.bytes + self.leaving_bytes
     }
 
-    /// Changes what may be taken; everything is forgotten if that is less than what is.
+    /// Changes what may be taken. What is above that goes in the turns to come.
     pub fn set_bytes_max(&mut self, bytes_max: usize) {
         self.bytes_max = bytes_max;
-        if self.bytes > bytes_max {
-            self.clear();
+    }
+
+    /// Gives up some of what has to go, once in a turn.
+    pub fn trim(&mut self) {
+        if self.memory_bytes() > self.bytes_max {
+            self.leave();
         }
+        self.let_go(GONE_PER_TURN);
     }
 
     /// So much has changed that nothing that is remembered holds; costs the same, however much
@@ -148,9 +162,29 @@ impl<T: Clone> Routes<T> {
         }
     }
 
-    fn clear(&mut self) {
-        self.routes = AHashMap::default();
-        self.bytes = 0;
+    fn make_room(&mut self, bytes: usize) {
+        self.let_go(GONE_PER_INSERT);
+        if self.routes.len() >= ROUTE_COUNT_MAX {
+            self.leave();
+        }
+        while self.memory_bytes() + bytes > self.bytes_max && self.memory_bytes() > 0 {
+            self.leave();
+            self.let_go(1);
+        }
+    }
+
+    /// All have to go that are remembered, once those that had to go before have gone.
+    fn leave(&mut self) {
+        if self.leaving.len() == 0 {
+            self.leaving = std::mem::take(&mut self.routes).into_iter();
+            self.leaving_bytes = std::mem::take(&mut self.bytes);
+        }
+    }
+
+    fn let_go(&mut self, count: usize) {
+        for (_, route) in self.leaving.by_ref().take(count) {
+            self.leaving_bytes -= route.bytes;
+        }
     }
 }
 
@@ -208,7 +242,9 @@ mod tests {
                 }
                 let bytes: usize = routes.routes.values().map(|route| route.bytes).sum();
                 prop_assert_eq!(routes.bytes, bytes);
-                prop_assert!(bytes <= bytes_max || routes.routes.len() == 1);
+                prop_assert_eq!(routes.leaving_bytes == 0, routes.leaving.len() == 0);
+                let count = routes.routes.len() + routes.leaving.len();
+                prop_assert!(routes.memory_bytes() <= bytes_max || count == 1);
             }
         }
     }
@@ -280,10 +316,35 @@ mod tests {
             routes.insert(&number.to_string(), number, 0);
             assert!(routes.routes.len() <= ROUTE_COUNT_MAX);
         }
+        routes.insert(&"x".repeat(TOPIC_BYTES_MAX + 1), 0, 0);
+        assert_eq!(routes.get(&"x".repeat(TOPIC_BYTES_MAX + 1)), None);
         routes.insert("heavy", 0, 16 << 20);
         routes.insert("light", 0, 1);
         assert_eq!((routes.get("heavy"), routes.get("light")), (None, Some(0)));
         routes.set_bytes_max(1);
+        routes.trim();
         assert_eq!((routes.get("light"), routes.memory_bytes()), (None, 0));
+    }
+
+    #[test]
+    fn what_has_to_go_goes_in_parts() {
+        let mut routes = Routes::new(16 << 20);
+        for number in 0..=ROUTE_COUNT_MAX {
+            routes.insert(&number.to_string(), number, 0);
+        }
+        assert_eq!((routes.routes.len(), routes.leaving.len()), (1, ROUTE_COUNT_MAX));
+        assert_eq!(
+            (routes.get("0"), routes.get(&ROUTE_COUNT_MAX.to_string())),
+            (None, Some(ROUTE_COUNT_MAX))
+        );
+        routes.insert("one more", 0, 0);
+        assert_eq!(routes.leaving.len(), ROUTE_COUNT_MAX - GONE_PER_INSERT);
+        routes.trim();
+        assert_eq!(routes.leaving.len(), ROUTE_COUNT_MAX - GONE_PER_INSERT - GONE_PER_TURN);
+        routes.set_bytes_max(0);
+        for _ in 0..=ROUTE_COUNT_MAX / GONE_PER_TURN {
+            routes.trim();
+        }
+        assert_eq!(routes.memory_bytes(), 0);
     }
 }

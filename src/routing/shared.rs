@@ -159,6 +159,12 @@ impl<M: Copy + Eq + std::hash::Hash, T> Groups<M, T> {
         }
     }
 
+    /// Filters that were moved within the table, long ones counted several times, since this was
+    /// asked for last.
+    pub fn take_moved(&mut self) -> usize {
+        self.by_filter.take_moved()
+    }
+
     /// A member's load has changed, or its connection.
     pub fn set_standing(&mut self, home: ShardId, member: M, standing: Standing) {
         if let Some(known) = self.standings.get_mut(&(home, member)) {

@@ -89,6 +89,12 @@ impl<S: Copy + Eq + Hash, O: Copy> Subscriptions<S, O> {
         Removed { existed: true, last_for_filter }
     }
 
+    /// Filters that were moved within the table, long ones counted several times, since this was
+    /// asked for last.
+    pub fn take_moved(&mut self) -> usize {
+        self.filters.take_moved()
+    }
+
     /// The options under which a subscriber has subscribed to a filter.
     pub fn get(&self, filter: &str, subscriber: S) -> Option<O> {
         let subscribers = self.filters.get(filter)?;

@@ -8,6 +8,7 @@
 //!
 //! The trie holds keys; the text of a filter stays with its owner ([`Texts`]).
 
+mod child;
 mod label;
 mod walk;
 
@@ -19,6 +20,7 @@ use super::signature::{Signature, Step, Steps};
 use crate::arena::{Arena, Key};
 use crate::index::Index;
 use ahash::RandomState;
+use child::{Child, Target};
 use label::Label;
 use std::cell::RefCell;
 
@@ -68,6 +70,8 @@ pub(super) struct Trie {
     bucket_len_max: usize,
     /// Empty lists whose memory the next match uses.
     spare: RefCell<Frontier>,
+    /// See [`Trie::take_moved`].
+    moved: usize,
 }
 
 /// Fewer make more nodes, more take longer to look through.
@@ -80,10 +84,13 @@ const SPLITS_MAX: usize = 16;
 const HANGING_MAX: usize = 256;
 
 /// So many bytes of a text take as long as to look at one more place.
-const TEXT_BYTES: usize = 512;
+const TEXT_BYTES: usize = 256;
 
 /// Lists that have room for more places are given back to the allocator.
 const SPARE_MAX: usize = 4096;
+
+/// So many bytes of a filter that is moved take as long as to move one without levels.
+const MOVED_BYTES: usize = 12;
 
 /// What follows the levels that the filters below share.
 #[derive(Debug, Default)]
@@ -101,19 +108,6 @@ struct Node {
     /// How many filters lie at or below this node. A node with a quarter of what makes a bucket
     /// full becomes one again, unless it is the root.
     len: u32,
-}
-
-/// A [`Target`] packed into 32 bits, the kind in the two lowest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Child(Key);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Target {
-    Node(Key),
-    /// Two or more filters.
-    Bucket(Key),
-    /// One filter.
-    Leaf(Key),
 }
 
 /// A node to look at, and where in every filter there the level starts that leads on from it.
@@ -156,7 +150,7 @@ impl Trie {
         let mut nodes = Arena::new();
         let root = nodes.insert(Node::default());
         let (buckets, spare) = (Arena::new(), RefCell::default());
-        Self { nodes, buckets, root, hasher, bucket_len_max, spare }
+        Self { nodes, buckets, root, hasher, bucket_len_max, spare, moved: 0 }
     }
 
     /// Calls `found` with every filter that matches `topic`; `None`, and some of them are not
@@ -251,6 +245,12 @@ impl Trie {
             let bucket = self.merge(node, start, texts);
             self.relink(parent, filter, parent_start, Child::node(node), bucket);
         }
+    }
+
+    /// Filters that were moved to other places since this was asked for last, long ones counted
+    /// several times: how many that are at once depends on what comes together.
+    pub(super) fn take_moved(&mut self) -> usize {
+        std::mem::take(&mut self.moved)
     }
 
     fn visit(
@@ -423,7 +423,9 @@ impl Trie {
             self.relink(parent, filter, start, Child::bucket(full), Child::node(node));
             (parent, start) = (node, after(start, level));
             for key in self.buckets.remove(full).keys() {
-                self.put(node, texts.text(key), start, key, texts);
+                let text = texts.text(key);
+                self.moved += 1 + text.len() / MOVED_BYTES;
+                self.put(node, text, start, key, texts);
             }
         }
     }
@@ -465,6 +467,7 @@ impl Trie {
                 }
             }
         }
+        self.moved += keys.len();
         match keys[..] {
             [key] => Child::leaf(key),
             _ => self.bucket_of(keys, start, texts),
@@ -549,44 +552,6 @@ impl Frontier {
             Target::Bucket(key) => self.buckets.push(Hanging { key, filter, topic, signature }),
             Target::Leaf(key) => self.texts.push(Hanging { key, filter, topic, signature }),
         }
-    }
-}
-
-impl Child {
-    fn node(key: Key) -> Self {
-        Self::pack(key, 0)
-    }
-
-    fn bucket(key: Key) -> Self {
-        Self::pack(key, 1)
-    }
-
-    fn leaf(key: Key) -> Self {
-        Self::pack(key, 2)
-    }
-
-    fn pack(key: Key, kind: u32) -> Self {
-        Self(Key::from_bits(key.bits() << 2 | kind).expect("no key is zero"))
-    }
-
-    fn key(self) -> Key {
-        Key::from_bits(self.0.bits() >> 2).expect("no key is zero")
-    }
-
-    fn target(self) -> Target {
-        match self.0.bits() & 3 {
-            0 => Target::Node(self.key()),
-            1 => Target::Bucket(self.key()),
-            _ => Target::Leaf(self.key()),
-        }
-    }
-
-    fn number(self) -> u32 {
-        self.0.bits()
-    }
-
-    fn from_number(number: u32) -> Self {
-        Self(Key::from_bits(number).expect("it was a child"))
     }
 }
 

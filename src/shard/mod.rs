@@ -401,10 +401,10 @@ impl Shard {
             }
             Message::NoInterest { filter } => self.handle_no_interest(from, &filter),
             Message::Join { group, session, terms, standing, ticket } => {
-                self.groups.join(&group, from, session, terms, standing);
+                self.join_group(&group, from, session, terms, standing);
                 self.send(from, Message::Placed { ticket }, out);
             }
-            Message::Leave { group, session } => self.groups.leave(&group, from, session),
+            Message::Leave { group, session } => self.leave_group(&group, from, session),
             Message::Standing { session, standing } => {
                 self.handle_standing(from, session, standing);
             }

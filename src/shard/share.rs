@@ -30,7 +30,7 @@ impl Shard {
         self.registry.get_mut(slot).set_aside().standing = standing;
         let session = self.registry.name(slot);
         if self.owns(group) {
-            self.groups.join(group, self.id, session, terms, standing);
+            self.join_group(group, self.id, session, terms, standing);
         }
         let owners: Vec<ShardId> = self.owners(group).collect();
         for owner in &owners {
@@ -53,11 +53,12 @@ impl Shard {
             return false;
         }
         if self.owns(group) {
-            self.groups.leave(group, self.id, session);
+            self.leave_group(group, self.id, session);
         }
         for owner in self.owners(group) {
             self.send(owner, Message::Leave { group: group.into(), session }, out);
         }
+        self.charge_moved();
         true
     }
 
@@ -110,6 +111,27 @@ impl Shard {
         } else {
             self.send(owner, Message::Reassign { publication, group }, out);
         }
+    }
+
+    /// At an owner.
+    pub(super) fn join_group(
+        &mut self,
+        group: &str,
+        home: ShardId,
+        session: SessionRef,
+        terms: Subscribed,
+        standing: Standing,
+    ) {
+        self.work.charge(work::filter(group));
+        self.groups.join(group, home, session, terms, standing);
+        self.charge_moved();
+    }
+
+    /// At an owner.
+    pub(super) fn leave_group(&mut self, group: &str, home: ShardId, session: SessionRef) {
+        self.work.charge(work::filter(group));
+        self.groups.leave(group, home, session);
+        self.charge_moved();
     }
 
     /// At an owner.

@@ -70,6 +70,7 @@ impl Shard {
     /// A turn begins, whether or not everything of the last one is written.
     pub fn begin_turn(&mut self) {
         self.work.next_turn();
+        self.routes.trim();
     }
 
     /// Whether this turn has taken as long as it may: what else has come waits for the next.

@@ -200,6 +200,7 @@ impl Shard {
             if self.interest.add(filter, from) {
                 self.note_change(filter);
             }
+            self.charge_moved();
         }
         self.send(from, Message::Placed { ticket }, out);
     }
@@ -209,6 +210,7 @@ impl Shard {
         if self.interest.remove(filter, from) {
             self.note_change(filter);
         }
+        self.charge_moved();
     }
 
     pub(super) fn handle_placed(&mut self, ticket: Ticket, out: &mut impl Output) {
@@ -265,6 +267,7 @@ impl Shard {
             self.find_before_removal(slot, filter);
         }
         let removed = self.subscriptions.remove(filter, slot);
+        self.charge_moved();
         if removed.existed {
             self.note_change(filter);
         }
@@ -303,6 +306,7 @@ impl Shard {
             true => self.subscribe_shared(slot, filter, subscribed, ticket, placing, out),
             false => self.subscribe_alone(slot, filter, subscribed, placing),
         };
+        self.charge_moved();
         let wants_retained = match subscription.options.retain_handling {
             RetainHandling::Send => true,
             RetainHandling::SendIfNew => is_new, // [MQTT-3.3.1-10]
@@ -320,6 +324,13 @@ impl Shard {
             let client_id = resident.session.client_id();
             self.commits.persist(&Record::Subscribed { client_id, filter, qos }, out);
         }
+    }
+
+    /// A change of a table may have moved what was there before.
+    pub(super) fn charge_moved(&mut self) {
+        let at_home = self.subscriptions.take_moved() + self.shares.take_moved();
+        let at_owner = self.interest.take_moved() + self.groups.take_moved();
+        self.work.charge(work::times(work::MOVE, at_home + at_owner));
     }
 
     /// Puts an ordinary filter into the table of this home; whether it is new there.

@@ -19,6 +19,8 @@ const FILTER: u32 = 24;
 const WILD_FILTER: u32 = 72;
 /// So many bytes of a filter cost one unit: it is hashed and compared several times.
 const FILTER_BYTES: usize = 24;
+/// A filter that goes to another place of its table, long ones counted several times.
+pub(super) const MOVE: u32 = 1;
 /// A filter of a packet that is looked at, and nothing more.
 pub(super) const CHECK: u32 = 4;
 /// One delivery to one session.
@@ -33,8 +35,6 @@ pub(super) const MESSAGE: u32 = 1;
 pub(super) const FIND: u32 = 6;
 /// Something that a match has looked at: a node, a bucket, a filter or one of its subscribers.
 pub(super) const MATCH: u32 = 1;
-/// So many filters that have changed are compared with a topic for one unit.
-const CHANGES: usize = 2;
 /// A lot of retained messages that is looked for, with or without success.
 pub(super) const LOT: u32 = 8;
 /// A topic that such a look passes, if the filter has wildcards.
@@ -68,7 +68,7 @@ pub(super) fn weight(payload_len: usize) -> usize {
 
 /// What it costs to compare a topic with this many filters that have changed.
 pub(super) fn changes(count: usize) -> u32 {
-    times(MATCH, count.div_ceil(CHANGES))
+    times(MATCH, count)
 }
 
 /// [`DELIVERY`] and its kind for as many as there are.
