@@ -17,6 +17,8 @@ const TABLE_LEN_MAX: usize = 6 * 1024;
 const PARTS_LEN_MIN: usize = TABLE_LEN_MAX / 8;
 const PART_BITS: u32 = 8;
 const PART_COUNT: usize = 1 << PART_BITS;
+/// What a part begins with: room for twice as many as it gets.
+const PART_SLOTS: usize = (2 * TABLE_LEN_MAX / PART_COUNT).next_power_of_two();
 /// Tables are divided so often, after which all bits of a tag have told parts.
 const DEPTH_MAX: u32 = u32::BITS / PART_BITS;
 
@@ -164,7 +166,7 @@ impl Index {
 impl Parts {
     /// Those of a table.
     fn of(table: &Table) -> Box<Self> {
-        let parts = std::array::from_fn(|_| Index::default());
+        let parts = std::array::from_fn(|_| Index::Whole(Table::with_slots(PART_SLOTS)));
         let mut all = Box::new(Self { parts, len: table.len as usize });
         for slot in table.used() {
             let (part, tag) = all.part_mut(tag_of(slot));
@@ -196,6 +198,10 @@ impl Parts {
 }
 
 impl Table {
+    fn with_slots(count: usize) -> Self {
+        Self { slots: vec![FREE; count].into(), len: 0 }
+    }
+
     fn insert(&mut self, tag: u32, number: u32) {
         if self.len as usize >= self.slots.len() / 4 * 3 {
             self.resize((self.slots.len() * 2).max(SLOTS_MIN));

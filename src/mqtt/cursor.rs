@@ -69,6 +69,10 @@ impl<'a> Reader<'a> {
     /// A variable byte integer in the fewest bytes that hold it.
     #[inline]
     pub fn varint(&mut self) -> Result<u32, DecodeError> {
+        if let Some((&byte @ ..0x80, rest)) = self.rest.split_first() {
+            self.rest = rest; // As nearly all are.
+            return Ok(byte.into());
+        }
         let (value, len) = varint(self.rest)?.ok_or(DecodeError::Truncated)?;
         if len != varint_len(value) {
             return Err(DecodeError::VarintNotMinimal); // [MQTT-1.5.5-1]

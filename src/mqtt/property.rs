@@ -276,9 +276,11 @@ impl Property<'_> {
     }
 }
 
-/// More bytes of properties are refused as too large a packet: each of some 20,000 is looked at by
-/// itself. There is room for the longest that the format has.
+/// More bytes of properties are refused as too large a packet. There is room for the longest that
+/// the format has.
 const PROPERTIES_BYTES_MAX: usize = 96 * 1024;
+/// More properties are refused in the same way: each of them is looked at by itself.
+const PROPERTY_COUNT_MAX: usize = 8 * 1024;
 
 /// The properties of one packet, validated for it: wire bytes without their length prefix.
 /// Always empty before 5.0.
@@ -305,8 +307,12 @@ impl<'a> Properties<'a> {
     /// Validates wire bytes (without their length prefix) for the one packet in `packet`.
     pub fn parse(raw: &'a [u8], packet: PacketSet) -> Result<Self, DecodeError> {
         let mut reader = Reader::new(raw);
-        let mut seen = 0_u64;
+        let (mut seen, mut count) = (0_u64, 0);
         while !reader.is_empty() {
+            if count == PROPERTY_COUNT_MAX {
+                return Err(DecodeError::PacketTooLarge);
+            }
+            count += 1;
             let row = PropertyRow::decode(&mut reader)?;
             if !row.packets.intersects(packet) {
                 return Err(DecodeError::PropertyNotAllowed { id: row.id });

@@ -312,16 +312,20 @@ fn bytes_that_were_never_validated_end_the_walk() {
 
 /// Each of very many would be looked at: more than there is room for a long one is too much.
 #[test]
-fn a_packet_has_so_many_bytes_of_properties() {
-    let decoded = |count: usize| {
+fn a_packet_has_so_many_properties() {
+    let decoded = |count: usize, key_len: u8| {
+        let key = [7_u8].repeat(key_len.into());
+        let property = [b"\x26\0", &[key_len][..], &key, b"\0\0"].concat();
         let mut bytes = Vec::new();
-        write_len(&mut bytes, 5 * count);
-        bytes.extend(b"\x26\0\0\0\0".repeat(count));
+        write_len(&mut bytes, property.len() * count);
+        bytes.extend(property.repeat(count));
         let properties =
             Properties::decode(&mut Reader::new(&bytes), Version::V5, PacketSet::PUBLISH);
         properties.map(|properties| properties.user_properties().count())
     };
-    assert_eq!(decoded(19_660), Ok(19_660));
-    assert_eq!(decoded(19_661), Err(DecodeError::PacketTooLarge));
+    assert_eq!(decoded(8192, 0), Ok(8192));
+    assert_eq!(decoded(8193, 0), Err(DecodeError::PacketTooLarge));
+    assert_eq!(decoded(983, 95), Ok(983));
+    assert_eq!(decoded(984, 95), Err(DecodeError::PacketTooLarge));
     assert_eq!(DecodeError::PacketTooLarge.reason(), ReasonCode::PacketTooLarge);
 }
