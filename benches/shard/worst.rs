@@ -79,8 +79,11 @@ pub(crate) const KINDS: &[Kind] = &[
         let packets = topics.flat_map(|topic| publish(&topic, 0, false));
         broker.give_whole(two, &packets.collect::<Vec<u8>>());
     }),
-    ("PUBLISH to 4,096 groups", |broker| {
-        broker.subscribe_all("one", (0..4096).map(|number| format!("$share/g{number}/t")));
+    ("PUBLISH to 4,096 groups of four clients", |broker| {
+        for client in 0..4 {
+            let groups = (0..1024).map(|number| format!("$share/g{client}-{number}/t"));
+            broker.subscribe_all(&format!("one{client}"), groups);
+        }
         let two = broker.connect("two", 0);
         broker.forget_worst();
         broker.give_whole(two, &publish("t", 0, false));
@@ -137,11 +140,11 @@ pub(crate) const KINDS: &[Kind] = &[
         let other = broker.connect("other", 0);
         broker.finish(other);
     }),
-    ("4,096 shared filters that overlap", |broker| {
-        broker.subscribe_all("one", overlapping(12).map(|filter| format!("$share/g/{filter}")));
+    ("1,024 shared filters that overlap", |broker| {
+        broker.subscribe_all("one", overlapping(10).map(|filter| format!("$share/g/{filter}")));
         let two = broker.connect("two", 0);
         broker.forget_worst();
-        broker.give_whole(two, &publish(&"a/".repeat(12), 0, false));
+        broker.give_whole(two, &publish(&"a/".repeat(10), 0, false));
     }),
     ("flood of PUBLISH that nobody wants", |broker| {
         let one = broker.connect("one", 0);

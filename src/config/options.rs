@@ -281,6 +281,9 @@ limits! {
     session_count_max: usize = 10_000_000, Count(1, U32_MAX);
     /// Subscriptions of one session.
     subscription_count_max: usize = 100_000, Count(1, U32_MAX);
+    /// Shared subscriptions of one session: a publish chooses a member for each that it matches.
+    /// One beyond it is refused with 0x97, before 5.0 with 0x80.
+    shared_subscription_count_max: usize = 1024, Count(1, U32_MAX);
     /// What keeps its order on several cores: with "client" all publishes of one client, with
     /// "topic" those to one topic. The first costs clients that alternate between topics a round
     /// trip between cores for each change.

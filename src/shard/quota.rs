@@ -5,6 +5,7 @@
 //! counted.
 
 use crate::mqtt::{Connect, DecodeError, Publish, ReasonCode, TopicName};
+use crate::routing::shared_filter;
 use crate::session::ProtocolError;
 
 use super::account::{Level, SESSION_BYTES, SUBSCRIPTION_BYTES};
@@ -83,10 +84,13 @@ impl Shard {
     /// Whether a session may have one more filter of this length.
     pub(super) fn has_room_for_filter(&self, slot: u32, filter: &str) -> bool {
         let resident = self.registry.get(slot);
-        let count = resident.filters.len() + resident.share_count();
+        let share_count = resident.share_count();
+        let count = resident.filters.len() + share_count;
         let bytes = resident.filter_bytes as usize;
         let held = resident.session.held_bytes() + bytes + count * SUBSCRIPTION_BYTES;
         count < self.limits.subscription_count_max
+            && (share_count < self.limits.shared_subscription_count_max
+                || shared_filter(filter).is_none())
             && bytes + filter.len() <= self.limits.subscription_bytes_max
             && self.account.has_share(held, filter.len())
     }

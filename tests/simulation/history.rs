@@ -266,13 +266,19 @@ impl History {
     }
 
     /// How many filters a session had beside that of one SUBSCRIBE: at least, and at most.
-    pub(crate) fn count_beside(&self, session: usize, place: usize) -> (usize, usize) {
+    pub(crate) fn count_beside(
+        &self,
+        session: usize,
+        place: usize,
+        is_counted: &dyn Fn(&str) -> bool,
+    ) -> (usize, usize) {
         let subscriptions = &self.sessions[session].subscriptions;
         let this = &subscriptions[place];
         let count = |is_it: &dyn Fn(&Subscription) -> bool| {
             let others =
                 subscriptions[..place].iter().filter(|s| s.wish.filter != this.wish.filter);
-            others.filter(|s| is_it(s)).map(|s| s.wish.filter).collect::<BTreeSet<_>>().len()
+            let others = others.filter(|s| is_it(s)).map(|s| s.wish.filter);
+            others.filter(|filter| is_counted(filter)).collect::<BTreeSet<_>>().len()
         };
         let least = count(&|s| s.granted.is_some() && s.leaving.is_none());
         (least, count(&|s| s.left.is_none_or(|left| left > this.asked)))

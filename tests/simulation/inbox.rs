@@ -383,17 +383,24 @@ impl Client {
                 assert_eq!(codes.len(), wishes.len(), "{who}: {packet}");
                 let refused = if self.profile.version.is_v5() { 0x97 } else { 0x80 };
                 let max = self.limits.subscription_count_max;
+                let shared_max = self.limits.shared_subscription_count_max;
+                let is_shared = |filter: &str| filter.starts_with("$share/");
                 let mut granted = Vec::new();
                 for ((place, wish), code) in places.iter().zip(&wishes).zip(codes) {
-                    let (least, most) = history.count_beside(session, *place);
+                    let (least, most) = history.count_beside(session, *place, &|_| true);
+                    let shared = history.count_beside(session, *place, &is_shared);
                     if code == refused {
-                        let may_be = most >= max || self.limits.memory_max.is_some();
+                        let may_be = most >= max
+                            || is_shared(wish.filter) && shared.1 >= shared_max
+                            || self.limits.memory_max.is_some();
                         assert!(may_be, "{who}: {packet}: {most} filters are not {max}");
                         history.refuse(session, *place);
                         continue;
                     }
                     assert_eq!(code, u32::from(wish.qos), "{who}: {packet}");
                     assert!(least < max, "{who}: {packet}: there are {least} filters already");
+                    let is_one_more = !is_shared(wish.filter) || shared.0 < shared_max;
+                    assert!(is_one_more, "{who}: {packet}: there are {} shared already", shared.0);
                     granted.push(*place);
                 }
                 let later = places.last().map_or(0, |last| last + 1);

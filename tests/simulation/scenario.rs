@@ -535,6 +535,7 @@ fn limits(random: &mut Random) -> Limits {
         limits.queue_qos0_offline = random.percent(50);
         limits.order = random.pick(&[Order::Client, Order::Client, Order::Topic]);
         limits.subscription_count_max = random.pick(&[2, 4, 100_000]);
+        limits.shared_subscription_count_max = random.pick(&[1, 1024]);
         limits.session_expiry_s_max = random.pick(&[2, u32::MAX, u32::MAX]);
         limits.retained_count_max = random.pick(&[3, 20, 1_000_000]);
     }
