@@ -31,6 +31,8 @@ const LOG_EVERY: Duration = Duration::from_secs(1);
 const LAST_LOOK: Duration = Duration::from_millis(100);
 /// First read of a connection; most CONNECT packets fit.
 const FIRST_READ_BYTES: usize = 512;
+/// Any other read of it: many may have much to read at once.
+const READ_BYTES_MAX: usize = 16 * 1024;
 
 /// A connection on its way to its home.
 pub(super) struct Handoff {
@@ -170,7 +172,8 @@ async fn read_first_packet(
     let mut charge = Charge::new(core, FIRST_READ_BYTES);
     let mut length = 0;
     loop {
-        let read = stream.read(&mut bytes[length..]).await;
+        let end = bytes.len().min(length + READ_BYTES_MAX);
+        let read = stream.read(&mut bytes[length..end]).await;
         length += read.ok().filter(|count| *count > 0)?;
         if !matches!(mqtt::split(&bytes[..length], packet_bytes_max), Ok(None)) {
             bytes.truncate(length);

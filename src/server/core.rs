@@ -28,6 +28,10 @@ use super::mesh::Found;
 const WRITES_PER_CALL: usize = 256;
 /// Connections written before other tasks get their turn.
 const WRITES_PER_TURN: usize = 512;
+/// No further write begins in a turn that has given the kernel so many bytes.
+const WRITE_BYTES_PER_TURN: usize = 4 << 20;
+/// Connections of a turn that are opened: a storm of them lets others have their turn.
+const OPENED_PER_TURN: usize = 16;
 /// System calls of a turn that read.
 const READS_PER_TURN: usize = 64;
 /// The same after a turn that could not write everything: the rest comes first, or the last
@@ -46,7 +50,9 @@ pub(super) struct Core {
     alarm: Option<Time>,
     sent_bytes: u64,
     wakes: u64,
-    /// Bytes of memory of connections whose CONNECT is not whole.
+    /// Connections to be opened, the oldest first.
+    arrived: VecDeque<Handoff>,
+    /// Bytes of memory of those, and of connections whose CONNECT is not whole.
     pub(super) opening_bytes: usize,
     /// The last turn has left something to be written.
     is_behind: bool,
@@ -88,6 +94,7 @@ impl Core {
             alarm: None,
             sent_bytes: 0,
             wakes: 0,
+            arrived: VecDeque::new(),
             opening_bytes: 0,
             is_behind: false,
             stopping: false,
@@ -124,14 +131,27 @@ impl Core {
         self.wake_turn();
     }
 
-    /// Takes a connection over that belongs to this executor's shard.
-    pub(super) fn adopt(&mut self, Handoff { socket, bytes, arrival, permit }: Handoff) {
+    /// Takes a connection over that belongs to this executor's shard, in one of the turns to come.
+    pub(super) fn adopt(&mut self, handoff: Handoff) {
         if self.stopping {
             return;
         }
-        let id = self.effects.connections.insert(socket, arrival, permit);
-        self.handle(Input::Opened { connection: id });
-        self.handle(Input::Bytes { connection: id, bytes: &bytes });
+        self.opening_bytes += handoff.bytes.capacity();
+        self.arrived.push_back(handoff);
+        self.wake_turn();
+    }
+
+    /// Has the shard handle the first bytes of connections that have come.
+    fn open_arrived(&mut self) {
+        for _ in 0..OPENED_PER_TURN {
+            let Some(Handoff { socket, bytes, arrival, permit }) = self.arrived.pop_front() else {
+                return;
+            };
+            self.opening_bytes -= bytes.capacity();
+            let id = self.effects.connections.insert(socket, arrival, permit);
+            self.handle(Input::Opened { connection: id });
+            self.handle(Input::Bytes { connection: id, bytes: &bytes });
+        }
     }
 
     /// Has a turn follow.
@@ -144,6 +164,9 @@ impl Core {
     /// Closes every connection once its outbox is written.
     pub(super) fn stop(&mut self) {
         self.stopping = true;
+        for handoff in self.arrived.drain(..) {
+            self.opening_bytes -= handoff.bytes.capacity();
+        }
         self.handle(Input::Shutdown);
     }
 
@@ -159,6 +182,7 @@ impl Core {
         let settling = self.effects.connections.take_settling();
         self.shard.begin_turn();
         self.take_events();
+        self.open_arrived();
         self.read_on();
         self.turn_reading();
         self.write_dirty();
@@ -175,6 +199,7 @@ impl Core {
         self.wakes += self.effects.mesh.ring();
         self.set_alarm();
         let connections = &self.effects.connections;
+        let more = more || !self.arrived.is_empty();
         if more || connections.has_dirty() || connections.is_settling() || !self.sockets.sleep() {
             return Poll::Ready(());
         }
@@ -287,8 +312,9 @@ impl Core {
     /// Writes to those that have something, up to the others' turn.
     fn write_dirty(&mut self) {
         let mut batch = std::mem::take(&mut self.batch);
+        let mut bytes_left = WRITE_BYTES_PER_TURN;
         for _ in 0..WRITES_PER_TURN / WRITES_PER_CALL {
-            self.collect(&mut batch);
+            self.collect(&mut batch, &mut bytes_left);
             let connections = &self.effects.connections;
             let fronts = batch.writes.iter().map(|&id| {
                 let io = connections.get(id).expect("nothing has happened since it was collected");
@@ -299,7 +325,7 @@ impl Core {
                 self.handle_written(id, result);
             }
             batch.idle.drain(..).for_each(|id| self.written(id));
-            if !self.effects.connections.has_dirty() {
+            if !self.effects.connections.has_dirty() || bytes_left == 0 {
                 break;
             }
         }
@@ -309,14 +335,16 @@ impl Core {
 
     /// Takes the next ones that something has happened to. Changes nothing, so that each is there
     /// only once.
-    fn collect(&mut self, batch: &mut Batch) {
+    fn collect(&mut self, batch: &mut Batch, bytes_left: &mut usize) {
         while batch.writes.len() < WRITES_PER_CALL
+            && *bytes_left > 0
             && let Some(id) = self.effects.connections.next_dirty()
         {
             let Some(io) = self.effects.connections.get(id) else { continue };
             if io.outbox.is_empty() {
                 batch.idle.push(id);
             } else if !io.blocked || (io.closing && !self.stopping) {
+                *bytes_left = bytes_left.saturating_sub(io.outbox.front().len());
                 batch.writes.push(id);
             } else {
                 self.effects.connections.charge(id);
