@@ -96,6 +96,11 @@ pub(super) struct Account {
 }
 
 impl Account {
+    /// Whether memory is short.
+    pub(super) fn is_short(&self) -> bool {
+        self.level >= Level::Short
+    }
+
     pub(super) fn new(limits: &Limits) -> Self {
         let meter = Meter::new();
         let allowance = Allowance {
@@ -193,12 +198,12 @@ impl Shard {
     }
 
     fn handle_level(&mut self, level: Level) {
-        let is_short = level >= Level::Short;
+        self.account.level = level;
+        let is_short = self.account.is_short();
         let part = |bytes: usize| if is_short { bytes / SHORT } else { bytes };
         self.limits.outbox_bytes_max = part(self.account.outbox_bytes_max).max(1024);
         let route_bytes_max = self.share(self.limits.route_cache_bytes_max);
         self.routes.set_bytes_max(part(route_bytes_max));
-        self.account.level = level;
         self.watch_memory();
     }
 }

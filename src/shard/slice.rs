@@ -20,6 +20,8 @@ use super::{Message, Output, SessionRef, Shard, work};
 const JOBS_PER_SLICE: usize = 4;
 /// Deliveries of one slice, where publishes that wait together go to fewer subscribers.
 const DELIVERIES_PER_SLICE: usize = 2048;
+/// So many connections that want more of a turn than they may have make the turns short.
+const CROWD: usize = 4;
 /// A publish counts as so many deliveries at least: what many clients send to one subscriber must
 /// not fill its outbox before there was time to write.
 const DELIVERIES_MIN: usize = 16;
@@ -75,7 +77,8 @@ impl Shard {
 
     /// Whether this turn has taken as long as it may: what else has come waits for the next.
     pub fn is_turn_over(&self) -> bool {
-        self.work.is_turn_used_up(&self.slices)
+        let is_crowded = self.aside.len() >= CROWD || self.account.is_short();
+        self.work.is_turn_used_up(&self.slices, is_crowded)
     }
 
     /// Units of work that the last input has used: for tests and benchmarks.

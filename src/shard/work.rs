@@ -50,6 +50,9 @@ const BYTES: usize = 128;
 /// messages, or a packet with as many filters as are handled together.
 const STEP_UNITS_MAX: u32 = 4096;
 
+/// The part of a turn that is a short one.
+const CROWDED_PART: u32 = 8;
+
 /// What a filter costs that comes into a table, goes from one, or is looked for in one.
 pub(super) fn filter(filter: &str) -> u32 {
     let base = if filter.contains(['+', '#']) { WILD_FILTER } else { FILTER };
@@ -130,9 +133,11 @@ impl Work {
         self.spent >= u64::from(slices.input_units)
     }
 
-    /// Whether further inputs have to wait for a later turn.
-    pub(super) fn is_turn_used_up(&self, slices: &Slices) -> bool {
-        self.of_turn >= u64::from(slices.turn_units)
+    /// Whether further inputs have to wait for a later turn. It is a short one where many want much
+    /// of it, so that who wants little waits less for them.
+    pub(super) fn is_turn_used_up(&self, slices: &Slices, is_crowded: bool) -> bool {
+        let part = if is_crowded { CROWDED_PART } else { 1 };
+        self.of_turn >= u64::from(slices.turn_units / part)
     }
 
     /// No input costs more than it may.
