@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 use ringmq::auth::{AuthRequest, Verdict};
-use ringmq::config::Config;
+use ringmq::config::{Config, Limits};
 use ringmq::mqtt::ReasonCode;
 use ringmq::routing::{Partition, ShardId};
 use ringmq::session::Time;
@@ -164,6 +164,14 @@ pub(crate) const KINDS: &[Kind] = &[
         broker.forget_worst();
         broker.subscribe_all("two", ["+/a".to_owned()].into_iter().chain(filters));
     }),
+    ("resume of a session with a full window", |broker| resume(broker, "t")),
+    ("resume of a client that takes no more", |broker| {
+        broker.packet_bytes_max = 64;
+        resume(broker, "$share/g/t");
+    }),
+    ("PUBLISH to 64 full queues that expire", expire_in_queues),
+    ("end of a session with a full queue", |broker| end_with_queue(broker, "t")),
+    ("end of a member with a full queue", |broker| end_with_queue(broker, "$share/g/t")),
 ];
 
 /// The worst input of a kind.
@@ -207,6 +215,8 @@ pub(crate) struct Broker {
     wanted: Option<usize>,
     units: u64,
     busy: Duration,
+    /// What clients that come back take.
+    packet_bytes_max: u32,
 }
 
 #[derive(Default)]
@@ -217,17 +227,23 @@ struct Effects {
 
 impl Broker {
     fn new(wanted: Option<usize>) -> Self {
-        let hasher = RandomState::with_seeds(SEED[0], SEED[1], SEED[2], SEED[3]);
-        let (partition, limits) = (Partition::new(1, SEED), Config::default().limits);
         Self {
-            shard: Shard::new(ShardId::from_index(0), partition, limits, hasher),
+            shard: shard(Config::default().limits),
             effects: Effects::default(),
             now: Time::START,
             times: Vec::new(),
             wanted,
             units: 0,
             busy: Duration::ZERO,
+            packet_bytes_max: PACKET_BYTES as u32,
         }
+    }
+
+    /// Begins anew with other limits than the default ones.
+    fn limit(&mut self, change: impl FnOnce(&mut Limits)) {
+        let mut limits = Config::default().limits;
+        change(&mut limits);
+        self.shard = shard(limits);
     }
 
     /// What went before was preparation.
@@ -250,32 +266,38 @@ impl Broker {
     }
 
     fn connect(&mut self, client_id: &str, expiry_s: u32) -> ConnectionId {
+        let mut body = b"\0\x04MQTT\x05\x02\0\0\x05\x11".to_vec();
+        body.extend(expiry_s.to_be_bytes());
+        text(client_id, &mut body);
+        self.open(&body)
+    }
+
+    /// A client whose session is there.
+    fn connect_again(&mut self, client_id: &str) -> ConnectionId {
+        let mut body = b"\0\x04MQTT\x05\0\0\0\x0a\x11\xff\xff\xff\xff\x27".to_vec();
+        body.extend(self.packet_bytes_max.to_be_bytes());
+        text(client_id, &mut body);
+        self.open(&body)
+    }
+
+    fn open(&mut self, connect: &[u8]) -> ConnectionId {
         let index = self.effects.outboxes.len() as u32;
         self.effects.outboxes.push(Outbox::default());
         let id = ConnectionId { index, generation: 1 };
         self.handle(Input::Opened { connection: id });
-        let mut body = b"\0\x04MQTT\x05\x02\0\0\x05\x11".to_vec();
-        body.extend(expiry_s.to_be_bytes());
-        text(client_id, &mut body);
-        self.handle(Input::Bytes { connection: id, bytes: &packet(0x10, &body) });
+        self.handle(Input::Bytes { connection: id, bytes: &packet(0x10, connect) });
         self.finish(id);
         id
     }
 
     /// A client whose will comes when its session has ended.
     fn connect_with_will(&mut self, client_id: &str) -> ConnectionId {
-        let index = self.effects.outboxes.len() as u32;
-        self.effects.outboxes.push(Outbox::default());
-        let id = ConnectionId { index, generation: 1 };
-        self.handle(Input::Opened { connection: id });
         let mut body = b"\0\x04MQTT\x05\x06\0\0\x05\x11\0\0\0\x0a".to_vec();
         text(client_id, &mut body);
         body.extend(b"\x05\x18\0\0\0\x0a");
         text("w", &mut body);
         text("gone", &mut body);
-        self.handle(Input::Bytes { connection: id, bytes: &packet(0x10, &body) });
-        self.finish(id);
-        id
+        self.open(&body)
     }
 
     /// Subscribes a client with packets as large as they may be.
@@ -331,6 +353,11 @@ impl Broker {
     }
 }
 
+fn shard(limits: Limits) -> Shard {
+    let hasher = RandomState::with_seeds(SEED[0], SEED[1], SEED[2], SEED[3]);
+    Shard::new(ShardId::from_index(0), Partition::new(1, SEED), limits, hasher)
+}
+
 /// Where callgrind looks.
 #[inline(never)]
 fn counted(shard: &mut Shard, now: Time, input: Input<'_>, effects: &mut Effects) {
@@ -359,6 +386,65 @@ fn fan_out(broker: &mut Broker, subscriber_count: usize, qos: u8) {
     broker.give_whole(one, &publish("t", 0, false)); // Who gets it is known from now on.
     broker.forget_worst();
     broker.give_whole(one, &publish("t", qos, false).repeat(if qos == 0 { 8 } else { 1 }));
+}
+
+/// The largest window, full of deliveries whose identifiers are in no order.
+fn resume(broker: &mut Broker, filter: &str) {
+    broker.limit(|limits| {
+        limits.inflight_count_max = u16::MAX;
+        limits.outbox_bytes_max = 16 << 20;
+    });
+    let one = broker.connect("one", u32::MAX);
+    broker.subscribe(one, [filter.to_owned()].into_iter());
+    let two = broker.connect("two", 0);
+    let fill = |broker: &mut Broker| {
+        let publish = publish_of("t", 1, false, &[7; 80]);
+        (0..u16::MAX).for_each(|_| broker.give_whole(two, &publish));
+    };
+    fill(broker);
+    let ids = (0..u32::from(u16::MAX)).map(|number| (number * 7919 % 65_535 + 1) as u16);
+    let acks = ids.flat_map(|id| [&[0x40, 2], &id.to_be_bytes()[..]].concat());
+    broker.give_whole(one, &acks.collect::<Vec<u8>>());
+    fill(broker);
+    broker.close(one);
+    let other = broker.connect("other", u32::MAX);
+    broker.subscribe(other, [filter.to_owned()].into_iter());
+    broker.close(other);
+    broker.forget_worst();
+    broker.connect_again("one");
+}
+
+/// What was queued last expires first, one message after the other.
+fn expire_in_queues(broker: &mut Broker) {
+    for number in 0..64 {
+        let id = broker.connect(&number.to_string(), u32::MAX);
+        broker.subscribe(id, ["t".to_owned()].into_iter());
+        broker.close(id);
+    }
+    let two = broker.connect("two", 0);
+    for number in 0..10_000 {
+        broker.give_whole(two, &expiring("t", 20_000 - number));
+    }
+    broker.forget_worst();
+    for _ in 0..10 {
+        broker.now = broker.now.max(Time::START + Duration::from_secs(10_000));
+        broker.now = broker.now + Duration::from_secs(1);
+        broker.give_whole(two, &expiring("t", 20_000));
+    }
+}
+
+/// The client has acknowledged nothing; another of its group, if it has one, is away.
+fn end_with_queue(broker: &mut Broker, filter: &str) {
+    let one = broker.subscribe_all("one", [filter.to_owned()].into_iter());
+    let two = broker.connect("two", 0);
+    for _ in 0..11_024 {
+        broker.give_whole(two, &publish("t", 1, false));
+    }
+    let other = broker.connect("other", u32::MAX);
+    broker.subscribe(other, [filter.to_owned()].into_iter());
+    broker.close(other);
+    broker.forget_worst();
+    broker.close(one);
 }
 
 fn exact(count: usize) -> impl Iterator<Item = String> {
@@ -396,6 +482,16 @@ fn publish_of(topic: &str, qos: u8, is_retained: bool, payload: &[u8]) -> Vec<u8
     body.push(0);
     body.extend(payload);
     packet(0x30 | qos << 1 | u8::from(is_retained), &body)
+}
+
+/// At QoS 1.
+fn expiring(topic: &str, expiry_s: u32) -> Vec<u8> {
+    let mut body = Vec::new();
+    text(topic, &mut body);
+    body.extend(b"\0\x09\x05\x02");
+    body.extend(expiry_s.to_be_bytes());
+    body.push(b'x');
+    packet(0x32, &body)
 }
 
 fn with_user_properties(count: usize, word: &[u8]) -> Vec<u8> {
