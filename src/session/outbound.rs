@@ -99,10 +99,7 @@ impl Outbound {
     pub(super) fn enqueue(&mut self, delivery: Delivery, limits: &Limits, out: &mut impl Output) {
         let allowance = out.allowance();
         if self.admit(&delivery, limits, &allowance).is_err() {
-            // What has expired must not take the place of what has not.
-            let expired = self.queue.sweep(out.now());
-            out.ledger().queued -= expired;
-            (0..expired).for_each(|_| out.ledger().drop_one(DropCause::Expired));
+            self.sweep(out);
         }
         match self.admit(&delivery, limits, &allowance) {
             Ok(()) => {
@@ -112,6 +109,15 @@ impl Outbound {
             }
             Err(cause) => out.ledger().drop_one(cause),
         }
+    }
+
+    /// What has expired must not take the place of what has not.
+    #[cold]
+    fn sweep(&mut self, out: &mut impl Output) {
+        let expired = self.queue.sweep(out.now());
+        out.ledger().queued -= expired;
+        (0..expired).for_each(|_| out.ledger().drop_one(DropCause::Expired));
+        self.recharge(out);
     }
 
     /// Ends a QoS 1 delivery; an identifier that is not in use is ignored.

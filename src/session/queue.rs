@@ -14,16 +14,34 @@ use super::{Delivery, Time};
 /// Room for so many is kept when the queue is empty: one that fills again and again costs the
 /// allocator nothing.
 const KEPT_COUNT: usize = 8;
+/// A sweep looks at so many deliveries, however long the queue is.
+const LOOKS: usize = 8;
 
 /// First in, first out.
+///
+/// When it is full, what has expired makes room. It is found by rounds through the queue, a few
+/// deliveries with each one that is to be added; what a round has taken out leaves a gap that moves
+/// towards the end:
+/// ```text
+/// seen and kept | gap | not seen yet, and what is added
+/// ```
 #[derive(Debug, Default)]
 pub(super) struct Queue {
-    deliveries: VecDeque<Delivery>,
+    /// None in the gap, which is never at the front and never at the end.
+    deliveries: VecDeque<Option<Delivery>>,
     /// Sum of the bytes of `deliveries`, shared or not.
     bytes: usize,
     /// Before this none of them expires; without it none does.
     first_expiry: Option<Time>,
+    /// Where the gap begins.
+    kept: usize,
+    /// Where it ends, and the round goes on.
+    seen: usize,
+    /// What `first_expiry` is of those that were kept.
+    kept_expiry: Option<Time>,
 }
+
+const _: () = assert!(size_of::<Option<Delivery>>() == size_of::<Delivery>());
 
 impl Queue {
     /// Whether there is room for one more.
@@ -31,7 +49,7 @@ impl Queue {
     /// # Errors
     /// The limit that stands in the way.
     pub(super) fn admit(&self, delivery: &Delivery, limits: &Limits) -> Result<(), DropCause> {
-        if self.deliveries.len() >= limits.queue_count_max {
+        if self.len() >= limits.queue_count_max {
             return Err(DropCause::QueueFull);
         }
         if self.bytes + delivery.publication.len() > limits.queue_bytes_max {
@@ -44,26 +62,32 @@ impl Queue {
     pub(super) fn push(&mut self, delivery: Delivery) {
         self.bytes += delivery.publication.len();
         self.first_expiry = earlier(self.first_expiry, delivery.publication.expiry());
-        self.deliveries.push_back(delivery);
+        self.deliveries.push_back(Some(delivery));
     }
 
-    /// Takes out what has expired [MQTT-3.3.2-5]; how many.
+    /// Looks for what has expired, at the front and where the round is, and takes it out
+    /// [MQTT-3.3.2-5]; how many.
     pub(super) fn sweep(&mut self, now: Time) -> u64 {
         if self.first_expiry.is_none_or(|first| first > now) {
             return 0;
         }
-        let before = self.deliveries.len();
-        self.deliveries.retain(|one| one.publication.expiry().is_none_or(|expiry| expiry > now));
-        self.bytes = self.deliveries.iter().map(|one| one.publication.len()).sum();
-        let expiries = self.deliveries.iter().map(|one| one.publication.expiry());
-        self.first_expiry = expiries.fold(None, earlier);
-        (before - self.deliveries.len()) as u64
+        let (before, mut looks) = (self.len(), LOOKS);
+        while looks > 0 && self.deliveries.front().is_some_and(|front| is_over(front, now)) {
+            self.pop();
+            looks -= 1;
+        }
+        (0..looks).for_each(|_| self.go_round(now));
+        (before - self.len()) as u64
     }
 
     /// Takes from the front.
     pub(super) fn pop(&mut self) -> Option<Delivery> {
-        let delivery = self.deliveries.pop_front()?;
+        let delivery = self.deliveries.pop_front()?.expect("no gap is at the front");
         self.bytes -= delivery.publication.len();
+        if self.seen > 0 {
+            (self.kept, self.seen) = (self.kept - 1, self.seen - 1);
+            self.close_gap_at_front();
+        }
         if self.deliveries.is_empty() {
             self.deliveries.shrink_to(KEPT_COUNT);
             self.first_expiry = None;
@@ -71,10 +95,16 @@ impl Queue {
         Some(delivery)
     }
 
-    /// Compares the bytes that are charged with those that are there.
+    /// Compares what is charged and known with what is there.
     pub(super) fn audit(&self) -> Result<(), AuditError> {
-        let held: usize = self.deliveries.iter().map(|one| one.publication.len()).sum();
-        AuditError::compare("bytes queued", self.bytes as u64, held as u64)
+        let there = || self.deliveries.iter().flatten();
+        let held: usize = there().map(|one| one.publication.len()).sum();
+        AuditError::compare("bytes queued", self.bytes as u64, held as u64)?;
+        AuditError::compare("length of a queue", self.len() as u64, there().count() as u64)?;
+        let ms = |expiry: Option<Time>| expiry.map_or(u64::MAX, Time::ms);
+        let expiries = there().map(|one| ms(one.publication.expiry()));
+        let first = expiries.min().unwrap_or(u64::MAX);
+        AuditError::at_most("first expiry of a queue", ms(self.first_expiry), first)
     }
 
     /// Bytes of all that waits, shared or not.
@@ -90,7 +120,7 @@ impl Queue {
     /// Deliveries in the queue.
     #[must_use]
     pub(super) fn len(&self) -> usize {
-        self.deliveries.len()
+        self.deliveries.len() - (self.seen - self.kept)
     }
 
     /// True when nothing waits.
@@ -98,8 +128,177 @@ impl Queue {
     pub(super) fn is_empty(&self) -> bool {
         self.deliveries.is_empty()
     }
+
+    /// One step of a round.
+    fn go_round(&mut self, now: Time) {
+        let Some(next) = self.deliveries.get_mut(self.seen) else { return };
+        if is_over(next, now) {
+            self.bytes -= next.take().map_or(0, |one| one.publication.len());
+        } else {
+            let expiry = next.as_ref().and_then(|one| one.publication.expiry());
+            self.kept_expiry = earlier(self.kept_expiry, expiry);
+            self.deliveries.swap(self.kept, self.seen);
+            self.kept += 1;
+        }
+        self.seen += 1;
+        self.close_gap_at_front();
+        if self.seen == self.deliveries.len() {
+            self.deliveries.truncate(self.kept);
+            self.first_expiry = self.kept_expiry.take();
+            (self.kept, self.seen) = (0, 0);
+        }
+    }
+
+    /// Where nothing is before the gap, the round begins behind it.
+    fn close_gap_at_front(&mut self) {
+        if self.kept == 0 {
+            self.deliveries.drain(..self.seen);
+            (self.seen, self.kept_expiry) = (0, None);
+        }
+    }
+}
+
+fn is_over(delivery: &Option<Delivery>, now: Time) -> bool {
+    let expiry = delivery.as_ref().and_then(|one| one.publication.expiry());
+    expiry.is_some_and(|expiry| expiry <= now)
 }
 
 fn earlier(one: Option<Time>, other: Option<Time>) -> Option<Time> {
     one.into_iter().chain(other).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::mqtt::{Properties, Property, Publish, QoS, TopicName};
+    use crate::session::{Publication, Terms};
+
+    fn delivery(number: u16, expiry_s: Option<u32>) -> Delivery {
+        let mut buffer = Vec::new();
+        let properties = expiry_s.map(Property::MessageExpiryIntervalS);
+        let publish = Publish {
+            dup: false,
+            qos: QoS::AtLeastOnce,
+            retain: false,
+            topic: TopicName::parse("t").unwrap(),
+            packet_id: None,
+            properties: Properties::write(properties, &mut buffer),
+            payload: &number.to_be_bytes(),
+        };
+        let publication = Publication::new(&publish, Time::START);
+        Delivery { publication, terms: Terms::plain(QoS::AtLeastOnce, false) }
+    }
+
+    fn at(second: u32) -> Time {
+        Time::START + Duration::from_secs(second.into())
+    }
+
+    /// Queues numbered deliveries that expire when this says.
+    fn queue(count: u16, expiry_s: impl Fn(u16) -> Option<u32>) -> Queue {
+        let mut queue = Queue::default();
+        (0..count).for_each(|number| queue.push(delivery(number, expiry_s(number))));
+        queue
+    }
+
+    fn number(delivery: &Delivery) -> u16 {
+        u16::from_be_bytes(delivery.publication.payload().try_into().unwrap())
+    }
+
+    fn rest(mut queue: Queue) -> Vec<u16> {
+        std::iter::from_fn(|| queue.pop()).map(|one| number(&one)).collect()
+    }
+
+    #[test]
+    fn a_sweep_looks_at_a_few_however_many_there_are() {
+        let mut queue = queue(1000, |_| Some(1));
+        assert_eq!(queue.sweep(at(1)), LOOKS as u64);
+        let mut queue = self::queue(1000, |number| (number > 0).then_some(1));
+        assert_eq!(queue.sweep(at(1)), LOOKS as u64 - 1);
+        assert_eq!((queue.seen, queue.len()), (LOOKS, 1000 - LOOKS + 1));
+        assert_eq!(rest(queue)[..2], [0, LOOKS as u16]);
+    }
+
+    #[test]
+    fn what_has_expired_is_found_wherever_it_is() {
+        for expired in 0..100 {
+            let mut queue = queue(100, |number| (number == expired).then_some(1));
+            let found: u64 = (0..100_usize.div_ceil(LOOKS)).map(|_| queue.sweep(at(1))).sum();
+            assert_eq!((found, queue.len(), queue.first_expiry), (1, 99, None));
+            assert_eq!(queue.sweep(at(1)), 0);
+        }
+    }
+
+    #[test]
+    fn what_expires_in_the_order_of_the_queue_is_found_at_once() {
+        let mut queue = queue(1000, |number| Some(u32::from(number) + 1));
+        for second in 1..=1000 {
+            assert_eq!(queue.sweep(at(second)), 1);
+        }
+        assert!(queue.is_empty());
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push(Option<u32>),
+        Pop,
+        Sweep,
+        Wait,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            4 => prop::option::of(1_u32..60).prop_map(Step::Push),
+            1 => Just(Step::Pop),
+            1 => Just(Step::Sweep),
+            1 => Just(Step::Wait),
+        ]
+    }
+
+    proptest! {
+        /// Beside a list in which what has expired is looked for by its number.
+        #[test]
+        fn sweeps_take_what_has_expired_and_nothing_else(
+            steps in prop::collection::vec(step(), 1..200),
+        ) {
+            let (mut queue, mut model, mut second) = (Queue::default(), VecDeque::new(), 0);
+            for (name, step) in (0..).zip(steps) {
+                match step {
+                    Step::Push(expiry_s) => {
+                        queue.push(delivery(name, expiry_s));
+                        model.push_back((name, expiry_s));
+                    }
+                    Step::Pop => {
+                        let popped = queue.pop().map(|one| number(&one));
+                        prop_assert_eq!(popped, model.pop_front().map(|(name, _)| name));
+                    }
+                    Step::Wait => second += 1,
+                    Step::Sweep => {
+                        let found = queue.sweep(at(second));
+                        let left: Vec<u16> =
+                            queue.deliveries.iter().flatten().map(number).collect();
+                        let before = model.len();
+                        model.retain(|(name, expiry_s)| {
+                            let is_over = expiry_s.is_some_and(|expiry_s| expiry_s <= second);
+                            !is_over || left.contains(name)
+                        });
+                        prop_assert_eq!(found, (before - model.len()) as u64);
+                    }
+                }
+                let names: Vec<u16> = model.iter().map(|(name, _)| *name).collect();
+                let left: Vec<u16> = queue.deliveries.iter().flatten().map(number).collect();
+                prop_assert_eq!(left, names);
+                prop_assert_eq!(queue.is_empty(), queue.len() == 0);
+                queue.audit().unwrap();
+            }
+            // Nothing that has expired is passed over for ever.
+            let sweeps = model.len().div_ceil(LOOKS) + 1;
+            (0..2 * sweeps).for_each(|_| _ = queue.sweep(at(60)));
+            model.retain(|(_, expiry_s)| expiry_s.is_none());
+            prop_assert_eq!(queue.len(), model.len());
+        }
+    }
 }
