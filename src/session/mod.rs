@@ -23,6 +23,7 @@ pub use alias::{Naming, OutboundAliases};
 pub use error::ProtocolError;
 pub use inbound::Sequence;
 pub use keep_alive::KeepAlive;
+pub use outbound::AT_ONCE_MAX;
 pub use output::{Allowance, Output, Reach};
 pub use publication::{Delivery, Extras, Outgoing, Publication, Terms, is_payload_valid};
 pub use time::Time;
@@ -229,8 +230,7 @@ impl Session {
     pub fn handle_resumed(&mut self, agreement: &Agreement, out: &mut impl Output) {
         self.agree(agreement);
         if let Some(outbound) = &mut self.outbound {
-            outbound.handle_resumed(out);
-            outbound.handle_room(self.window, out);
+            outbound.handle_resumed(self.window, out);
         }
     }
 
@@ -245,13 +245,27 @@ impl Session {
         out.charge(freed.cast_signed().wrapping_neg());
     }
 
-    /// The session itself is over. What a shared subscription had chosen it for, and what it has
-    /// not got, is returned for another member.
-    pub fn handle_ended(&mut self, out: &mut impl Output) -> Vec<Delivery> {
+    /// The session itself is over. Its deliveries are given up one by one, with
+    /// [`Self::give_up_next`].
+    pub fn handle_ended(&mut self, out: &mut impl Output) {
         let inbound = self.inbound.take();
         let freed = inbound.map_or(0, |inbound| inbound.charged());
         out.charge(freed.cast_signed().wrapping_neg());
-        self.outbound.take().map_or_else(Vec::new, |outbound| outbound.handle_ended(out))
+        if let Some(outbound) = &mut self.outbound {
+            outbound.handle_ended(out);
+        }
+    }
+
+    /// Drops and counts the next delivery of a session that is over, and gives it back if another
+    /// member of a group may have it; false if none is left.
+    pub fn give_up_next(&mut self, out: &mut impl Output) -> bool {
+        let Some(outbound) = &mut self.outbound else { return false };
+        if outbound.give_up_next(out) {
+            return true;
+        }
+        out.charge(outbound.charged().cast_signed().wrapping_neg());
+        self.outbound = None;
+        false
     }
 
     /// One packet from the client, any but its CONNECT.

@@ -10,7 +10,8 @@
 //! A reconnect sends every `Publish` again with DUP and every `Release` again as PUBREL, in the
 //! order of `sequence`, as far as the window of the new connection allows.
 
-use std::collections::VecDeque;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 
 use slab::Slab;
 
@@ -21,8 +22,10 @@ use crate::mqtt::{Ack, Packet, PacketId, Properties, QoS, ReasonCode};
 use super::queue::Queue;
 use super::{Allowance, Delivery, Held, Outgoing, Output, ProtocolError, Reach, Terms};
 
-/// Deliveries that are sent together; what is left goes when these are written.
-const AT_ONCE_MAX: usize = 1024;
+/// Deliveries that are sent or given up together; what is left goes when these are written.
+pub const AT_ONCE_MAX: usize = 1024;
+/// One that goes to another member of its group costs as much as so many that are sent.
+const GIVEN_BACK: usize = 16;
 /// Packet identifiers go from 1 to 65,535 [MQTT-2.3.1-1].
 const PACKET_ID_COUNT: usize = u16::MAX as usize;
 
@@ -34,9 +37,9 @@ pub(super) struct Outbound {
     inflight: Slab<Inflight>,
     queue: Queue,
     next_sequence: u64,
-    /// Of `inflight`, what was sent on an earlier connection and not again on this one: sequence
-    /// and key, in the original order.
-    unrepeated: VecDeque<(u64, usize)>,
+    /// Of `inflight`, what was sent on an earlier connection and not again on this one. To sort
+    /// 65,535 of them at once would take too long.
+    unrepeated: BinaryHeap<Reverse<Mark>>,
     /// On this connection a PUBREL was sent that is one more than the identifier needed, so that
     /// a PUBCOMP may come that is one too many.
     may_complete_twice: bool,
@@ -45,6 +48,10 @@ pub(super) struct Outbound {
     /// Bytes of memory that are charged for all of it, without what is shared.
     charged: usize,
 }
+
+/// The place of a delivery in the original order, and its key in the lowest bits: in one number,
+/// which is compared in one step. More than 2^48 deliveries are not sent in any session's life.
+type Mark = u64;
 
 #[derive(Debug)]
 struct Inflight {
@@ -219,17 +226,17 @@ impl Outbound {
             return;
         }
         let mut left = AT_ONCE_MAX;
-        while let Some(&(sequence, key)) = self.unrepeated.front() {
+        while let Some(&Reverse(mark)) = self.unrepeated.peek() {
             if left == 0 {
                 return out.ask_for_room();
             }
             // A PUBREL is no new message for the client's window.
-            let is_release = matches!(self.inflight.get(key), Some(i) if i.is_release());
+            let is_release = matches!(self.inflight.get(key_of(mark)), Some(i) if i.is_release());
             if !(is_release && out.reach() != Reach::Offline || self.may_send(window, out)) {
                 return;
             }
-            self.unrepeated.pop_front();
-            left -= usize::from(self.repeat(sequence, key, out));
+            self.unrepeated.pop();
+            left = left.saturating_sub(self.repeat(mark, out));
         }
         while !self.queue.is_empty() && self.may_add(window, out) {
             if left == 0 {
@@ -238,42 +245,48 @@ impl Outbound {
             }
             let delivery = self.queue.pop().expect("the queue was just seen not to be empty");
             out.ledger().queued -= 1;
-            left -= usize::from(self.send_queued(delivery, out));
+            left = left.saturating_sub(self.send_queued(delivery, out));
         }
         self.recharge(out);
     }
 
-    /// On resume: all that was sent and not acknowledged is to be repeated, in the original order
-    /// [MQTT-4.4.0-1], [MQTT-4.6.0-1].
-    pub(super) fn handle_resumed(&mut self, out: &mut impl Output) {
-        let mut order: Vec<(u64, usize)> =
-            self.inflight.iter().map(|(key, inflight)| (inflight.sequence, key)).collect();
-        order.sort_unstable();
-        self.unrepeated = order.into();
+    /// On resume: all that was sent and not acknowledged is repeated, in the original order
+    /// [MQTT-4.4.0-1], [MQTT-4.6.0-1]; very much of it once CONNACK is written.
+    pub(super) fn handle_resumed(&mut self, window: u16, out: &mut impl Output) {
+        self.put_in_order(out);
         self.may_complete_twice = false;
-        self.recharge(out);
+        if self.unrepeated.len() > AT_ONCE_MAX {
+            out.ask_for_room();
+        } else {
+            self.handle_room(window, out);
+        }
     }
 
-    /// The session is over: everything that it still held is dropped and counted, and what a
-    /// shared subscription had chosen it for is returned in order, for another member; but not
-    /// what was sent at QoS 2 [MQTT-4.8.2-5].
-    pub(super) fn handle_ended(mut self, out: &mut impl Output) -> Vec<Delivery> {
-        out.charge(self.charged.cast_signed().wrapping_neg());
-        let ledger = out.ledger();
-        ledger.in_flight -= self.inflight.len() as u64;
-        ledger.queued -= self.queue.len() as u64;
-        for _ in 0..self.inflight.len() + self.queue.len() {
-            ledger.drop_one(DropCause::SessionEnded);
+    /// The session is over: everything that it still holds is given up, one by one, with
+    /// [`Self::give_up_next`].
+    pub(super) fn handle_ended(&mut self, out: &mut impl Output) {
+        self.put_in_order(out);
+    }
+
+    /// Drops and counts what a session held that is over, in the original order; false if that was
+    /// all. What a shared subscription had chosen it for is given back, for another member; but
+    /// not what was sent at QoS 2 [MQTT-4.8.2-5].
+    pub(super) fn give_up_next(&mut self, out: &mut impl Output) -> bool {
+        let orphan = if let Some(Reverse(mark)) = self.unrepeated.pop() {
+            out.ledger().in_flight -= 1;
+            self.forget(key_of(mark)).filter(|delivery| delivery.terms.qos == QoS::AtLeastOnce)
+        } else if let Some(delivery) = self.queue.pop() {
+            out.ledger().queued -= 1;
+            self.recharge(out);
+            Some(delivery)
+        } else {
+            return false;
+        };
+        out.ledger().drop_one(DropCause::SessionEnded);
+        if let Some(delivery) = orphan.filter(|delivery| delivery.terms.share().is_some()) {
+            out.give_back(delivery);
         }
-        let mut sent: Vec<Inflight> = self.inflight.drain().collect();
-        sent.sort_unstable_by_key(|inflight| inflight.sequence);
-        let sent = sent.into_iter().filter_map(|inflight| match inflight.state {
-            // What may have come at QoS 2 goes to nobody else [MQTT-4.8.2-5].
-            State::Publish(delivery) if delivery.terms.qos == QoS::AtLeastOnce => Some(delivery),
-            _ => None,
-        });
-        let queued = std::iter::from_fn(|| self.queue.pop());
-        sent.chain(queued).filter(|delivery| delivery.terms.share().is_some()).collect()
+        true
     }
 
     /// Deliveries that wait for room.
@@ -359,63 +372,67 @@ impl Outbound {
     /// Bytes of memory without what is shared.
     fn memory_bytes(&self) -> usize {
         let inflight_bytes = self.inflight.capacity() * (size_of::<Inflight>() + size_of::<u64>());
-        let unrepeated_bytes = self.unrepeated.capacity() * size_of::<(u64, usize)>();
+        let unrepeated_bytes = self.unrepeated.capacity() * size_of::<Reverse<Mark>>();
         let bytes = inflight_bytes + unrepeated_bytes + self.queue.memory_bytes();
         if bytes == 0 { 0 } else { size_of::<Self>() + bytes }
     }
 
-    /// Whether anything was sent.
-    fn repeat(&mut self, sequence: u64, key: usize, out: &mut impl Output) -> bool {
-        let Some(inflight) = self.inflight.get(key) else { return false };
-        if inflight.sequence != sequence {
-            return false; // The client has answered it on this connection all the same.
+    /// Notes all that is in flight as not sent on this connection.
+    fn put_in_order(&mut self, out: &mut impl Output) {
+        let mark = |(key, inflight): (usize, &Inflight)| Reverse(mark(inflight.sequence, key));
+        self.unrepeated = self.inflight.iter().map(mark).collect::<Vec<_>>().into();
+        self.recharge(out);
+    }
+
+    /// What it cost, in deliveries.
+    fn repeat(&mut self, marked: Mark, out: &mut impl Output) -> usize {
+        let key = key_of(marked);
+        let Some(inflight) = self.inflight.get(key) else { return 1 };
+        if mark(inflight.sequence, key) != marked {
+            return 1; // The client has answered it on this connection all the same.
         }
         let State::Publish(delivery) = &inflight.state else {
             out.send(&Packet::Pubrel(Ack::success(packet_id(key))));
-            return true;
+            return 1;
         };
         let mut outgoing = Outgoing::kept(&delivery.publication);
         if out.fits(&mut outgoing, &delivery.terms) {
             out.deliver(&mut outgoing, &delivery.terms, Some(packet_id(key)), true);
-            return true;
+            return 1;
         }
         // As if it had been sent [MQTT-3.1.2-25]. At QoS 2 the client may have it and the
         // identifier, which must not come to stand for another message before it is released; and
         // it goes to nobody else [MQTT-4.8.2-5].
-        self.inflight_bytes -= delivery.publication.len();
         if delivery.terms.qos == QoS::ExactlyOnce {
+            self.inflight_bytes -= delivery.publication.len();
             self.inflight[key].state = State::Release(Some(DropCause::TooLarge));
             out.send(&Packet::Pubrel(Ack::success(packet_id(key))));
-            return true;
+            return 1;
         }
-        if let State::Publish(delivery) = self.inflight.remove(key).state {
-            out.ledger().in_flight -= 1;
-            give_up(delivery, out);
-        }
-        false
+        out.ledger().in_flight -= 1;
+        self.forget(key).map_or(1, |delivery| give_up(delivery, out))
     }
 
-    /// Whether it was sent.
-    fn send_queued(&mut self, delivery: Delivery, out: &mut impl Output) -> bool {
+    /// What it cost, in deliveries.
+    fn send_queued(&mut self, delivery: Delivery, out: &mut impl Output) -> usize {
         let Delivery { publication, terms } = delivery.clone();
         let mut outgoing = Outgoing::kept(&publication);
         if outgoing.expiry().is_some_and(|expiry| expiry <= out.now()) {
             out.ledger().drop_one(DropCause::Expired); // [MQTT-3.3.2-5]
-            return false;
+            return 1;
         }
         if !out.fits(&mut outgoing, &terms) {
-            give_up(delivery, out);
-            return false;
+            return give_up(delivery, out);
         }
         if terms.qos == QoS::AtMostOnce {
             out.ledger().delivered += 1;
             out.deliver(&mut outgoing, &terms, None, false);
-            return true;
+            return 1;
         }
         let packet_id = self.track(delivery, out);
         out.ledger().in_flight += 1;
         out.deliver(&mut outgoing, &terms, Some(packet_id), false);
-        true
+        1
     }
 
     fn track(&mut self, delivery: Delivery, out: &mut impl Output) -> PacketId {
@@ -430,9 +447,14 @@ impl Outbound {
         packet_id(key)
     }
 
-    /// Takes out what is in flight under a key that is in use.
-    fn forget(&mut self, key: usize) {
-        self.inflight_bytes -= self.inflight.remove(key).bytes();
+    /// Takes out what is in flight under a key that is in use: a publish, or a release.
+    fn forget(&mut self, key: usize) -> Option<Delivery> {
+        let inflight = self.inflight.remove(key);
+        self.inflight_bytes -= inflight.bytes();
+        match inflight.state {
+            State::Publish(delivery) => Some(delivery),
+            State::Release(_) => None,
+        }
     }
 
     fn state(&self, packet_id: PacketId) -> Option<&State> {
@@ -441,13 +463,15 @@ impl Outbound {
 }
 
 /// A delivery is too large for the client that is back [MQTT-3.1.2-24]; of a shared subscription
-/// another member may take it.
-fn give_up(delivery: Delivery, out: &mut impl Output) {
+/// another member may take it. What it cost, in deliveries.
+fn give_up(delivery: Delivery, out: &mut impl Output) -> usize {
     if delivery.terms.share().is_none() {
-        return out.ledger().drop_one(DropCause::TooLarge);
+        out.ledger().drop_one(DropCause::TooLarge);
+        return 1;
     }
     out.ledger().drop_one(DropCause::Reassigned);
     out.give_back(delivery);
+    GIVEN_BACK
 }
 
 fn settle(reason: ReasonCode, out: &mut impl Output) {
@@ -457,6 +481,14 @@ fn settle(reason: ReasonCode, out: &mut impl Output) {
     } else {
         out.ledger().delivered += 1;
     }
+}
+
+fn mark(sequence: u64, key: usize) -> Mark {
+    sequence << u16::BITS | key as u64
+}
+
+fn key_of(mark: Mark) -> usize {
+    (mark & u64::from(u16::MAX)) as usize
 }
 
 fn key(packet_id: PacketId) -> usize {

@@ -70,8 +70,8 @@ pub trait Output {
         dup: bool,
     );
 
-    /// Returns what a shared subscription has chosen this session for and its client does not take
-    /// for its size: another member may.
+    /// Returns what a shared subscription has chosen this session for and its client has not got,
+    /// as it is too large for it or the session is over: another member may.
     fn give_back(&mut self, delivery: Delivery);
 
     /// What the session may hold.

@@ -10,7 +10,8 @@ use crate::mqtt::{
     Connack, Connect, Disconnect, Packet, Properties, Property, ReasonCode, Version,
 };
 use crate::session::{
-    Agreement, KeepAlive, NEVER, OutboundAliases, ProtocolError, Session, Time, is_payload_valid,
+    AT_ONCE_MAX, Agreement, KeepAlive, NEVER, OutboundAliases, ProtocolError, Session, Time,
+    is_payload_valid,
 };
 use crate::storage::Record;
 
@@ -319,6 +320,7 @@ impl Shard {
         let Some(slot) = present.or_else(|| self.new_session(opening)) else {
             return self.refuse(id, ReasonCode::ServerUnavailable, out);
         };
+        self.charge_resume(slot);
         self.bind(id, slot, &opening.agreement, present.is_some(), claim, out);
         self.record_session(slot, out);
     }
@@ -357,6 +359,14 @@ impl Shard {
         self.handle_load(slot, out);
         self.replay_later(slot);
         debug!(%id, client_id = %opening.client_id, present = is_present, "connected");
+    }
+
+    /// What the session holds is put in order, and some of it sent.
+    fn charge_resume(&mut self, slot: u32) {
+        let session = &self.registry.get(slot).session;
+        let (inflight_count, queued_count) = (session.inflight_count(), session.queued_count());
+        let sent_count = AT_ONCE_MAX.min(inflight_count + queued_count);
+        self.work.charge(work::order(inflight_count) + work::times(work::DELIVERY, sent_count));
     }
 
     /// CONNACK that says yes, and in 5.0 on which terms.
@@ -495,7 +505,8 @@ impl Shard {
     }
 
     pub(super) fn end_session(&mut self, slot: u32, out: &mut impl Output) {
-        let orphans = self.with_wire(slot, out, |session, wire| session.handle_ended(wire));
+        self.work.charge(work::order(self.registry.get(slot).session.inflight_count()));
+        self.with_wire(slot, out, |session, wire| session.handle_ended(wire));
         self.forget_member(slot, out);
         let resident = self.registry.get_mut(slot);
         let will = resident.take_will();
@@ -503,7 +514,7 @@ impl Shard {
             let record = Record::SessionEnded { client_id: resident.session.client_id() };
             self.commits.persist(&record, out);
         }
-        self.retire(slot, orphans, out);
+        self.retire(slot, out);
         if let Some((_, will)) = will {
             self.publish_will(&will, None, out); // [MQTT-3.1.3-9]
         }

@@ -1,13 +1,10 @@
-//! The end of a session: what it held goes at once, its filters a few at a time.
+//! The end of a session: its deliveries and its filters go a few at a time.
 //!
 //! A session that is over has no name any more: no client finds it, and nothing is delivered to it.
 //! Its slot stays in use until its last filter is out of the tables, so that no other session is
 //! taken for it meanwhile.
 
-use std::vec;
-
 use crate::metrics::allocated;
-use crate::session::Delivery;
 
 use super::{Output, SessionRef, Shard, work};
 
@@ -17,19 +14,17 @@ pub(super) struct Ending {
     slot: u32,
     /// What it was called while it lived: shared groups know it by that.
     session: SessionRef,
-    /// What shared subscriptions had chosen it for and another member is to get.
-    orphans: vec::IntoIter<Delivery>,
 }
 
 impl Shard {
-    /// Ends a session whose deliveries are accounted for. Most have few filters, and nothing is
-    /// left of them when this returns.
-    pub(super) fn retire(&mut self, slot: u32, orphans: Vec<Delivery>, out: &mut impl Output) {
+    /// Ends a session. Most have few deliveries and filters, and nothing is left of them when this
+    /// returns.
+    pub(super) fn retire(&mut self, slot: u32, out: &mut impl Output) {
         let session = self.registry.name(slot);
         self.registry.retire(slot);
         self.work.charge(work::SESSION);
-        let mut ending = Ending { slot, session, orphans: orphans.into_iter() };
-        if !self.end_some(&mut ending, out) {
+        let ending = Ending { slot, session };
+        if !self.end_some(&ending, out) {
             self.routes.forget_all(); // Some may name its slot.
             self.endings.push_back(ending);
         }
@@ -39,20 +34,20 @@ impl Shard {
     pub(super) fn go_on_ending(&mut self, out: &mut impl Output) {
         while !self.is_used_up()
             && self.links.behind().is_none()
-            && let Some(mut ending) = self.endings.pop_front()
+            && let Some(ending) = self.endings.pop_front()
         {
-            if !self.end_some(&mut ending, out) {
+            if !self.end_some(&ending, out) {
                 self.endings.push_back(ending);
             }
         }
     }
 
-    /// Takes out filters for as long as the input may take, and while other shards can be told of
-    /// it; true if that was all.
-    fn end_some(&mut self, ending: &mut Ending, out: &mut impl Output) -> bool {
+    /// Gives up deliveries, then filters, for as long as the input may take, and while other shards
+    /// can be told of it; true if that was all.
+    fn end_some(&mut self, ending: &Ending, out: &mut impl Output) -> bool {
         loop {
-            if let Some(orphan) = ending.orphans.next() {
-                self.reassign(&orphan, out);
+            if self.end_delivery(ending, out) {
+                self.reassign_given_back(out);
             } else if !self.end_filter(ending, out) {
                 let client_id = self.registry.get(ending.slot).session.client_id();
                 self.account.names -= allocated(client_id.len());
@@ -63,6 +58,12 @@ impl Shard {
                 return false;
             }
         }
+    }
+
+    /// Gives up one delivery; false if there is none.
+    fn end_delivery(&mut self, ending: &Ending, out: &mut impl Output) -> bool {
+        self.work.charge(work::GIVE_UP);
+        self.with_wire(ending.slot, out, |session, wire| session.give_up_next(wire))
     }
 
     /// Takes out one filter; false if there is none.

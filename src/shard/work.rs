@@ -39,8 +39,12 @@ pub(super) const MATCH: u32 = 1;
 pub(super) const LOT: u32 = 8;
 /// A topic that such a look passes, if the filter has wildcards.
 pub(super) const LOOK: u32 = 1;
-/// A session that begins or ends, without its filters.
+/// A session that begins or ends, without its filters and deliveries.
 pub(super) const SESSION: u32 = 16;
+/// A delivery of a session that is over.
+pub(super) const GIVE_UP: u32 = 1;
+/// So many deliveries in flight are put in their order for one unit.
+const ORDERED: usize = 16;
 /// A timer that has fired, or a promise that is kept because storage has answered.
 pub(super) const WAKE: u32 = 1;
 /// So many bytes that are copied or looked through cost one unit.
@@ -62,6 +66,11 @@ pub(super) fn filter(filter: &str) -> u32 {
 /// What this many bytes cost.
 pub(super) fn bytes(count: usize) -> u32 {
     u32::try_from(count / BYTES).unwrap_or(u32::MAX)
+}
+
+/// What it costs to put so many deliveries in their original order.
+pub(super) fn order(count: usize) -> u32 {
+    u32::try_from(count / ORDERED).unwrap_or(u32::MAX)
 }
 
 /// What one delivery of this payload costs, in deliveries of a small one.
