@@ -7,6 +7,7 @@ use std::time::Duration;
 use ahash::RandomState;
 use ringmq::auth::{AuthRequest, Verdict};
 use ringmq::config::Limits;
+use ringmq::metrics::DropCause;
 use ringmq::mqtt::{
     Connect, Disconnect, Filters, Packet, PacketId, Properties, Property, Publish, QoS, ReasonCode,
     Subscribe, Subscription, SubscriptionOptions, Subscriptions, TopicFilter, TopicName,
@@ -189,7 +190,11 @@ fn packet_id(number: u16) -> PacketId {
 }
 
 fn subscribe(filters: &[String], raw: &mut Vec<u8>) -> Vec<u8> {
-    let options = SubscriptionOptions { qos: QoS::AtMostOnce, ..Default::default() };
+    subscribe_at(QoS::AtMostOnce, filters, raw)
+}
+
+fn subscribe_at(qos: QoS, filters: &[String], raw: &mut Vec<u8>) -> Vec<u8> {
+    let options = SubscriptionOptions { qos, ..Default::default() };
     let parsed = filters.iter().map(|filter| TopicFilter::parse(filter).expect("a valid filter"));
     let all: Vec<Subscription<'_>> =
         parsed.map(|filter| Subscription { filter, options }).collect();
@@ -320,6 +325,38 @@ fn a_session_with_very_many_filters_ends_a_few_at_a_time() {
     assert_eq!(broker.shard.counters().subscriptions, 8);
     broker.send(other, &[publish("7", false)]);
     assert_eq!(broker.receive(again), [delivered]);
+}
+
+#[test]
+fn a_session_with_a_full_queue_ends_a_few_at_a_time() {
+    let mut broker = Broker::new();
+    let (one, other) = (broker.client("one"), broker.client("other"));
+    let filters = ["t".to_owned()];
+    let bytes = subscribe_at(QoS::AtLeastOnce, &filters, &mut Vec::new());
+    broker.handle(Input::Bytes { connection: id(one), bytes: &bytes });
+    let Packet::Publish(publish) = publish("t", false) else { unreachable!("it is a PUBLISH") };
+    let (qos, packet_id) = (QoS::AtLeastOnce, Some(packet_id(1)));
+    let publish = Packet::Publish(Publish { qos, packet_id, ..publish });
+    let held = 1024 + Limits::default().queue_count_max as u64 / 32 * 32;
+    for _ in 0..held / 32 {
+        broker.send(other, &[publish; 32]);
+        broker.receive(other);
+        broker.turn();
+    }
+    let left = |broker: &Broker| {
+        let ledger = &broker.shard.counters().ledger;
+        ledger.in_flight + ledger.queued
+    };
+    assert_eq!(left(&broker), held);
+    broker.handle(Input::Closed { connection: id(one) });
+    assert_eq!(broker.shard.counters().sessions, 1);
+    assert!(left(&broker) > held / 4, "most of it waits for a later turn");
+
+    let again = broker.connect("one", false, 0);
+    let (got, turns) = broker.finish(again, other);
+    assert_eq!(got, [Got::Connack { session_present: false }]);
+    assert!(turns > 0 && left(&broker) == 0, "{turns}");
+    assert_eq!(broker.shard.counters().ledger.dropped_for(DropCause::SessionEnded), held);
 }
 
 #[test]

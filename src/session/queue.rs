@@ -291,7 +291,7 @@ mod tests {
                 let names: Vec<u16> = model.iter().map(|(name, _)| *name).collect();
                 let left: Vec<u16> = queue.deliveries.iter().flatten().map(number).collect();
                 prop_assert_eq!(left, names);
-                prop_assert_eq!(queue.is_empty(), queue.len() == 0);
+                prop_assert_eq!((queue.is_empty(), queue.len()), (model.is_empty(), model.len()));
                 queue.audit().unwrap();
             }
             // Nothing that has expired is passed over for ever.

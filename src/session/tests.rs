@@ -13,6 +13,7 @@ struct Recorder {
     allowance: Allowance,
     sent: Vec<String>,
     given_back: Vec<Delivery>,
+    is_asked_for_room: bool,
     ledger: Ledger,
 }
 
@@ -25,6 +26,7 @@ impl Default for Recorder {
             allowance: Allowance::default(),
             sent: Vec::new(),
             given_back: Vec::new(),
+            is_asked_for_room: false,
             ledger: Ledger::default(),
         }
     }
@@ -48,6 +50,10 @@ impl Output for Recorder {
 
     fn fits(&mut self, outgoing: &mut Outgoing<'_>, _: &Terms) -> bool {
         outgoing.view().payload.len() <= self.payload_bytes_max
+    }
+
+    fn ask_for_room(&mut self) {
+        self.is_asked_for_room = true;
     }
 
     fn send(&mut self, packet: &Packet<'_>) {
@@ -280,6 +286,84 @@ fn when_all_identifiers_are_in_use_deliveries_wait() {
     assert_eq!(out.take(), ["PUBLISH 77 q1 x"]);
 }
 
+/// Parts of what a session does when it is told that there is room, until it does not ask for more;
+/// each has the length of what `taken` takes.
+fn parts(
+    session: &mut Session,
+    out: &mut Recorder,
+    mut taken: impl FnMut(&mut Recorder) -> usize,
+) -> Vec<usize> {
+    let mut lengths = Vec::new();
+    while std::mem::take(&mut out.is_asked_for_room) {
+        session.handle_room(out);
+        session.audit().expect("what is charged is there");
+        lengths.push(taken(out));
+    }
+    lengths
+}
+
+#[test]
+fn a_large_window_is_repeated_in_its_order_a_part_at_a_time() {
+    // [MQTT-4.6.0-1]
+    let agreement = Agreement { window: 3000, ..AGREEMENT };
+    let mut session = Session::new("client", &agreement);
+    let mut out = Recorder::default();
+    for number in 0..3000 {
+        give(&mut session, &mut out, &number.to_string(), QoS::AtLeastOnce);
+    }
+    for number in 0..1000_u16 {
+        feed(&mut session, &mut out, Packet::Puback(ack(number * 7 % 1000 * 2 + 1)));
+    }
+    for number in 3000..4000 {
+        give(&mut session, &mut out, &number.to_string(), QoS::AtLeastOnce);
+    }
+    out.take();
+    session.handle_resumed(&agreement, &mut out);
+    assert_eq!(out.sent, [""; 0], "CONNACK is written first");
+    let mut sent = Vec::new();
+    let lengths = parts(&mut session, &mut out, |out| {
+        let part = out.take();
+        sent.extend(part.iter().map(|it| it.split(' ').nth(3).unwrap().parse::<u16>().unwrap()));
+        part.len()
+    });
+    assert_eq!(lengths, [AT_ONCE_MAX, AT_ONCE_MAX, 3000 - 2 * AT_ONCE_MAX]);
+    let odd = (0..2000).filter(|number| number % 2 == 1);
+    assert!(sent.into_iter().eq(odd.chain(2000..4000)));
+}
+
+#[test]
+fn what_a_client_does_not_take_is_given_back_a_part_at_a_time() {
+    let agreement = Agreement { window: 2000, ..AGREEMENT };
+    let mut session = Session::new("client", &agreement);
+    let mut out = Recorder::default();
+    for _ in 0..2000 {
+        give_to_member(&mut session, &mut out, "long", QoS::AtLeastOnce);
+    }
+    out.payload_bytes_max = 3;
+    session.handle_resumed(&agreement, &mut out);
+    let lengths = parts(&mut session, &mut out, |out| given_back(out).len());
+    assert!(lengths.iter().all(|length| *length <= 64), "{lengths:?}");
+    assert_eq!(lengths.iter().sum::<usize>(), 2000);
+}
+
+#[test]
+fn what_has_expired_in_a_queue_is_dropped_a_part_at_a_time() {
+    let (mut session, mut out) = (session(), Recorder::default());
+    out.reach = Reach::Offline;
+    (0..3000).for_each(|_| give_expiring(&mut session, &mut out, "a", 1));
+    (out.now, out.reach) = (Time::from_ms(1000), Reach::Open);
+    session.handle_resumed(&AGREEMENT, &mut out);
+    let mut before = 0;
+    let dropped = |out: &mut Recorder| {
+        let all = out.ledger.dropped_for(DropCause::Expired);
+        (all - std::mem::replace(&mut before, all)) as usize
+    };
+    // The first part is of the resume.
+    let lengths = parts(&mut session, &mut out, dropped);
+    assert_eq!(lengths, [2 * AT_ONCE_MAX, 3000 - 2 * AT_ONCE_MAX]);
+    assert_eq!((out.take().len(), session.queued_count()), (0, 0));
+}
+
 #[test]
 fn an_acknowledged_identifier_is_not_the_next_to_be_used_again() {
     let (mut session, mut out) = (session(), Recorder::default());
@@ -437,21 +521,24 @@ fn packets_that_no_client_sends_are_errors() {
     assert_eq!(result.unwrap_err(), ProtocolError::ServerOnly);
 }
 
+fn give_expiring(session: &mut Session, out: &mut Recorder, payload: &str, interval_s: u32) {
+    let mut bytes = Vec::new();
+    let interval = Property::MessageExpiryIntervalS(interval_s);
+    let properties = Properties::write([interval], &mut bytes);
+    let publish = Publish { properties, ..publish(payload, QoS::AtMostOnce, 0) };
+    let publication = Publication::new(&publish, out.now);
+    let terms = Terms::plain(QoS::AtLeastOnce, false);
+    let mut outgoing = Outgoing::kept(&publication);
+    session.handle_delivery(&mut outgoing, &terms, &Limits::default(), out);
+}
+
 #[test]
 fn expired_deliveries_are_not_sent_from_the_queue() {
     // [MQTT-3.3.2-5]
     let (mut session, mut out) = (session(), Recorder::default());
     out.reach = Reach::Offline;
-    for (payload, interval) in [("a", 1), ("b", 60)] {
-        let mut bytes = Vec::new();
-        let interval = Property::MessageExpiryIntervalS(interval);
-        let properties = Properties::write([interval], &mut bytes);
-        let publish = Publish { properties, ..publish(payload, QoS::AtMostOnce, 0) };
-        let publication = Publication::new(&publish, out.now);
-        let terms = Terms::plain(QoS::AtLeastOnce, false);
-        let mut outgoing = Outgoing::kept(&publication);
-        session.handle_delivery(&mut outgoing, &terms, &Limits::default(), &mut out);
-    }
+    give_expiring(&mut session, &mut out, "a", 1);
+    give_expiring(&mut session, &mut out, "b", 60);
     out.now = Time::from_ms(1000);
     out.reach = Reach::Open;
     session.handle_resumed(&AGREEMENT, &mut out);
