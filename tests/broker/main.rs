@@ -6,6 +6,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod address_space;
 mod budget;
 mod cores;
 mod crowd;

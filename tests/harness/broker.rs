@@ -55,6 +55,13 @@ impl Broker {
         Self::spawn(command, arguments)
     }
 
+    /// The same with at most so many bytes of address space.
+    pub(crate) fn start_with_address_space(bytes: u64, arguments: &[&str]) -> Self {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--as={bytes}")).arg(program());
+        Self::spawn(command, arguments)
+    }
+
     /// The same with a log that nothing reads any more once the broker has started.
     pub(crate) fn start_unread(arguments: &[&str]) -> Self {
         Self::launch(Command::new(program()), arguments, false)
@@ -114,6 +121,14 @@ impl Broker {
     /// The most that it has ever been.
     pub(crate) fn peak_bytes(&self) -> u64 {
         self.kib_of("VmHWM:").expect("the broker is running") * 1024
+    }
+
+    /// Lets the process have so many bytes of address space more than it has, and none beyond.
+    pub(crate) fn limit_address_space(&self, room_bytes: u64) {
+        let bytes = self.kib_of("VmSize:").expect("the broker is running") * 1024 + room_bytes;
+        let arguments = [format!("--pid={}", self.pid()), format!("--as={bytes}:{bytes}")];
+        let status = Command::new("prlimit").args(arguments).status();
+        assert!(status.expect("prlimit(1) is there").success(), "cannot limit the broker");
     }
 
     /// A line of the process's status file, see proc(5).
