@@ -95,8 +95,8 @@ pub(super) struct Registry {
     slots: Index,
     hasher: RandomState,
     next_generation: u32,
-    /// Slots that are still in use although their sessions are over: only their filters are left in
-    /// the tables.
+    /// Slots that are still in use although their sessions are over: some of their deliveries and
+    /// filters are left.
     retired: AHashSet<u32>,
 }
 

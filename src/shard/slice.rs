@@ -35,7 +35,7 @@ pub(super) enum Chore {
     Deliveries,
     /// Retained messages for new subscriptions.
     Replays,
-    /// Filters of sessions that are over.
+    /// Deliveries and filters of sessions that are over.
     Endings,
     /// Timers that have fired.
     Timers,
