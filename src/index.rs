@@ -2,7 +2,8 @@
 //!
 //! The holder of the keys hashes them and compares them. Each slot keeps half of the hash, so
 //! that growing never touches the keys and few comparisons fail. A table that has become large is
-//! divided into many, each of which grows for itself: no insert moves more than one of them.
+//! divided into many, each of which grows for itself: no insert moves more than one of them. These
+//! are filled more, and grow in small steps, for there are large ones of millions alone.
 
 /// A set of numbers, none of them 0, found by the hash of what each of them stands for.
 #[derive(Debug)]
@@ -17,15 +18,15 @@ const TABLE_LEN_MAX: usize = 6 * 1024;
 const PARTS_LEN_MIN: usize = TABLE_LEN_MAX / 8;
 const PART_BITS: u32 = 8;
 const PART_COUNT: usize = 1 << PART_BITS;
-/// What a part begins with: room for twice as many as it gets.
-const PART_SLOTS: usize = (2 * TABLE_LEN_MAX / PART_COUNT).next_power_of_two();
+/// What a part begins with: room for half as many again as it gets.
+const PART_SLOTS: usize = TABLE_LEN_MAX / PART_COUNT / 2 * 3;
 /// Tables are divided so often, after which all bits of a tag have told parts.
 const DEPTH_MAX: u32 = u32::BITS / PART_BITS;
 
 /// The tables into which one was divided.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    /// By the lowest bits of a tag, which is rotated by as many for the part.
+    /// By some bits of a tag: the lowest ones, and the next ones where a part is divided.
     parts: [Index; PART_COUNT],
     len: usize,
 }
@@ -33,8 +34,8 @@ pub(crate) struct Parts {
 /// One table.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
-    /// Empty, or a power of two, at most three quarters used. An item lies at the first slot
-    /// from its own on that was free: between its own slot and it there is no gap.
+    /// Empty, or with one that is free. An item lies at the first slot from its own on that was
+    /// free: between its own slot and it there is no gap.
     slots: Box<[Slot]>,
     len: u32,
 }
@@ -66,7 +67,8 @@ impl Index {
     /// The number with this hash for which `is_it` holds.
     #[inline]
     pub(crate) fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
-        let (table, tag) = self.table(tag(hash));
+        let tag = tag(hash);
+        let table = self.table(tag);
         let position = table.probe(tag, |slot| tag_of(slot) == tag && is_it(number_of(slot)))?;
         Some(number_of(table.slots[position]))
     }
@@ -74,19 +76,18 @@ impl Index {
     /// Reads what a search for this hash begins with, so that it lies in a cache then.
     #[inline]
     pub(crate) fn fetch(&self, hash: u64) -> usize {
-        let (table, tag) = self.table(tag(hash));
-        let mask = table.slots.len().wrapping_sub(1);
-        table.slots.get(tag as usize & mask).map_or(0, |slot| number_of(*slot) as usize)
+        let tag = tag(hash);
+        let table = self.table(tag);
+        table.slots.get(table.own(tag)).map_or(0, |slot| number_of(*slot) as usize)
     }
 
     /// The numbers that this hash may stand for; half of it is the same.
     #[inline]
     pub(crate) fn candidates(&self, hash: u64) -> impl Iterator<Item = u32> {
-        let (table, tag) = self.table(tag(hash));
-        let slots = &table.slots;
-        let mask = slots.len().wrapping_sub(1);
-        let from_own = (0..slots.len()).map(move |step| (tag as usize + step) & mask);
-        let used = from_own.map(|position| slots[position]).take_while(|slot| *slot != FREE);
+        let tag = tag(hash);
+        let table = self.table(tag);
+        let (before, from_own) = table.slots.split_at(table.own(tag));
+        let used = from_own.iter().chain(before).copied().take_while(|slot| *slot != FREE);
         used.filter(move |slot| tag_of(*slot) == tag).map(number_of)
     }
 
@@ -98,14 +99,15 @@ impl Index {
 
     /// Takes out a number that is there.
     pub(crate) fn remove(&mut self, hash: u64, number: u32) {
-        self.take(tag(hash), number);
+        self.take(tag(hash), number, 0);
     }
 
     /// Puts `new` in the place of `old`, which is there and stands for the same.
     pub(crate) fn replace(&mut self, hash: u64, old: u32, new: u32) {
-        let (mut index, mut tag) = (self, tag(hash));
+        let (mut index, tag, mut depth) = (self, tag(hash), 0);
         while let Self::Divided(parts) = index {
-            (index, tag) = parts.part_mut(tag);
+            index = &mut parts.parts[place(tag, depth)];
+            depth += 1;
         }
         if let Self::Whole(table) = index {
             let position = table.position(tag, old);
@@ -121,42 +123,41 @@ impl Index {
         }
     }
 
-    /// The table that has what has this tag, and the tag that it has there.
+    /// The table that has what has this tag.
     #[inline]
-    fn table(&self, mut tag: u32) -> (&Table, u32) {
-        let mut index = self;
+    fn table(&self, tag: u32) -> &Table {
+        let (mut index, mut depth) = (self, 0);
         loop {
             match index {
-                Self::Whole(table) => return (table, tag),
-                Self::Divided(parts) => (index, tag) = parts.part(tag),
+                Self::Whole(table) => return table,
+                Self::Divided(parts) => index = &parts.parts[place(tag, depth)],
             }
+            depth += 1;
         }
     }
 
     fn add(&mut self, tag: u32, number: u32, depth: u32) {
         match self {
             Self::Whole(table) if table.len as usize == TABLE_LEN_MAX && depth < DEPTH_MAX => {
-                *self = Self::Divided(Parts::of(table));
+                *self = Self::Divided(Parts::of(table, depth));
                 self.add(tag, number, depth);
             }
-            Self::Whole(table) => table.insert(tag, number),
+            Self::Whole(table) => table.insert(tag, number, depth > 0),
             Self::Divided(parts) => {
                 parts.len += 1;
-                let (part, tag) = parts.part_mut(tag);
-                part.add(tag, number, depth + 1);
+                parts.parts[place(tag, depth)].add(tag, number, depth + 1);
             }
         }
     }
 
-    fn take(&mut self, tag: u32, number: u32) {
+    fn take(&mut self, tag: u32, number: u32, depth: u32) {
         match self {
             Self::Whole(table) => table.remove(tag, number),
             Self::Divided(parts) => {
                 parts.len -= 1;
-                let (part, tag) = parts.part_mut(tag);
-                part.take(tag, number);
+                parts.parts[place(tag, depth)].take(tag, number, depth + 1);
                 if parts.len < PARTS_LEN_MIN {
-                    *self = Self::Whole(parts.join());
+                    *self = Self::Whole(parts.join(depth > 0));
                 }
             }
         }
@@ -164,36 +165,25 @@ impl Index {
 }
 
 impl Parts {
-    /// Those of a table.
-    fn of(table: &Table) -> Box<Self> {
+    /// Those of a table at this depth.
+    fn of(table: &Table, depth: u32) -> Box<Self> {
         let parts = std::array::from_fn(|_| Index::Whole(Table::with_slots(PART_SLOTS)));
         let mut all = Box::new(Self { parts, len: table.len as usize });
         for slot in table.used() {
-            let (part, tag) = all.part_mut(tag_of(slot));
-            part.add(tag, number_of(slot), DEPTH_MAX);
+            let tag = tag_of(slot);
+            all.parts[place(tag, depth)].add(tag, number_of(slot), DEPTH_MAX);
         }
         all
     }
 
     /// One table of all that there is; none of the parts is divided when there is so little.
-    fn join(&self) -> Table {
+    fn join(&self, is_part: bool) -> Table {
         let mut joined = Table::default();
         for part in &self.parts {
             let Index::Whole(table) = part else { continue };
-            for slot in table.used() {
-                joined.insert(tag_of(slot).rotate_left(PART_BITS), number_of(slot));
-            }
+            table.used().for_each(|slot| joined.insert(tag_of(slot), number_of(slot), is_part));
         }
         joined
-    }
-
-    #[inline]
-    fn part(&self, tag: u32) -> (&Index, u32) {
-        (&self.parts[tag as usize % PART_COUNT], tag.rotate_right(PART_BITS))
-    }
-
-    fn part_mut(&mut self, tag: u32) -> (&mut Index, u32) {
-        (&mut self.parts[tag as usize % PART_COUNT], tag.rotate_right(PART_BITS))
     }
 }
 
@@ -202,9 +192,12 @@ impl Table {
         Self { slots: vec![FREE; count].into(), len: 0 }
     }
 
-    fn insert(&mut self, tag: u32, number: u32) {
-        if self.len as usize >= self.slots.len() / 4 * 3 {
-            self.resize((self.slots.len() * 2).max(SLOTS_MIN));
+    fn insert(&mut self, tag: u32, number: u32, is_part: bool) {
+        let (len, count) = (self.len as usize, self.slots.len());
+        if is_part && len >= count / 8 * 7 {
+            self.resize(count + count / 16 / 4 * 4 + SLOTS_MIN);
+        } else if !is_part && len >= count / 4 * 3 {
+            self.resize((count * 2).max(SLOTS_MIN));
         }
         self.len += 1;
         self.place(slot(tag, number));
@@ -232,42 +225,54 @@ impl Table {
     /// The first slot for which `is_it` holds, looking from the slot of `tag` to a free one.
     #[inline]
     fn probe(&self, tag: u32, is_it: impl Fn(Slot) -> bool) -> Option<usize> {
-        let mask = self.slots.len().checked_sub(1)?;
-        let mut position = tag as usize & mask;
+        let mut position = self.own(tag);
         loop {
-            let slot = self.slots[position];
+            let slot = *self.slots.get(position)?; // There is none in an empty table.
             if slot == FREE {
                 return None;
             }
             if is_it(slot) {
                 return Some(position);
             }
-            position = (position + 1) & mask;
+            position = self.after(position);
         }
     }
 
     fn place(&mut self, new: Slot) {
-        let mask = self.slots.len() - 1;
-        let mut position = tag_of(new) as usize & mask;
+        let mut position = self.own(tag_of(new));
         while self.slots[position] != FREE {
-            position = (position + 1) & mask;
+            position = self.after(position);
         }
         self.slots[position] = new;
     }
 
+    /// The slot of a tag: tags and slots have the same order.
+    #[inline]
+    fn own(&self, tag: u32) -> usize {
+        ((u64::from(tag) * self.slots.len() as u64) >> 32) as usize
+    }
+
+    #[inline]
+    fn after(&self, position: usize) -> usize {
+        if position + 1 == self.slots.len() { 0 } else { position + 1 }
+    }
+
+    /// How many slots further one is.
+    fn distance(&self, from: usize, to: usize) -> usize {
+        if to >= from { to - from } else { to + self.slots.len() - from }
+    }
+
     /// Frees a slot, moving items behind it back so that none is cut off from its own slot.
     fn close_gap(&mut self, mut gap: usize) {
-        let mask = self.slots.len() - 1;
         let mut position = gap;
         loop {
-            position = (position + 1) & mask;
+            position = self.after(position);
             let slot = self.slots[position];
             if slot == FREE {
                 break;
             }
-            let from_own = position.wrapping_sub(tag_of(slot) as usize) & mask;
-            let from_gap = position.wrapping_sub(gap) & mask;
-            if from_own >= from_gap {
+            let from_own = self.distance(self.own(tag_of(slot)), position);
+            if from_own >= self.distance(gap, position) {
                 self.slots[gap] = slot;
                 gap = position;
             }
@@ -287,6 +292,11 @@ impl Table {
 
 fn tag(hash: u64) -> u32 {
     (hash >> 32) as u32
+}
+
+/// The part that has a tag, of those into which a table at this depth was divided.
+fn place(tag: u32, depth: u32) -> usize {
+    (tag >> (depth * PART_BITS)) as usize % PART_COUNT
 }
 
 fn slot(tag: u32, number: u32) -> Slot {

@@ -22,7 +22,7 @@ pub(super) struct FilterMap<V> {
 
 /// Memory of a filter beside its text and its value: its place in the index, or in a bucket of the
 /// trie and its share of the nodes.
-const PLACE_BYTES: usize = 24;
+const PLACE_BYTES: usize = 20;
 
 #[derive(Debug)]
 struct Entry<V> {
