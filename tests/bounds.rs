@@ -92,27 +92,38 @@ impl Broker {
         }
     }
 
-    /// Connects a client, and says whether it has found its session.
+    /// Connects a client.
     fn connect(&mut self, client_id: &str, clean_start: bool, expiry_s: u32) -> usize {
+        let expiry = Property::SessionExpiryIntervalS(expiry_s);
+        self.connect_with(client_id, clean_start, &[expiry], &[])
+    }
+
+    /// Connects a client that says more at once.
+    fn connect_with(
+        &mut self,
+        client_id: &str,
+        clean_start: bool,
+        properties: &[Property<'_>],
+        more: &[Packet<'_>],
+    ) -> usize {
         let number = self.outside.outboxes.len();
         self.outside.outboxes.push(Outbox::default());
         self.outside.paused.push(false);
         self.outside.is_closed.push(false);
         self.handle(Input::Opened { connection: id(number) });
         let mut raw = Vec::new();
-        let expiry = Property::SessionExpiryIntervalS(expiry_s);
         let connect = Connect {
             version: VERSION,
             is_bridge: false,
             clean_start,
             keep_alive_s: 0,
-            properties: Properties::write([expiry], &mut raw),
+            properties: Properties::write(properties.iter().copied(), &mut raw),
             client_id,
             will: None,
             username: None,
             password: None,
         };
-        self.send(number, &[Packet::Connect(connect)]);
+        self.send(number, &[&[Packet::Connect(connect)], more].concat());
         number
     }
 
@@ -230,6 +241,18 @@ fn publish<'a>(topic: &'a str, retain: bool) -> Packet<'a> {
     })
 }
 
+/// A client publishes to `t` at QoS 1; so often, which is a multiple of 32.
+fn fill(broker: &mut Broker, publisher: usize, count: u64) {
+    let Packet::Publish(publish) = publish("t", false) else { unreachable!("it is a PUBLISH") };
+    let (qos, packet_id) = (QoS::AtLeastOnce, Some(packet_id(1)));
+    let publish = Packet::Publish(Publish { qos, packet_id, payload: &[7; 80], ..publish });
+    for _ in 0..count / 32 {
+        broker.send(publisher, &[publish; 32]);
+        broker.receive(publisher);
+        broker.turn();
+    }
+}
+
 fn names(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("{number:x}")).collect()
 }
@@ -334,15 +357,8 @@ fn a_session_with_a_full_queue_ends_a_few_at_a_time() {
     let filters = ["t".to_owned()];
     let bytes = subscribe_at(QoS::AtLeastOnce, &filters, &mut Vec::new());
     broker.handle(Input::Bytes { connection: id(one), bytes: &bytes });
-    let Packet::Publish(publish) = publish("t", false) else { unreachable!("it is a PUBLISH") };
-    let (qos, packet_id) = (QoS::AtLeastOnce, Some(packet_id(1)));
-    let publish = Packet::Publish(Publish { qos, packet_id, ..publish });
     let held = 1024 + Limits::default().queue_count_max as u64 / 32 * 32;
-    for _ in 0..held / 32 {
-        broker.send(other, &[publish; 32]);
-        broker.receive(other);
-        broker.turn();
-    }
+    fill(&mut broker, other, held);
     let left = |broker: &Broker| {
         let ledger = &broker.shard.counters().ledger;
         ledger.in_flight + ledger.queued
@@ -357,6 +373,27 @@ fn a_session_with_a_full_queue_ends_a_few_at_a_time() {
     assert_eq!(got, [Got::Connack { session_present: false }]);
     assert!(turns > 0 && left(&broker) == 0, "{turns}");
     assert_eq!(broker.shard.counters().ledger.dropped_for(DropCause::SessionEnded), held);
+}
+
+/// What belongs to a group and is too large for its member is given back.
+#[test]
+fn what_comes_behind_a_connect_makes_a_resume_no_larger() {
+    let mut broker = Broker::new();
+    let (one, other) = (broker.connect("one", true, 100), broker.client("other"));
+    let filters = ["$share/g/t".to_owned()];
+    let bytes = subscribe_at(QoS::AtLeastOnce, &filters, &mut Vec::new());
+    broker.handle(Input::Bytes { connection: id(one), bytes: &bytes });
+    broker.handle(Input::Closed { connection: id(one) });
+    let held = Limits::default().queue_count_max as u64 / 32 * 32;
+    fill(&mut broker, other, held);
+    assert_eq!(broker.shard.counters().ledger.queued, held);
+    let properties = [Property::SessionExpiryIntervalS(100), Property::MaximumPacketSize(64)];
+    let again = broker.connect_with("one", false, &properties, &[Packet::Pingreq; 200]);
+    let left = broker.shard.counters().ledger.queued;
+    assert!(left > held - 200 && left < held, "{left} of {held} are left");
+    (0..=held / 64).for_each(|_| _ = broker.finish(again, other));
+    let ledger = &broker.shard.counters().ledger;
+    assert_eq!((ledger.queued, ledger.dropped_for(DropCause::TooLarge)), (0, held));
 }
 
 #[test]

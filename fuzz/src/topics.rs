@@ -157,7 +157,7 @@ impl Tables {
         }
         // One member of each group, and that one subscribes to the group's filter.
         let filters: BTreeSet<_> = matching.iter().map(|((filter, _), _)| filter.clone()).collect();
-        let (choices, _) = self.groups.choose(topic, |(), _| true);
+        let choices = self.groups.choose(topic, |(), _| true).choices;
         assert_eq!(choices.len(), filters.len(), "{topic}");
         for choice in choices {
             let Choice::Member(one) = choice else { panic!("{topic}: every member takes it") };

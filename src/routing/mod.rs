@@ -33,6 +33,6 @@ pub use partition::{Partition, Placement, ShardId, ShardSet};
 pub use retained::{Retained, RetainedKey};
 pub use routes::Routes;
 pub use search::{Place, Search};
-pub use shared::{Choice, Chosen, Groups, Load, Standing, shared_filter};
+pub use shared::{Choice, Choices, Chosen, Groups, Load, Standing, shared_filter};
 pub use subscriptions::{FilterKey, Inserted, Removed, Subscriptions};
 pub use trie::Effort;

@@ -17,8 +17,9 @@ const ROUTE_COUNT_MAX: usize = 14 * 1024;
 const TOPIC_BYTES_MAX: usize = 1024;
 /// So many of those that have to go are given up when another one comes.
 const GONE_PER_INSERT: usize = 2;
-/// So many are given up in one turn.
+/// So many are given up in one turn, or for one that comes, and not much more than so many bytes.
 const GONE_PER_TURN: usize = 256;
+const GONE_BYTES_PER_TURN: usize = 256 * 1024;
 /// Memory of one beside its topic and what its value points to.
 const ROUTE_BYTES: usize = 96;
 /// Changes that are noted; a topic that was not asked for since is worked out anew.
@@ -52,7 +53,7 @@ struct Route<T> {
 }
 
 impl<T: Clone> Routes<T> {
-    /// Nothing is remembered, and never more than takes `bytes_max` bytes of memory, unless that is
+    /// Nothing is remembered, and no more is than takes `bytes_max` bytes of memory, unless that is
     /// one topic.
     #[must_use]
     pub fn new(bytes_max: usize) -> Self {
@@ -111,9 +112,10 @@ impl<T: Clone> Routes<T> {
             return;
         }
         let bytes = topic.len() + value_bytes + ROUTE_BYTES;
-        self.make_room(bytes);
-        self.bytes += bytes;
-        self.routes.insert(topic.into(), Route { value, bytes, seen: moment });
+        if self.make_room(bytes) {
+            self.bytes += bytes;
+            self.routes.insert(topic.into(), Route { value, bytes, seen: moment });
+        }
     }
 
     /// A subscription to a filter has come, gone or changed.
@@ -146,7 +148,7 @@ impl<T: Clone> Routes<T> {
         if self.memory_bytes() > self.bytes_max {
             self.leave();
         }
-        self.let_go(GONE_PER_TURN);
+        self.let_go(GONE_PER_TURN, GONE_BYTES_PER_TURN);
     }
 
     /// So much has changed that nothing that is remembered holds; costs the same, however much
@@ -162,15 +164,18 @@ impl<T: Clone> Routes<T> {
         }
     }
 
-    fn make_room(&mut self, bytes: usize) {
-        self.let_go(GONE_PER_INSERT);
+    /// Gives up what has to go for one more; false if that is too much for now.
+    fn make_room(&mut self, bytes: usize) -> bool {
+        self.let_go(GONE_PER_INSERT, GONE_BYTES_PER_TURN);
         if self.routes.len() >= ROUTE_COUNT_MAX {
             self.leave();
         }
-        while self.memory_bytes() + bytes > self.bytes_max && self.memory_bytes() > 0 {
+        let too_much = (self.memory_bytes() + bytes).saturating_sub(self.bytes_max);
+        if too_much > 0 && self.memory_bytes() > 0 {
             self.leave();
-            self.let_go(1);
+            self.let_go(GONE_PER_TURN, too_much.min(GONE_BYTES_PER_TURN));
         }
+        self.memory_bytes() == 0 || self.memory_bytes() + bytes <= self.bytes_max
     }
 
     /// All have to go that are remembered, once those that had to go before have gone.
@@ -181,9 +186,17 @@ impl<T: Clone> Routes<T> {
         }
     }
 
-    fn let_go(&mut self, count: usize) {
+    /// Gives up as many of those that have to go, until they were as many bytes.
+    fn let_go(&mut self, count: usize, bytes: usize) {
+        let bytes_left = self.leaving_bytes.saturating_sub(bytes);
         for (_, route) in self.leaving.by_ref().take(count) {
             self.leaving_bytes -= route.bytes;
+            if self.leaving_bytes <= bytes_left {
+                break;
+            }
+        }
+        if self.leaving.len() == 0 {
+            self.leaving = hash_map::IntoIter::default(); // With the memory of the table.
         }
     }
 }
@@ -319,6 +332,11 @@ mod tests {
         routes.insert(&"x".repeat(TOPIC_BYTES_MAX + 1), 0, 0);
         assert_eq!(routes.get(&"x".repeat(TOPIC_BYTES_MAX + 1)), None);
         routes.insert("heavy", 0, 16 << 20);
+        assert_eq!(routes.get("heavy"), None, "too much has to go for it");
+        for _ in 0..=ROUTE_COUNT_MAX / GONE_PER_TURN {
+            routes.insert("heavy", 0, 16 << 20);
+        }
+        assert_eq!((routes.get("heavy"), routes.routes.len()), (Some(0), 1));
         routes.insert("light", 0, 1);
         assert_eq!((routes.get("heavy"), routes.get("light")), (None, Some(0)));
         routes.set_bytes_max(1);

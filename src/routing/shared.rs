@@ -85,6 +85,17 @@ pub enum Choice<M> {
     TooLarge,
 }
 
+/// The outcomes for one publish.
+#[derive(Debug)]
+pub struct Choices<M> {
+    /// One for each group.
+    pub choices: Vec<Choice<M>>,
+    /// Places and groups that were looked at.
+    pub effort: usize,
+    /// Members that were looked at.
+    pub members: usize,
+}
+
 /// A member that was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Chosen<M> {
@@ -184,27 +195,31 @@ impl<M: Copy + Eq + std::hash::Hash, T> Groups<M, T> {
     }
 
     /// Chooses one member of each group that matches a topic, among those that `fits` says take
-    /// the publish; beside them, how many places were looked at.
-    pub fn choose(
-        &mut self,
-        topic: &str,
-        fits: impl Fn(&T, &Standing) -> bool,
-    ) -> (Vec<Choice<M>>, usize) {
+    /// the publish.
+    pub fn choose(&mut self, topic: &str, fits: impl Fn(&T, &Standing) -> bool) -> Choices<M> {
         let mut ids = Vec::new();
         let effort = self.by_filter.for_each_match(topic, &mut |id, ()| ids.push(id));
         let members = ids.iter().map(|id| self.groups[*id as usize].members.len());
-        let count = effort.total() + members.sum::<usize>();
-        (ids.into_iter().filter_map(|id| self.choose_from(id, &fits)).collect(), count)
+        let (effort, members) = (effort.total() + ids.len(), members.sum());
+        let choices = ids.into_iter().filter_map(|id| self.choose_from(id, &fits)).collect();
+        Choices { choices, effort, members }
     }
 
-    /// Chooses one member of a group in the same way; none if it has no member any more.
+    /// Chooses one member of a group in the same way, none if it has no member any more; beside it,
+    /// how many were looked at.
     pub fn choose_again(
         &mut self,
         name: &str,
         fits: impl Fn(&T, &Standing) -> bool,
-    ) -> Option<Choice<M>> {
-        let id = *self.by_name.get(name)?;
-        self.choose_from(id, &fits)
+    ) -> (Option<Choice<M>>, usize) {
+        let Some(&id) = self.by_name.get(name) else { return (None, 0) };
+        let count = self.groups[id as usize].members.len();
+        (self.choose_from(id, &fits), count)
+    }
+
+    /// How many members a group has.
+    pub fn member_count(&self, name: &str) -> usize {
+        self.by_name.get(name).map_or(0, |id| self.groups[*id as usize].members.len())
     }
 
     /// Bytes of memory that groups and members take.
@@ -286,7 +301,7 @@ mod tests {
     /// Who gets this many publishes of this many bytes; offline members take anything.
     fn choose_for(groups: &mut Groups<u32, ()>, bytes: u32, count: usize) -> Vec<Option<u32>> {
         let fits = |(): &(), s: &Standing| s.load == Load::OFFLINE || bytes <= s.packet_bytes_max;
-        (0..count).flat_map(|_| groups.choose("a/b", fits).0).map(member).collect()
+        (0..count).flat_map(|_| groups.choose("a/b", fits).choices).map(member).collect()
     }
 
     fn choose(groups: &mut Groups<u32, ()>, count: usize) -> Vec<u32> {
@@ -322,8 +337,8 @@ mod tests {
         let mut chosen = choose(&mut groups, 1);
         chosen.sort_unstable();
         assert_eq!(chosen, [1, 9]);
-        assert_eq!(groups.choose("x", |(), _| true).0.len(), 1);
-        assert!(groups.choose("$SYS/x", |(), _| true).0.is_empty());
+        assert_eq!(groups.choose("x", |(), _| true).choices.len(), 1);
+        assert!(groups.choose("$SYS/x", |(), _| true).choices.is_empty());
     }
 
     #[test]
@@ -333,8 +348,8 @@ mod tests {
         assert_eq!(choose(&mut groups, 2), [2, 2]);
         groups.leave("$share/g/a/+", HOME, 2);
         assert!(groups.is_empty());
-        assert!(groups.choose("a/b", |(), _| true).0.is_empty());
-        assert_eq!(groups.choose_again("$share/g/a/+", |(), _| true), None);
+        assert!(groups.choose("a/b", |(), _| true).choices.is_empty());
+        assert_eq!(groups.choose_again("$share/g/a/+", |(), _| true).0, None);
     }
 
     #[test]
@@ -355,7 +370,7 @@ mod tests {
         let mut groups: Groups<u32, u8> = Groups::default();
         for terms in [1, 2] {
             groups.join("$share/g/a", HOME, 1, terms, of(Load::of(0), 0));
-            let (chosen, _) = groups.choose("a", |given, _| *given == terms);
+            let chosen = groups.choose("a", |given, _| *given == terms).choices;
             assert_eq!(chosen.into_iter().map(member).collect::<Vec<_>>(), [Some(1)]);
         }
         groups.leave("$share/g/a", HOME, 1);
@@ -368,8 +383,8 @@ mod tests {
         groups.forget(HOME, 1);
         assert_eq!(choose(&mut groups, 2), [2, 2]);
         groups.forget(HOME, 2);
-        assert!(groups.choose("a/b", |(), _| true).0.is_empty());
-        assert_eq!(groups.choose_again("$share/g/a/+", |(), _| true), None);
+        assert!(groups.choose("a/b", |(), _| true).choices.is_empty());
+        assert_eq!(groups.choose_again("$share/g/a/+", |(), _| true).0, None);
     }
 
     #[test]

@@ -89,8 +89,11 @@ const TEXT_BYTES: usize = 256;
 /// Lists that have room for more places are given back to the allocator.
 const SPARE_MAX: usize = 4096;
 
-/// So many bytes of a filter that is moved take as long as to move one without levels.
-const MOVED_BYTES: usize = 12;
+/// What it takes to move a filter, and how many more of its bytes take as long as one such part.
+const MOVED: usize = 3;
+const MOVED_BYTES: usize = 256;
+/// When so much was moved for one insert, a bucket that is too full stays so until the next one.
+const MOVED_MAX: usize = 1024;
 
 /// What follows the levels that the filters below share.
 #[derive(Debug, Default)]
@@ -410,7 +413,11 @@ impl Trie {
     /// Puts a node in the place of the bucket to which the level of `filter` at `start` leads
     /// from `parent`, if it is too full; and so on below if its filters share more levels.
     fn split(&mut self, mut parent: Key, filter: &str, mut start: usize, texts: &impl Texts) {
+        let before = self.moved;
         for _ in 0..SPLITS_MAX {
+            if self.moved - before >= MOVED_MAX {
+                return;
+            }
             let Some(Target::Bucket(full)) = self.follow(parent, filter, start, texts) else {
                 return;
             };
@@ -424,7 +431,7 @@ impl Trie {
             (parent, start) = (node, after(start, level));
             for key in self.buckets.remove(full).keys() {
                 let text = texts.text(key);
-                self.moved += 1 + text.len() / MOVED_BYTES;
+                self.moved += MOVED + text.len() / MOVED_BYTES;
                 self.put(node, text, start, key, texts);
             }
         }

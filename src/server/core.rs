@@ -38,6 +38,9 @@ const READS_PER_TURN: usize = 64;
 /// subscriber of a topic would wait for the acknowledgements of the others.
 const READS_WHEN_BEHIND: usize = 4;
 
+/// And one turn in so many goes on with what was put off: readers of very much hold nobody up.
+const CONTINUE_WHEN_BEHIND: u32 = 8;
+
 /// A shard and everything around it that belongs to the same executor.
 pub(super) struct Core {
     pub(super) shard: Shard,
@@ -54,8 +57,8 @@ pub(super) struct Core {
     arrived: VecDeque<Handoff>,
     /// Bytes of memory of those, and of connections whose CONNECT is not whole.
     pub(super) opening_bytes: usize,
-    /// The last turn has left something to be written.
-    is_behind: bool,
+    /// So many turns in succession, the last one too, have left something to be written.
+    behind_count: u32,
     /// The broker stops: what is closed now is still written out.
     pub(super) stopping: bool,
     batch: Batch,
@@ -96,7 +99,7 @@ impl Core {
             wakes: 0,
             arrived: VecDeque::new(),
             opening_bytes: 0,
-            is_behind: false,
+            behind_count: 0,
             stopping: false,
             batch: Batch::default(),
             lookout: Lookout::default(),
@@ -141,9 +144,12 @@ impl Core {
         self.wake_turn();
     }
 
-    /// Has the shard handle the first bytes of connections that have come.
+    /// Has the shard handle the first bytes of connections that have come: of one in any case.
     fn open_arrived(&mut self) {
-        for _ in 0..OPENED_PER_TURN {
+        for count in 0..OPENED_PER_TURN {
+            if count > 0 && self.shard.is_turn_over() {
+                return;
+            }
             let Some(Handoff { socket, bytes, arrival, permit }) = self.arrived.pop_front() else {
                 return;
             };
@@ -190,8 +196,9 @@ impl Core {
         let started = self.started;
         self.lookout.handle_turn(self.shard.pool(), || Time::START + started.elapsed());
         self.shard.balance_with(self.effects.connections.memory_bytes() + self.opening_bytes);
-        // What is put off is not added to what waits to be written.
-        let more = !self.is_behind && self.shard.end_turn();
+        // What is put off is seldom added to what waits to be written.
+        let is_due = self.behind_count.is_multiple_of(CONTINUE_WHEN_BEHIND);
+        let more = is_due && self.shard.end_turn();
         if more {
             self.handle_at(self.now(), Input::Continue);
         }
@@ -219,7 +226,7 @@ impl Core {
     }
 
     fn take_events(&mut self) {
-        self.sockets.look(if self.is_behind { READS_WHEN_BEHIND } else { READS_PER_TURN });
+        self.sockets.look(if self.behind_count > 0 { READS_WHEN_BEHIND } else { READS_PER_TURN });
         // All of it has arrived by now.
         let now = self.now();
         // What else has come waits for the next turn if this one has taken as long as it may.
@@ -240,7 +247,7 @@ impl Core {
     /// Has those read on that have sent more than their share, before anything is written: what
     /// they cause goes out together with the rest.
     fn read_on(&mut self) {
-        while !self.is_behind && self.shard.may_read_on() {
+        while self.behind_count == 0 && self.shard.may_read_on() {
             self.handle_at(self.now(), Input::Continue);
         }
     }
@@ -330,7 +337,8 @@ impl Core {
             }
         }
         self.batch = batch;
-        self.is_behind = self.effects.connections.has_dirty();
+        let is_behind = self.effects.connections.has_dirty();
+        self.behind_count = if is_behind { self.behind_count.wrapping_add(1) } else { 0 };
     }
 
     /// Takes the next ones that something has happened to. Changes nothing, so that each is there

@@ -310,7 +310,7 @@ impl Session {
                 return Err(ProtocolError::ServerOnly);
             }
         }
-        self.handle_room(out);
+        self.send_more(out);
         Ok(Ask::Nothing)
     }
 
@@ -330,7 +330,7 @@ impl Session {
             PacketType::Pubcomp => self.outbound().handle_pubcomp(ack.packet_id, out)?,
             _ => self.inbound().handle_pubrel(ack.packet_id, out)?,
         }
-        self.handle_room(out);
+        self.send_more(out);
         Ok(())
     }
 
@@ -453,8 +453,15 @@ impl Session {
         }
     }
 
-    /// The outbox or the window may have room again.
+    /// What was sent is written: the outbox has room again.
     pub fn handle_room(&mut self, out: &mut impl Output) {
+        if let Some(outbound) = &mut self.outbound {
+            outbound.handle_written(self.window, out);
+        }
+    }
+
+    /// The window may have room again.
+    fn send_more(&mut self, out: &mut impl Output) {
         if let Some(outbound) = &mut self.outbound {
             outbound.handle_room(self.window, out);
         }

@@ -43,6 +43,8 @@ pub(super) struct Outbound {
     /// On this connection a PUBREL was sent that is one more than the identifier needed, so that
     /// a PUBCOMP may come that is one too many.
     may_complete_twice: bool,
+    /// So much was sent at once that the rest waits until it is written, whatever comes meanwhile.
+    awaits_room: bool,
     /// Bytes of the publishes in `inflight`, shared or not.
     inflight_bytes: usize,
     /// Bytes of memory that are charged for all of it, without what is shared.
@@ -118,7 +120,7 @@ impl Outbound {
         }
     }
 
-    /// What has expired must not take the place of what has not.
+    /// What has expired makes room for what has not, once it is found.
     #[cold]
     fn sweep(&mut self, out: &mut impl Output) {
         let expired = self.queue.sweep(out.now());
@@ -222,13 +224,13 @@ impl Outbound {
     /// Repeats what was sent before, then sends what is queued, while window and outbox have room;
     /// very many a part at a time.
     pub(super) fn handle_room(&mut self, window: u16, out: &mut impl Output) {
-        if self.unrepeated.is_empty() && self.queue.is_empty() {
+        if self.unrepeated.is_empty() && self.queue.is_empty() || self.awaits_room {
             return;
         }
         let mut left = AT_ONCE_MAX;
         while let Some(&Reverse(mark)) = self.unrepeated.peek() {
             if left == 0 {
-                return out.ask_for_room();
+                return self.await_room(out);
             }
             // A PUBREL is no new message for the client's window.
             let is_release = matches!(self.inflight.get(key_of(mark)), Some(i) if i.is_release());
@@ -240,7 +242,7 @@ impl Outbound {
         }
         while !self.queue.is_empty() && self.may_add(window, out) {
             if left == 0 {
-                out.ask_for_room();
+                self.await_room(out);
                 break;
             }
             let delivery = self.queue.pop().expect("the queue was just seen not to be empty");
@@ -256,10 +258,21 @@ impl Outbound {
         self.put_in_order(out);
         self.may_complete_twice = false;
         if self.unrepeated.len() > AT_ONCE_MAX {
-            out.ask_for_room();
+            self.await_room(out);
         } else {
-            self.handle_room(window, out);
+            self.handle_written(window, out);
         }
+    }
+
+    /// What was sent is written, or belonged to an earlier connection.
+    pub(super) fn handle_written(&mut self, window: u16, out: &mut impl Output) {
+        self.awaits_room = false;
+        self.handle_room(window, out);
+    }
+
+    fn await_room(&mut self, out: &mut impl Output) {
+        self.awaits_room = true;
+        out.ask_for_room();
     }
 
     /// The session is over: everything that it still holds is given up, one by one, with

@@ -43,10 +43,11 @@ impl Shard {
     }
 
     /// Gives up deliveries, then filters, for as long as the input may take, and while other shards
-    /// can be told of it; true if that was all.
+    /// can be told of what concerns them; true if that was all.
     fn end_some(&mut self, ending: &Ending, out: &mut impl Output) -> bool {
         loop {
-            if self.end_delivery(ending, out) {
+            let is_delivery = self.end_delivery(ending, out);
+            if is_delivery {
                 self.reassign_given_back(out);
             } else if !self.end_filter(ending, out) {
                 let client_id = self.registry.get(ending.slot).session.client_id();
@@ -54,7 +55,8 @@ impl Shard {
                 self.registry.release(ending.slot);
                 return true;
             }
-            if self.is_used_up() || self.links.behind().is_some() {
+            let concerns_others = !is_delivery || self.registry.get(ending.slot).share_count() > 0;
+            if self.is_used_up() || concerns_others && self.links.behind().is_some() {
                 return false;
             }
         }

@@ -228,10 +228,10 @@ pub struct Shard {
     aside: VecDeque<ConnectionId>,
     /// Sessions whose retained messages go on.
     replaying: VecDeque<SessionRef>,
-    /// Deliveries of shared subscriptions that a client does not take for their size, which the
-    /// owners of their topics are told before `handle` returns.
+    /// Deliveries of shared subscriptions that a client does not take for their size, or whose
+    /// session is over; the owners of their topics are told before `handle` returns.
     given_back: Vec<Delivery>,
-    /// Sessions that are over and still have filters.
+    /// Sessions that are over and still have deliveries or filters.
     endings: VecDeque<Ending>,
 
     work: Work,

@@ -248,7 +248,9 @@ impl Shard {
     ) {
         let mut outgoing = Outgoing::kept(publication);
         let fits = |terms: &_, standing: &_| fits(&outgoing, terms, standing);
-        match self.groups.choose_again(group, fits) {
+        let (choice, count) = self.groups.choose_again(group, fits);
+        self.work.charge(work::members(count));
+        match choice {
             Some(Choice::Member(chosen)) => {
                 self.deliver_to_chosen(&mut outgoing, &Source::default(), chosen, out);
             }

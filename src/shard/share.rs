@@ -122,14 +122,14 @@ impl Shard {
         terms: Subscribed,
         standing: Standing,
     ) {
-        self.work.charge(work::filter(group));
+        self.work.charge(work::filter(group) + work::members(self.groups.member_count(group)));
         self.groups.join(group, home, session, terms, standing);
         self.charge_moved();
     }
 
     /// At an owner.
     pub(super) fn leave_group(&mut self, group: &str, home: ShardId, session: SessionRef) {
-        self.work.charge(work::filter(group));
+        self.work.charge(work::filter(group) + work::members(self.groups.member_count(group)));
         self.groups.leave(group, home, session);
         self.charge_moved();
     }
@@ -154,9 +154,9 @@ impl Shard {
             return Vec::new();
         }
         let fits = |terms: &_, standing: &_| fits(outgoing, terms, standing);
-        let (choices, count) = self.groups.choose(outgoing.view().topic.as_str(), fits);
-        self.work.charge(work::times(work::MATCH, count));
-        choices
+        let chosen = self.groups.choose(outgoing.view().topic.as_str(), fits);
+        self.work.charge(work::times(work::MATCH, chosen.effort) + work::members(chosen.members));
+        chosen.choices
     }
 
     /// At an owner: no member of a group takes a publish, which ends here.

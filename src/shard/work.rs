@@ -29,6 +29,8 @@ pub(super) const DELIVERY: u32 = 2;
 const COPIED_BYTES: usize = 1024;
 /// One delivery to a member of a group, whose load has to be told.
 pub(super) const MEMBER: u32 = 16;
+/// So many members of a group are looked at for one unit.
+const MEMBERS: usize = 8;
 /// A message to another shard.
 pub(super) const MESSAGE: u32 = 1;
 /// A topic of which it is not known who gets what is published to it, beside what is looked at.
@@ -61,6 +63,11 @@ const CROWDED_PART: u32 = 8;
 pub(super) fn filter(filter: &str) -> u32 {
     let base = if filter.contains(['+', '#']) { WILD_FILTER } else { FILTER };
     base + u32::try_from(filter.len() / FILTER_BYTES).unwrap_or(u32::MAX / 2)
+}
+
+/// What it costs to look at this many members of a group.
+pub(super) fn members(count: usize) -> u32 {
+    u32::try_from(count / MEMBERS).unwrap_or(u32::MAX / 2)
 }
 
 /// What this many bytes cost.
