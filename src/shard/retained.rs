@@ -20,7 +20,7 @@ const EXPIRED_PAUSE: Duration = Duration::from_millis(1);
 /// Memory of an entry of the index of expiries.
 const EXPIRY_BYTES: usize = 24;
 /// Memory of a retained message beside its topic as a key, and the message itself.
-const ENTRY_BYTES: usize = 88;
+const ENTRY_BYTES: usize = 76;
 /// Memory of a level of a topic among the names by which topics are found.
 const LEVEL_BYTES: usize = 12;
 /// As many levels are found by name.
