@@ -20,6 +20,10 @@ use bare::{Bare, Shape};
 use ringmq::config::Order;
 use ringmq::mqtt::{QoS, Version};
 
+/// The one that the broker has.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const WINDOWS: usize = 31;
 const DELIVERIES_PER_WINDOW: u64 = 20_000;
 
