@@ -38,8 +38,8 @@ const READS_PER_TURN: usize = 64;
 /// subscriber of a topic would wait for the acknowledgements of the others.
 const READS_WHEN_BEHIND: usize = 4;
 
-/// And one turn in so many goes on with what was put off: readers of very much do not hold it up for
-/// ever. More often, and what is added makes the last subscriber wait longer.
+/// And one turn in so many goes on with what was put off: readers of very much do not hold it up
+/// for ever. More often, and what is added makes the last subscriber wait longer.
 const CONTINUE_WHEN_BEHIND: u32 = 256;
 
 /// A shard and everything around it that belongs to the same executor.
