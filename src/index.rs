@@ -12,7 +12,7 @@ pub(crate) enum Index {
     Divided(Box<Parts>),
 }
 
-/// So many slots of one table are used at most, unless it is the last of [`DEPTH_MAX`].
+/// A table with more numbers is divided, unless it is the last of [`DEPTH_MAX`].
 const TABLE_LEN_MAX: usize = 6 * 1024;
 /// With fewer numbers the parts are joined again.
 const PARTS_LEN_MIN: usize = TABLE_LEN_MAX / 8;
@@ -20,7 +20,7 @@ const PART_BITS: u32 = 8;
 const PART_COUNT: usize = 1 << PART_BITS;
 /// What a part begins with: room for half as many again as it gets.
 const PART_SLOTS: usize = TABLE_LEN_MAX / PART_COUNT / 2 * 3;
-/// Tables are divided so often, after which all bits of a tag have told parts.
+/// A table within this many others is not divided: all bits of a tag have told parts.
 const DEPTH_MAX: u32 = u32::BITS / PART_BITS;
 
 /// The tables into which one was divided.

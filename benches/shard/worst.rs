@@ -239,7 +239,7 @@ impl Broker {
         }
     }
 
-    /// Begins anew with other limits than the default ones.
+    /// Begins with an empty shard that has other limits than the default ones.
     fn limit(&mut self, change: impl FnOnce(&mut Limits)) {
         let mut limits = Config::default().limits;
         change(&mut limits);

@@ -15,9 +15,10 @@ use super::level::{has_wildcard, matches};
 const ROUTE_COUNT_MAX: usize = 14 * 1024;
 /// A longer topic is not remembered: when the table grows, all are hashed again.
 const TOPIC_BYTES_MAX: usize = 1024;
-/// So many of those that have to go are given up when another one comes.
+/// Routes that are given up when another one comes, while some have to go.
 const GONE_PER_INSERT: usize = 2;
-/// So many are given up in one turn, or for one that comes, and not much more than so many bytes.
+/// The most that are given up in one turn, or for one that needs the room, and their bytes, which
+/// the last of them may exceed.
 const GONE_PER_TURN: usize = 256;
 const GONE_BYTES_PER_TURN: usize = 256 * 1024;
 /// Memory of one beside its topic and what its value points to.
@@ -107,10 +108,10 @@ impl<T: Clone> Routes<T> {
     /// [`Self::insert`] for what was worked out since a [`Self::moment`]: what has changed
     /// meanwhile counts as a change since then, but for that of a filter without wildcard.
     pub fn insert_of(&mut self, moment: u64, topic: &str, value: T, value_bytes: usize) {
-        self.remove(topic);
         if topic.len() > TOPIC_BYTES_MAX {
             return;
         }
+        self.remove(topic);
         let bytes = topic.len() + value_bytes + ROUTE_BYTES;
         if self.make_room(bytes) {
             self.bytes += bytes;

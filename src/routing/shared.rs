@@ -135,14 +135,22 @@ pub fn shared_filter(name: &str) -> Option<&str> {
 }
 
 impl<M: Copy + Eq + std::hash::Hash, T> Groups<M, T> {
-    /// Adds a member, or changes what it asked for if it is one.
+    /// Adds a member, or changes what it asked for if it is one; how many members were looked at.
     ///
     /// # Panics
     /// If `name` is not `$share/group/filter`.
-    pub fn join(&mut self, name: &str, home: ShardId, member: M, terms: T, standing: Standing) {
+    pub fn join(
+        &mut self,
+        name: &str,
+        home: ShardId,
+        member: M,
+        terms: T,
+        standing: Standing,
+    ) -> usize {
         self.standings.insert((home, member), standing);
         let id = self.by_name.get(name).copied().unwrap_or_else(|| self.found(name));
         let group = &mut self.groups[id as usize];
+        let count = group.members.len();
         let is_it = |other: &&mut Member<M, T>| other.home == home && other.name == member;
         match group.members.iter_mut().find(is_it) {
             Some(present) => present.terms = terms,
@@ -152,11 +160,12 @@ impl<M: Copy + Eq + std::hash::Hash, T> Groups<M, T> {
                 self.bytes += MEMBER_BYTES;
             }
         }
+        count
     }
 
-    /// Takes a member out of one group.
-    pub fn leave(&mut self, name: &str, home: ShardId, member: M) {
-        let Some(&id) = self.by_name.get(name) else { return };
+    /// Takes a member out of one group; how many members were looked at.
+    pub fn leave(&mut self, name: &str, home: ShardId, member: M) -> usize {
+        let Some(&id) = self.by_name.get(name) else { return 0 };
         let group = &mut self.groups[id as usize];
         let before = group.members.len();
         group.members.retain(|other| other.home != home || other.name != member);
@@ -168,6 +177,7 @@ impl<M: Copy + Eq + std::hash::Hash, T> Groups<M, T> {
             self.groups.remove(id as usize);
             self.bytes -= allocated(name.len()) + GROUP_BYTES;
         }
+        before
     }
 
     /// Filters that were moved within the table, long ones counted several times, since this was
@@ -215,11 +225,6 @@ impl<M: Copy + Eq + std::hash::Hash, T> Groups<M, T> {
         let Some(&id) = self.by_name.get(name) else { return (None, 0) };
         let count = self.groups[id as usize].members.len();
         (self.choose_from(id, &fits), count)
-    }
-
-    /// How many members a group has.
-    pub fn member_count(&self, name: &str) -> usize {
-        self.by_name.get(name).map_or(0, |id| self.groups[*id as usize].members.len())
     }
 
     /// Bytes of memory that groups and members take.

@@ -92,7 +92,7 @@ const SPARE_MAX: usize = 4096;
 /// What it takes to move a filter, and how many more of its bytes take as long as one such part.
 const MOVED: usize = 3;
 const MOVED_BYTES: usize = 256;
-/// When so much was moved for one insert, a bucket that is too full stays so until the next one.
+/// What is moved for one insert at most: then a bucket that is too full stays so until the next.
 const MOVED_MAX: usize = 1024;
 
 /// What follows the levels that the filters below share.

@@ -28,7 +28,7 @@ use super::mesh::Found;
 const WRITES_PER_CALL: usize = 256;
 /// Connections written before other tasks get their turn.
 const WRITES_PER_TURN: usize = 512;
-/// No further write begins in a turn that has given the kernel so many bytes.
+/// Bytes given to the kernel in a turn after which no further write begins.
 const WRITE_BYTES_PER_TURN: usize = 4 << 20;
 /// Connections of a turn that are opened: a storm of them lets others have their turn.
 const OPENED_PER_TURN: usize = 16;
@@ -37,9 +37,9 @@ const READS_PER_TURN: usize = 64;
 /// The same after a turn that could not write everything: the rest comes first, or the last
 /// subscriber of a topic would wait for the acknowledgements of the others.
 const READS_WHEN_BEHIND: usize = 4;
-
-/// And one turn in so many goes on with what was put off: readers of very much do not hold it up
-/// for ever. More often, and what is added makes the last subscriber wait longer.
+/// Of the turns behind such a one, one in this many goes on with what was put off, so that readers
+/// of very much do not hold it up for ever. With more of them the last subscriber waits longer for
+/// what is added.
 const CONTINUE_WHEN_BEHIND: u32 = 256;
 
 /// A shard and everything around it that belongs to the same executor.
@@ -58,7 +58,7 @@ pub(super) struct Core {
     arrived: VecDeque<Handoff>,
     /// Bytes of memory of those, and of connections whose CONNECT is not whole.
     pub(super) opening_bytes: usize,
-    /// So many turns in succession, the last one too, have left something to be written.
+    /// Turns in succession that have left something to be written, up to the last one.
     behind_count: u32,
     /// The broker stops: what is closed now is still written out.
     pub(super) stopping: bool,

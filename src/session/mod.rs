@@ -252,7 +252,7 @@ impl Session {
         let freed = inbound.map_or(0, |inbound| inbound.charged());
         out.charge(freed.cast_signed().wrapping_neg());
         if let Some(outbound) = &mut self.outbound {
-            outbound.handle_ended(out);
+            outbound.put_in_order(out);
         }
     }
 

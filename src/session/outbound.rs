@@ -24,7 +24,7 @@ use super::{Allowance, Delivery, Held, Outgoing, Output, ProtocolError, Reach, T
 
 /// Deliveries that are sent or given up together; what is left goes when these are written.
 pub const AT_ONCE_MAX: usize = 1024;
-/// One that goes to another member of its group costs as much as so many that are sent.
+/// What one that goes to another member of its group costs, in deliveries that are sent.
 const GIVEN_BACK: usize = 16;
 /// Packet identifiers go from 1 to 65,535 [MQTT-2.3.1-1].
 const PACKET_ID_COUNT: usize = u16::MAX as usize;
@@ -43,7 +43,7 @@ pub(super) struct Outbound {
     /// On this connection a PUBREL was sent that is one more than the identifier needed, so that
     /// a PUBCOMP may come that is one too many.
     may_complete_twice: bool,
-    /// So much was sent at once that the rest waits until it is written, whatever comes meanwhile.
+    /// [`AT_ONCE_MAX`] were sent: the rest waits until they are written, whatever comes meanwhile.
     awaits_room: bool,
     /// Bytes of the publishes in `inflight`, shared or not.
     inflight_bytes: usize,
@@ -275,12 +275,6 @@ impl Outbound {
         out.ask_for_room();
     }
 
-    /// The session is over: everything that it still holds is given up, one by one, with
-    /// [`Self::give_up_next`].
-    pub(super) fn handle_ended(&mut self, out: &mut impl Output) {
-        self.put_in_order(out);
-    }
-
     /// Drops and counts what a session held that is over, in the original order; false if that was
     /// all. What a shared subscription had chosen it for is given back, for another member; but
     /// not what was sent at QoS 2 [MQTT-4.8.2-5].
@@ -390,8 +384,9 @@ impl Outbound {
         if bytes == 0 { 0 } else { size_of::<Self>() + bytes }
     }
 
-    /// Notes all that is in flight as not sent on this connection.
-    fn put_in_order(&mut self, out: &mut impl Output) {
+    /// Notes all that is in flight as not sent on this connection: to be repeated on the next one,
+    /// or to be given up with [`Self::give_up_next`].
+    pub(super) fn put_in_order(&mut self, out: &mut impl Output) {
         let mark = |(key, inflight): (usize, &Inflight)| Reverse(mark(inflight.sequence, key));
         self.unrepeated = self.inflight.iter().map(mark).collect::<Vec<_>>().into();
         self.recharge(out);

@@ -14,9 +14,9 @@ use super::{Delivery, Time};
 /// Room for so many is kept when the queue is empty: one that fills again and again costs the
 /// allocator nothing.
 const KEPT_COUNT: usize = 8;
-/// A sweep looks at so many deliveries, however long the queue is.
+/// Deliveries that a sweep looks at, however long the queue is.
 const LOOKS: usize = 8;
-/// And gives up so many places of its gap with each: few in tests, whose queues are short.
+/// Places of its gap that it gives up with each: few in tests, whose queues are short.
 const PLACES: usize = if cfg!(test) { 2 } else { 64 };
 
 /// First in, first out.
@@ -80,8 +80,7 @@ impl Queue {
             return 0;
         }
         let (before, mut looks) = (self.len(), LOOKS);
-        let front = |queue: &Self| if queue.kept == 0 { queue.seen } else { 0 };
-        while looks > 0 && self.deliveries.get(front(self)).is_some_and(|one| is_over(one, now)) {
+        while looks > 0 && self.deliveries.get(self.front()).is_some_and(|one| is_over(one, now)) {
             self.pop();
             looks -= 1;
         }
@@ -94,10 +93,8 @@ impl Queue {
         if self.is_empty() {
             return None;
         }
-        let delivery = if self.seen == 0 {
-            self.deliveries.pop_front()?
-        } else if self.kept > 0 {
-            (self.kept, self.seen) = (self.kept - 1, self.seen - 1);
+        let delivery = if self.front() == 0 {
+            (self.kept, self.seen) = (self.kept.saturating_sub(1), self.seen.saturating_sub(1));
             self.deliveries.pop_front()?
         } else {
             self.seen += 1;
@@ -146,6 +143,11 @@ impl Queue {
     #[must_use]
     pub(super) fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Where the first delivery is.
+    fn front(&self) -> usize {
+        if self.kept == 0 { self.seen } else { 0 }
     }
 
     /// One step of a round.

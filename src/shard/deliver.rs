@@ -215,7 +215,7 @@ impl Shard {
     /// What was worked out before, if no change since then concerns it.
     pub(super) fn remembered(&mut self, topic: &str) -> Option<Audience> {
         let (audience, compared) = self.routes.get_anew(topic);
-        self.work.charge(work::changes(compared));
+        self.work.charge(work::times(work::MATCH, compared));
         audience
     }
 

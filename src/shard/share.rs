@@ -122,15 +122,15 @@ impl Shard {
         terms: Subscribed,
         standing: Standing,
     ) {
-        self.work.charge(work::filter(group) + work::members(self.groups.member_count(group)));
-        self.groups.join(group, home, session, terms, standing);
+        let looks = self.groups.join(group, home, session, terms, standing);
+        self.work.charge(work::filter(group) + work::members(looks));
         self.charge_moved();
     }
 
     /// At an owner.
     pub(super) fn leave_group(&mut self, group: &str, home: ShardId, session: SessionRef) {
-        self.work.charge(work::filter(group) + work::members(self.groups.member_count(group)));
-        self.groups.leave(group, home, session);
+        let looks = self.groups.leave(group, home, session);
+        self.work.charge(work::filter(group) + work::members(looks));
         self.charge_moved();
     }
 

@@ -20,7 +20,7 @@ use super::{Message, Output, SessionRef, Shard, work};
 const JOBS_PER_SLICE: usize = 4;
 /// Deliveries of one slice, where publishes that wait together go to fewer subscribers.
 const DELIVERIES_PER_SLICE: usize = 2048;
-/// So many connections that want more of a turn than they may have make the turns short.
+/// Connections that want more of a turn than they may have, from which on the turns are short.
 const CROWD: usize = 4;
 /// A publish counts as so many deliveries at least: what many clients send to one subscriber must
 /// not fill its outbox before there was time to write.

@@ -29,13 +29,14 @@ pub(super) const DELIVERY: u32 = 2;
 const COPIED_BYTES: usize = 1024;
 /// One delivery to a member of a group, whose load has to be told.
 pub(super) const MEMBER: u32 = 16;
-/// So many members of a group are looked at for one unit.
+/// Members of a group that are looked at for one unit.
 const MEMBERS: usize = 8;
 /// A message to another shard.
 pub(super) const MESSAGE: u32 = 1;
 /// A topic of which it is not known who gets what is published to it, beside what is looked at.
 pub(super) const FIND: u32 = 6;
-/// Something that a match has looked at: a node, a bucket, a filter or one of its subscribers.
+/// Something that a match has looked at: a node, a bucket, a filter or one of its subscribers; or
+/// a filter that has changed, which is compared with a topic.
 pub(super) const MATCH: u32 = 1;
 /// A lot of retained messages that is looked for, with or without success.
 pub(super) const LOT: u32 = 8;
@@ -45,7 +46,7 @@ pub(super) const LOOK: u32 = 1;
 pub(super) const SESSION: u32 = 16;
 /// A delivery of a session that is over.
 pub(super) const GIVE_UP: u32 = 1;
-/// So many deliveries in flight are put in their order for one unit.
+/// Deliveries in flight that are put in their order for one unit.
 const ORDERED: usize = 16;
 /// A timer that has fired, or a promise that is kept because storage has answered.
 pub(super) const WAKE: u32 = 1;
@@ -62,32 +63,32 @@ const CROWDED_PART: u32 = 8;
 /// What a filter costs that comes into a table, goes from one, or is looked for in one.
 pub(super) fn filter(filter: &str) -> u32 {
     let base = if filter.contains(['+', '#']) { WILD_FILTER } else { FILTER };
-    base + u32::try_from(filter.len() / FILTER_BYTES).unwrap_or(u32::MAX / 2)
+    base + units(filter.len(), FILTER_BYTES)
 }
 
 /// What it costs to look at this many members of a group.
 pub(super) fn members(count: usize) -> u32 {
-    u32::try_from(count / MEMBERS).unwrap_or(u32::MAX / 2)
+    units(count, MEMBERS)
 }
 
 /// What this many bytes cost.
 pub(super) fn bytes(count: usize) -> u32 {
-    u32::try_from(count / BYTES).unwrap_or(u32::MAX)
+    units(count, BYTES)
 }
 
-/// What it costs to put so many deliveries in their original order.
+/// What it costs to put this many deliveries in their original order.
 pub(super) fn order(count: usize) -> u32 {
-    u32::try_from(count / ORDERED).unwrap_or(u32::MAX)
+    units(count, ORDERED)
+}
+
+/// The units of this many things of which `per_unit` cost one.
+fn units(count: usize, per_unit: usize) -> u32 {
+    u32::try_from(count / per_unit).unwrap_or(u32::MAX / 2)
 }
 
 /// What one delivery of this payload costs, in deliveries of a small one.
 pub(super) fn weight(payload_len: usize) -> usize {
     if payload_len < SHARED_PAYLOAD_BYTES_MIN { 1 + payload_len / COPIED_BYTES } else { 1 }
-}
-
-/// What it costs to compare a topic with this many filters that have changed.
-pub(super) fn changes(count: usize) -> u32 {
-    times(MATCH, count)
 }
 
 /// [`DELIVERY`] and its kind for as many as there are.

@@ -55,7 +55,7 @@ impl Broker {
         Self::spawn(command, arguments)
     }
 
-    /// The same with at most so many bytes of address space.
+    /// The same with a limit of its address space, in bytes.
     pub(crate) fn start_with_address_space(bytes: u64, arguments: &[&str]) -> Self {
         let mut command = Command::new("prlimit");
         command.arg(format!("--as={bytes}")).arg(program());
@@ -123,7 +123,7 @@ impl Broker {
         self.kib_of("VmHWM:").expect("the broker is running") * 1024
     }
 
-    /// Lets the process have so many bytes of address space more than it has, and none beyond.
+    /// Limits the address space of the process to this many bytes more than it has.
     pub(crate) fn limit_address_space(&self, room_bytes: u64) {
         let bytes = self.kib_of("VmSize:").expect("the broker is running") * 1024 + room_bytes;
         let arguments = [format!("--pid={}", self.pid()), format!("--as={bytes}:{bytes}")];
