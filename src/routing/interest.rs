@@ -15,12 +15,16 @@ pub struct Interest {
 impl Interest {
     /// Nobody wants anything; hashes are keyed at random.
     pub fn new() -> Self {
-        Self { filters: FilterMap::new(RandomState::new()) }
+        Self::with_hasher(RandomState::new())
     }
 
     /// Nobody wants anything; hashes are keyed by `seed`, which nobody outside should know.
     pub fn with_seed(seed: [u64; 4]) -> Self {
-        let hasher = RandomState::with_seeds(seed[0], seed[1], seed[2], seed[3]);
+        Self::with_hasher(RandomState::with_seeds(seed[0], seed[1], seed[2], seed[3]))
+    }
+
+    /// Nobody wants anything; hashes are keyed by `hasher`, which nobody outside should know.
+    pub fn with_hasher(hasher: RandomState) -> Self {
         Self { filters: FilterMap::new(hasher) }
     }
 

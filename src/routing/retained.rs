@@ -79,9 +79,13 @@ const AFTER_SEPARATOR: char = '\u{1}';
 const AFTER_HIDDEN: &str = "%";
 
 impl<V> Retained<V> {
-    /// Nothing retained.
+    /// Nothing retained, with hashes keyed at random.
     pub fn new() -> Self {
-        let hasher = RandomState::new();
+        Self::with_hasher(RandomState::new())
+    }
+
+    /// Nothing retained, with hashes keyed by `hasher`, which nobody outside should know.
+    pub fn with_hasher(hasher: RandomState) -> Self {
         Self {
             entries: Arena::new(),
             exact: Index::default(),

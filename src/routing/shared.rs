@@ -6,7 +6,7 @@
 //! that are offline, of which nothing is known until they are back.
 
 use crate::metrics::allocated;
-use ahash::AHashMap;
+use ahash::{AHashMap, RandomState};
 use std::sync::Arc;
 
 use slab::Slab;
@@ -117,11 +117,18 @@ impl Default for Load {
 
 impl<M, T> Default for Groups<M, T> {
     fn default() -> Self {
+        Self::with_hasher(RandomState::new())
+    }
+}
+
+impl<M, T> Groups<M, T> {
+    /// No groups, with hashes keyed by `hasher`, which nobody outside should know.
+    pub fn with_hasher(hasher: RandomState) -> Self {
         Self {
-            by_filter: Subscriptions::default(),
-            by_name: AHashMap::default(),
+            by_filter: Subscriptions::with_hasher(hasher.clone()),
+            by_name: AHashMap::with_hasher(hasher.clone()),
             groups: Slab::new(),
-            standings: AHashMap::default(),
+            standings: AHashMap::with_hasher(hasher),
             bytes: 0,
         }
     }

@@ -56,7 +56,8 @@ impl<S: Copy + Eq + Hash, O: Copy> Subscriptions<S, O> {
         Self::with_hasher(RandomState::with_seeds(seed[0], seed[1], seed[2], seed[3]))
     }
 
-    fn with_hasher(hasher: RandomState) -> Self {
+    /// No subscriptions, with hashes keyed by `hasher`, which nobody outside should know.
+    pub fn with_hasher(hasher: RandomState) -> Self {
         Self { filters: FilterMap::new(hasher.clone()), hasher, len: 0 }
     }
 

@@ -6,6 +6,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use ahash::RandomState;
+
 use crate::metrics::{AuditError, allocated};
 use crate::routing::{Retained, RetainedKey};
 use crate::session::{Publication, Time};
@@ -41,7 +43,7 @@ struct Kept {
 }
 
 /// Retained messages by topic and by expiry.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Archive {
     messages: Retained<Kept>,
     expiries: BTreeSet<(Time, RetainedKey)>,
@@ -54,6 +56,16 @@ pub(super) struct Archive {
 }
 
 impl Archive {
+    pub(super) fn new(hasher: RandomState) -> Self {
+        Self {
+            messages: Retained::with_hasher(hasher),
+            expiries: BTreeSet::new(),
+            bytes: 0,
+            key_bytes: 0,
+            pause: Time::START,
+        }
+    }
+
     pub(super) fn len(&self) -> usize {
         self.messages.len()
     }
