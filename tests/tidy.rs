@@ -85,6 +85,7 @@ const IMPURE_ALLOWED: &[(&str, &str)] = &[
 const UNSAFE_ALLOWED: &[&str] = &[
     "src/pages.rs",
     "src/ring.rs",
+    "src/transport/descriptors.rs",
     "src/transport/sockets.rs",
     "src/transport/tcp.rs",
     "src/transport/wakeup.rs",

@@ -11,7 +11,7 @@ mod mesh;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -22,7 +22,7 @@ use crossbeam_channel::Sender;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::config::{Config, Limits};
 use crate::metrics::Counters;
@@ -41,6 +41,8 @@ const RING_MEMORY_BYTES: usize = 1 << 20;
 /// by glommio's timer is for what was overlooked, and unsafe where threads wait long for a CPU
 /// (see `executor::HEARTBEAT`).
 const PREEMPT: Duration = Duration::from_secs(1);
+/// Descriptors that are no connections, or that are twice there on the way to their home.
+const SPARE_DESCRIPTORS: usize = 1024;
 /// How long an executor may take to start.
 const START: Duration = Duration::from_secs(30);
 
@@ -86,6 +88,7 @@ pub fn run(config: &Config, listening: impl FnMut(SocketAddr)) -> Result<(), Ser
     let cpus = available_cpus();
     let cores = config.cores.unwrap_or(cpus.len());
     let (addresses, sockets) = bind(&config.listen, cores, patience(&config.limits))?;
+    make_room(config.limits.connection_count_max, &sockets);
     let stop = Arc::new(AtomicBool::new(false));
     let (meshes, bells) = Mesh::new(cores, config.limits.mesh_channel_count(cores));
     watch_signals(Arc::clone(&stop), bells)?;
@@ -140,6 +143,17 @@ fn patience(limits: &Limits) -> Patience {
     Patience {
         keep_alive: Duration::from_secs(limits.tcp_keep_alive_s.into()),
         user_timeout: Duration::from_secs(limits.tcp_user_timeout_s.into()),
+    }
+}
+
+/// Has the system make its table of descriptors as large as connections may make it, before there
+/// are threads.
+fn make_room(connection_count_max: usize, sockets: &[Vec<OwnedFd>]) {
+    let socket = sockets.iter().flatten().next();
+    if let Some(Err(error)) = socket.map(|socket| {
+        transport::make_room(connection_count_max.saturating_add(SPARE_DESCRIPTORS), socket.as_fd())
+    }) {
+        debug!("the table of descriptors grows when it has to: {error}");
     }
 }
 

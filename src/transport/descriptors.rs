@@ -1,0 +1,62 @@
+//! The system's table of the descriptors that this process has.
+#![allow(unsafe_code, reason = "the system calls have no safe wrapper among our dependencies")]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+
+/// A table that is made larger at once has no more entries, of 8 bytes each.
+const ENTRY_COUNT_MAX: usize = 1 << 20;
+
+/// Has the table hold `count` descriptors from now on, or as many as the process may have. It
+/// doubles whenever it is full, and in a process with several threads whoever needs the descriptor
+/// waits some 15 ms for that, as all processors have to take note. To be called before there are
+/// threads. `any` is a descriptor that is open.
+///
+/// # Errors
+/// What the system says; nothing has changed then.
+pub fn make_room(count: usize, any: BorrowedFd<'_>) -> io::Result<()> {
+    let count = count.min(descriptor_count_max()?).min(ENTRY_COUNT_MAX);
+    let highest = count.saturating_sub(1) as libc::c_int;
+    // SAFETY: it takes numbers only.
+    let copy = unsafe { libc::fcntl(any.as_raw_fd(), libc::F_DUPFD_CLOEXEC, highest) };
+    if copy < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it was just made, and nobody else has it.
+    drop(unsafe { OwnedFd::from_raw_fd(copy) });
+    Ok(())
+}
+
+/// Descriptors that this process may have open, `RLIMIT_NOFILE`.
+fn descriptor_count_max() -> io::Result<usize> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the kernel writes to `limit` alone.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    /// Entries of the table.
+    fn table_len() -> usize {
+        let status = std::fs::read_to_string("/proc/self/status").expect("Linux says so");
+        let line = status.lines().find_map(|line| line.strip_prefix("FDSize:"));
+        line.and_then(|size| size.trim().parse().ok()).expect("it is a number")
+    }
+
+    #[test]
+    fn there_is_room_for_as_many_as_the_process_may_have() {
+        let file = std::fs::File::open("/proc/self/status").expect("Linux has it");
+        let max = descriptor_count_max().expect("the system says so");
+        let count = max.min(2000);
+        make_room(count, file.as_fd()).expect("the table grows");
+        assert!(table_len() >= count, "{} of {count}", table_len());
+        make_room(usize::MAX, file.as_fd()).expect("more than may be is as many as may be");
+    }
+}
