@@ -120,6 +120,14 @@ impl Pool {
         self.limit.saturating_sub(self.used())
     }
 
+    /// The same for those who hold little: what is not charged beyond the base is memory that the
+    /// allocator keeps for later, half of which it may well give to them.
+    #[must_use]
+    pub fn free_for_little(&self) -> usize {
+        let kept = self.beside.load(Ordering::Relaxed).saturating_sub(self.base);
+        self.limit.saturating_sub(self.used() - kept / 2)
+    }
+
     /// A shard holds `change` bytes more or, if it is negative, less.
     pub fn settle(&self, change: isize) {
         self.charged.fetch_add(change, Ordering::Relaxed);
@@ -161,6 +169,7 @@ mod tests {
             assert_eq!(pool.used(), used, "{resident} are resident");
         }
         pool.see(600);
+        assert_eq!((pool.free(), pool.free_for_little()), (400, 450), "half of 100 beside");
         pool.settle(-300);
         assert_eq!(pool.used(), 300, "until it is looked at again");
     }

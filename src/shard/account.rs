@@ -69,7 +69,7 @@ impl Level {
 fn share_of(pool: &Pool) -> usize {
     let free = pool.free();
     let much = free.saturating_sub(pool.limit() / RESERVE) / SHARE;
-    much.max(LITTLE_BYTES_MAX.min(free / LITTLE_SHARE))
+    much.max(LITTLE_BYTES_MAX.min(pool.free_for_little() / LITTLE_SHARE))
 }
 
 /// The sums that no table keeps itself.
