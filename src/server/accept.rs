@@ -1,11 +1,13 @@
 //! New connections: accepted here, read up to their CONNECT, and given to the home of their
 //! session.
 
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
@@ -172,6 +174,9 @@ async fn read_first_packet(
     let mut charge = Charge::new(core, FIRST_READ_BYTES);
     let mut length = 0;
     loop {
+        if length > 0 {
+            await_turn(core).await;
+        }
         let end = bytes.len().min(length + READ_BYTES_MAX);
         let read = stream.read(&mut bytes[length..end]).await;
         length += read.ok().filter(|count| *count > 0)?;
@@ -188,6 +193,19 @@ async fn read_first_packet(
             }
         }
     }
+}
+
+/// Waits for a turn in which more of a CONNECT may be read.
+async fn await_turn(core: &Shared) {
+    let mut has_waited = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_waited, true) {
+            return Poll::Ready(());
+        }
+        core.borrow_mut().queue_reader(cx.waker().clone());
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Where the session of a CONNECT lives; here if it cannot be told.

@@ -23,6 +23,11 @@ const LAST_READS: usize = 16;
 const IO_BYTES: usize = size_of::<Io>() * 4 / 3;
 /// Bytes of each of these reads.
 const LAST_READ_BYTES: usize = 16 * 1024;
+/// What waits for a connection that is not behind others: a few packets.
+const LITTLE_BYTES: usize = 16 * 1024;
+/// Bytes of one write at most: the kernel copies a megabyte in about as many milliseconds.
+const WRITE_BYTES_MAX: usize = 256 * 1024;
+
 /// When a connection's first packet was whole.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
@@ -90,6 +95,12 @@ impl Io {
         self.socket.as_fd()
     }
 
+    /// The bytes that are written next.
+    pub(super) fn next_write(&self) -> &[u8] {
+        let front = self.outbox.front();
+        &front[..front.len().min(WRITE_BYTES_MAX)]
+    }
+
     /// Whether bytes may be given to the shard.
     pub(super) fn takes_bytes(&self) -> bool {
         !self.paused && !self.closing
@@ -127,8 +138,12 @@ pub(super) struct Connections {
     next_generation: u32,
     /// First touched, first written.
     dirty: VecDeque<ConnectionId>,
+    /// Those of them for which much waits: they are written when the others are.
+    heavy: VecDeque<ConnectionId>,
     /// Those that are to be read, or no more.
     turned: Vec<ConnectionId>,
+    /// Those of them for which there was no time.
+    late: Vec<ConnectionId>,
     /// Those of which the shard waits to hear that all that had come was given to it.
     settling: Vec<ConnectionId>,
     /// Memory of outboxes that were written out.
@@ -213,19 +228,38 @@ impl Connections {
     }
 
     pub(super) fn has_dirty(&self) -> bool {
-        !self.dirty.is_empty()
+        !self.dirty.is_empty() || !self.heavy.is_empty()
     }
 
+    /// The next one to be written for which little waits.
     pub(super) fn next_dirty(&mut self) -> Option<ConnectionId> {
         loop {
             let id = self.dirty.pop_front()?;
-            let io = self.table.get_mut(id.index as usize);
-            if let Some(io) = io.filter(|io| io.generation == id.generation) {
-                io.dirty = false;
-                io.outbox.give_back(&mut self.spares);
+            if self.get(id).is_some_and(|io| io.outbox.len() > LITTLE_BYTES) {
+                self.heavy.push_back(id);
+            } else if self.clean(id) {
                 return Some(id);
             }
         }
+    }
+
+    /// The next one of those that [`Self::next_dirty`] has passed over.
+    pub(super) fn next_heavy(&mut self) -> Option<ConnectionId> {
+        loop {
+            let id = self.heavy.pop_front()?;
+            if self.clean(id) {
+                return Some(id);
+            }
+        }
+    }
+
+    /// It is in no list of those to be written any more; false if it is not there.
+    fn clean(&mut self, id: ConnectionId) -> bool {
+        let io = self.table.get_mut(id.index as usize);
+        let Some(io) = io.filter(|io| io.generation == id.generation) else { return false };
+        io.dirty = false;
+        io.outbox.give_back(&mut self.spares);
+        true
     }
 
     /// From now on it is read, or is not.
@@ -244,6 +278,20 @@ impl Connections {
     /// One that may have to be read, or no more.
     pub(super) fn next_turned(&mut self) -> Option<ConnectionId> {
         self.turned.pop()
+    }
+
+    /// It is turned when there is time for it again.
+    pub(super) fn put_late(&mut self, id: ConnectionId) {
+        self.late.push(id);
+    }
+
+    /// There is time for those again for which there was none.
+    pub(super) fn turn_late(&mut self) {
+        self.turned.append(&mut self.late);
+    }
+
+    pub(super) fn has_late(&self) -> bool {
+        !self.late.is_empty()
     }
 
     /// Has the next whole turn end with a word about this connection.
@@ -311,6 +359,32 @@ mod tests {
         let permit = Permit::take(&Arc::default(), 1).unwrap();
         let arrival = Arrival { came: Time::START, read: Instant::now() };
         connections.insert(socket.into(), arrival, permit)
+    }
+
+    #[test]
+    fn one_for_which_much_waits_is_written_when_the_others_are() {
+        let mut connections = Connections::default();
+        let (much, little) = (open(&mut connections), open(&mut connections));
+        connections.touch(much).outbox.push(&[0; LITTLE_BYTES + 1]);
+        connections.touch(little).outbox.push(b"abc");
+        assert_eq!(connections.next_dirty(), Some(little));
+        assert_eq!(connections.next_dirty(), None);
+        connections.touch(much).outbox.push(b"it is there once");
+        assert!(connections.has_dirty());
+        assert_eq!(connections.next_heavy(), Some(much));
+        assert_eq!(connections.next_heavy(), None);
+        assert!(!connections.has_dirty());
+    }
+
+    #[test]
+    fn one_write_is_never_long() {
+        let mut connections = Connections::default();
+        let one = open(&mut connections);
+        let payload = vec![7; WRITE_BYTES_MAX + 1];
+        connections.touch(one).outbox.push_shared(payload.into());
+        assert_eq!(connections.get(one).unwrap().next_write().len(), WRITE_BYTES_MAX);
+        assert!(!connections.consume(one, WRITE_BYTES_MAX));
+        assert_eq!(connections.get(one).unwrap().next_write(), [7]);
     }
 
     /// Most of those that are touched are sent something, but the shard also touches one to see

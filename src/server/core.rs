@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::metrics::Counters;
 use crate::session::Time;
@@ -19,7 +19,7 @@ use crate::shard::{ConnectionId, Input, Message, Shard};
 use crate::transport::{Chunk, Event, Reading, Sockets, Written};
 
 use super::accept::Handoff;
-use super::connections::{self, key};
+use super::connections::{self, Connections, key};
 use super::effects::Effects;
 use super::memory::Lookout;
 use super::mesh::Found;
@@ -28,15 +28,25 @@ use super::mesh::Found;
 const WRITES_PER_CALL: usize = 256;
 /// Connections written before other tasks get their turn.
 const WRITES_PER_TURN: usize = 512;
-/// Bytes given to the kernel in a turn after which no further write begins.
-const WRITE_BYTES_PER_TURN: usize = 4 << 20;
+/// Bytes given to the kernel in a turn after which no further write begins to those who have little
+/// to be written, and to those who have much: these do not hold up the others.
+const WRITE_BYTES_PER_TURN: usize = 1 << 20;
 /// Connections of a turn that are opened: a storm of them lets others have their turn.
 const OPENED_PER_TURN: usize = 16;
+/// Long CONNECT packets of which more is read in a turn.
+const READERS_PER_TURN: usize = 32;
 /// System calls of a turn that read.
 const READS_PER_TURN: usize = 64;
 /// The same after a turn that could not write everything: the rest comes first, or the last
 /// subscriber of a topic would wait for the acknowledgements of the others.
 const READS_WHEN_BEHIND: usize = 4;
+/// The same where many want much, or memory is short.
+const READS_IN_CROWD: usize = 8;
+/// How long those read on that have sent more than their share before it is looked whether others
+/// wait. More often would split what many readers acknowledge together into small parts.
+const READ_ON_ALONE: Duration = Duration::from_millis(2);
+/// How long events are taken where many want much.
+const CROWD_TAKES: Duration = Duration::from_millis(1);
 /// Of the turns behind such a one, one in this many goes on with what was put off, so that readers
 /// of very much do not hold it up for ever. With more of them the last subscriber waits longer for
 /// what is added.
@@ -56,7 +66,9 @@ pub(super) struct Core {
     wakes: u64,
     /// Connections to be opened, the oldest first.
     arrived: VecDeque<Handoff>,
-    /// Bytes of memory of those, and of connections whose CONNECT is not whole.
+    /// Tasks that wait to read more of a CONNECT.
+    readers: VecDeque<Waker>,
+    /// Bytes of memory of connections that have come, and of those whose CONNECT is not whole.
     pub(super) opening_bytes: usize,
     /// Turns in succession that have left something to be written, up to the last one.
     behind_count: u32,
@@ -74,6 +86,9 @@ struct Batch {
     /// Those that have nothing to write.
     idle: Vec<ConnectionId>,
 }
+
+/// Gives the next connection that is to be written.
+type Next = fn(&mut Connections) -> Option<ConnectionId>;
 
 /// What a task of the executor does next.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -99,6 +114,7 @@ impl Core {
             sent_bytes: 0,
             wakes: 0,
             arrived: VecDeque::new(),
+            readers: VecDeque::new(),
             opening_bytes: 0,
             behind_count: 0,
             stopping: false,
@@ -161,6 +177,17 @@ impl Core {
         }
     }
 
+    /// Wakes a task in one of the turns to come: it reads more of a CONNECT then.
+    pub(super) fn queue_reader(&mut self, task: Waker) {
+        self.readers.push_back(task);
+        self.wake_turn();
+    }
+
+    fn wake_readers(&mut self) {
+        let count = self.readers.len().min(READERS_PER_TURN);
+        self.readers.drain(..count).for_each(Waker::wake);
+    }
+
     /// Has a turn follow.
     pub(super) fn wake_turn(&mut self) {
         if let Some(turn) = self.effects.turn.take() {
@@ -188,15 +215,19 @@ impl Core {
         self.sockets.wake();
         let settling = self.effects.connections.take_settling();
         self.shard.begin_turn();
-        self.take_events();
+        if self.effects.connections.has_late() {
+            self.turn_reading();
+        }
+        self.take_events(self.reads());
         self.open_arrived();
+        self.wake_readers();
         self.read_on();
         self.turn_reading();
         self.write_dirty();
         settling.into_iter().for_each(|id| self.end_look(id));
         let started = self.started;
         self.lookout.handle_turn(self.shard.pool(), || Time::START + started.elapsed());
-        self.shard.balance_with(self.effects.connections.memory_bytes() + self.opening_bytes);
+        self.balance();
         // What is put off is seldom added to what waits to be written.
         let is_due = self.behind_count.is_multiple_of(CONTINUE_WHEN_BEHIND);
         let more = is_due && self.shard.end_turn();
@@ -207,7 +238,8 @@ impl Core {
         self.wakes += self.effects.mesh.ring();
         self.set_alarm();
         let connections = &self.effects.connections;
-        let more = more || !self.arrived.is_empty();
+        let more = more || !self.arrived.is_empty() || !self.readers.is_empty();
+        let more = more || connections.has_late();
         if more || connections.has_dirty() || connections.is_settling() || !self.sockets.sleep() {
             return Poll::Ready(());
         }
@@ -226,12 +258,25 @@ impl Core {
         feed(&mut self.shard, &mut self.effects, now, input);
     }
 
-    fn take_events(&mut self) {
-        self.sockets.look(if self.behind_count > 0 { READS_WHEN_BEHIND } else { READS_PER_TURN });
+    /// System calls of this turn that read.
+    fn reads(&self) -> usize {
+        match () {
+            () if self.behind_count > 0 => READS_WHEN_BEHIND,
+            () if self.shard.is_crowded() => READS_IN_CROWD,
+            () => READS_PER_TURN,
+        }
+    }
+
+    fn take_events(&mut self, call_count_max: usize) {
+        self.sockets.look(call_count_max);
+        if self.shard.is_crowded() {
+            self.sockets.put_much_last();
+        }
         // All of it has arrived by now.
         let now = self.now();
         // What else has come waits for the next turn if this one has taken as long as it may.
         while !self.shard.is_turn_over()
+            && !self.has_taken_long(now)
             && let Some((key, event)) = self.sockets.next_event()
         {
             let id = connections::id(key);
@@ -245,12 +290,38 @@ impl Core {
         }
     }
 
+    /// Whether many want much and have had it for long. Units of work do not tell of that: what
+    /// takes the time then is memory that is touched for the first time.
+    fn has_taken_long(&self, since: Time) -> bool {
+        self.shard.is_crowded() && self.now().since(since) > CROWD_TAKES
+    }
+
     /// Has those read on that have sent more than their share, before anything is written: what
     /// they cause goes out together with the rest.
     fn read_on(&mut self) {
+        let begun = self.now();
         while self.behind_count == 0 && self.shard.may_read_on() {
-            self.handle_at(self.now(), Input::Continue);
+            let now = self.now();
+            let is_long = now.since(begun) > READ_ON_ALONE || self.shard.is_crowded();
+            if is_long && self.is_asked() {
+                return;
+            }
+            self.handle_at(now, Input::Continue);
         }
+    }
+
+    /// Whether somebody waits for an answer or a delivery, for which the turn has to end. Who
+    /// acknowledges waits for nothing.
+    fn is_asked(&mut self) -> bool {
+        self.turn_reading();
+        self.balance();
+        let before = self.shard.ask_count();
+        self.take_events(1);
+        self.shard.ask_count() != before || self.effects.mesh.is_rung()
+    }
+
+    fn balance(&mut self) {
+        self.shard.balance_with(self.effects.connections.memory_bytes() + self.opening_bytes);
     }
 
     fn handle_received(&mut self, now: Time, id: ConnectionId, chunk: Chunk) {
@@ -295,7 +366,12 @@ impl Core {
 
     /// Has the ring read those that are to be read, and no others.
     fn turn_reading(&mut self) {
+        self.effects.connections.turn_late();
         while let Some(id) = self.effects.connections.next_turned() {
+            if self.shard.is_turn_over() {
+                self.effects.connections.put_late(id);
+                continue;
+            }
             self.release_held(id);
             let Some(io) = self.effects.connections.get_mut(id) else { continue };
             if io.reading == Reading::Ended && io.takes_bytes() {
@@ -317,48 +393,52 @@ impl Core {
         }
     }
 
-    /// Writes to those that have something, up to the others' turn.
+    /// Writes to those that have something, up to the others' turn: first to those who have little.
     fn write_dirty(&mut self) {
+        self.write_some(Connections::next_dirty);
+        self.write_some(Connections::next_heavy);
+        let is_behind = self.effects.connections.has_dirty();
+        self.behind_count = if is_behind { self.behind_count.wrapping_add(1) } else { 0 };
+    }
+
+    fn write_some(&mut self, next: Next) {
         let mut batch = std::mem::take(&mut self.batch);
         let mut bytes_left = WRITE_BYTES_PER_TURN;
         for _ in 0..WRITES_PER_TURN / WRITES_PER_CALL {
-            self.collect(&mut batch, &mut bytes_left);
+            let is_last = !self.collect(&mut batch, &mut bytes_left, next);
             let connections = &self.effects.connections;
             let fronts = batch.writes.iter().map(|&id| {
                 let io = connections.get(id).expect("nothing has happened since it was collected");
-                (io.socket(), io.outbox.front())
+                (io.socket(), io.next_write())
             });
             self.sockets.write(fronts, &mut batch.results);
             for (id, result) in batch.writes.drain(..).zip(batch.results.drain(..)) {
                 self.handle_written(id, result);
             }
             batch.idle.drain(..).for_each(|id| self.written(id));
-            if !self.effects.connections.has_dirty() || bytes_left == 0 {
+            if is_last {
                 break;
             }
         }
         self.batch = batch;
-        let is_behind = self.effects.connections.has_dirty();
-        self.behind_count = if is_behind { self.behind_count.wrapping_add(1) } else { 0 };
     }
 
-    /// Takes the next ones that something has happened to. Changes nothing, so that each is there
-    /// only once.
-    fn collect(&mut self, batch: &mut Batch, bytes_left: &mut usize) {
-        while batch.writes.len() < WRITES_PER_CALL
-            && *bytes_left > 0
-            && let Some(id) = self.effects.connections.next_dirty()
-        {
+    /// Takes the next ones that something has happened to; whether there may be more that are to be
+    /// written now. Changes nothing, so that each is there only once.
+    fn collect(&mut self, batch: &mut Batch, bytes_left: &mut usize, next: Next) -> bool {
+        while batch.writes.len() < WRITES_PER_CALL && *bytes_left > 0 {
+            let Some(id) = next(&mut self.effects.connections) else { return false };
             let Some(io) = self.effects.connections.get(id) else { continue };
             if io.outbox.is_empty() {
                 batch.idle.push(id);
             } else if !io.blocked || (io.closing && !self.stopping) {
-                *bytes_left = bytes_left.saturating_sub(io.outbox.front().len());
+                *bytes_left = bytes_left.saturating_sub(io.next_write().len());
                 batch.writes.push(id);
             } else {
                 self.effects.connections.charge(id);
             }
         }
+        *bytes_left > 0
     }
 
     fn handle_written(&mut self, id: ConnectionId, result: io::Result<Written>) {

@@ -154,6 +154,11 @@ impl<M, H> Mesh<M, H> {
         touched.iter().filter(|to| self.bells[to.index()].ring(self.id)).count() as u64
     }
 
+    /// Whether another shard has rung since the last look.
+    pub(super) fn is_rung(&self) -> bool {
+        self.bells[self.id.index()].rung.load(Ordering::Relaxed) != 0
+    }
+
     /// Takes about `limit` findings and hands each to `take`; true if there may be more.
     ///
     /// `waker` is woken when something comes that was not found.

@@ -336,6 +336,7 @@ impl Shard {
         out: &mut impl Output,
     ) -> Result<Step, ProtocolError> {
         self.work.charge(work::PACKET);
+        self.ask_count += u64::from(!frame.kind.is_acknowledgement());
         let Some(connection) = self.connections.get_mut(id) else { return Ok(Step::Closed) };
         if connection.pause.is_some() {
             return Ok(Step::Refused); // The packet before has to be answered first.

@@ -235,6 +235,8 @@ pub struct Shard {
     endings: VecDeque<Ending>,
 
     work: Work,
+    /// Packets of clients so far, acknowledgements left out.
+    ask_count: u64,
     /// What [`Input::Continue`] goes on with first.
     next_chore: Chore,
     slices: Slices,
@@ -288,6 +290,7 @@ impl Shard {
             replaying: VecDeque::new(),
             endings: VecDeque::new(),
             work: Work::default(),
+            ask_count: 0,
             next_chore: Chore::Connections,
             slices: Slices::default(),
             put_off: Jobs::default(),

@@ -77,13 +77,23 @@ impl Shard {
 
     /// Whether this turn has taken as long as it may: what else has come waits for the next.
     pub fn is_turn_over(&self) -> bool {
-        let is_crowded = self.aside.len() >= CROWD || self.account.is_short();
-        self.work.is_turn_used_up(&self.slices, is_crowded)
+        self.work.is_turn_used_up(&self.slices, self.is_crowded())
+    }
+
+    /// Whether many connections want much, or there is little memory: then turns are short.
+    pub fn is_crowded(&self) -> bool {
+        self.aside.len() >= CROWD || self.account.is_short()
     }
 
     /// Units of work that the last input has used: for tests and benchmarks.
     pub fn input_units(&self) -> u64 {
         self.work.of_input()
+    }
+
+    /// Packets so far for which their senders want an answer or a delivery: all but
+    /// acknowledgements.
+    pub fn ask_count(&self) -> u64 {
+        self.ask_count
     }
 
     /// Whether connections were put aside that may be read on in this turn, with

@@ -11,7 +11,7 @@
 #![allow(unsafe_code, reason = "the kernel reads and writes memory that is named by address")]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr::NonNull;
@@ -30,6 +30,8 @@ const BUFFER_COUNT: u16 = 1024;
 const BUFFER_BYTES: usize = 2048;
 /// The kernel's alignment of a ring of buffers.
 const PAGE_BYTES: usize = 4096;
+/// What a socket has received at most that has not sent much.
+const LITTLE_BYTES: u64 = 1024;
 /// The only pool.
 const POOL: u16 = 0;
 
@@ -254,6 +256,18 @@ impl Sockets {
         }
         self.take_completions();
         !self.seen.is_empty()
+    }
+
+    /// Has what was seen told in another order: sockets that have sent much come last. What
+    /// happened to one socket keeps its order.
+    pub fn put_much_last(&mut self) {
+        let mut counts: BTreeMap<u64, u64> = BTreeMap::new();
+        for seen in &self.seen {
+            *counts.entry(seen.name).or_default() += u64::try_from(seen.result).unwrap_or(0);
+        }
+        let has_much = |seen: &Seen| counts[&seen.name] > LITTLE_BYTES;
+        let (much, little) = self.seen.drain(..).partition::<Vec<_>, _>(has_much);
+        self.seen.extend(little.into_iter().chain(much));
     }
 
     /// What happened next, and to whom.
@@ -572,6 +586,31 @@ mod tests {
         }
         writer.join().expect("it does not fail");
         assert!(got == bytes, "all bytes in order");
+    }
+
+    #[test]
+    fn who_has_sent_much_is_told_of_last_and_each_in_its_order() {
+        const MUCH: Key = Key { index: 3, generation: 1 };
+        let mut sockets = Sockets::new().expect("the kernel can");
+        let ((much, mut flood), (little, mut ping)) = (pair(), pair());
+        let bytes: Vec<u8> = (0..20_000_u32).map(|number| number as u8).collect();
+        flood.write_all(&bytes).expect("it fits");
+        ping.write_all(b"ping").expect("it fits");
+        sockets.read(MUCH, much.as_fd());
+        sockets.read(KEY, little.as_fd());
+        while sockets.seen.len() < 10 || !sockets.has_event(KEY) {
+            sockets.look(1);
+        }
+        assert!(sockets.seen.front().is_some_and(|seen| key(seen.name) == MUCH));
+        sockets.put_much_last();
+        let mut got = Vec::new();
+        while let Some((key, event)) = sockets.next_event() {
+            let Event::Received(chunk) = event else { continue };
+            assert_eq!(key == KEY, got.is_empty());
+            got.extend_from_slice(sockets.bytes(&chunk));
+            sockets.give_back(chunk);
+        }
+        assert!(got.starts_with(b"ping") && bytes.starts_with(&got[4..]));
     }
 
     #[test]
