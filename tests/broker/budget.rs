@@ -148,13 +148,23 @@ fn p99(exchanges: &[Exchanges], when: std::ops::Range<Duration>) -> Duration {
     latencies[latencies.len() * 99 / 100]
 }
 
+/// Has the system schedule this thread in another way, and those that it begins.
+fn schedule(program: &str, arguments: &[&str]) {
+    let task = std::fs::read_link("/proc/thread-self").expect("Linux names its threads");
+    let id = task.file_name().expect("it ends with the number of the thread");
+    let done = std::process::Command::new(program).args(arguments).arg(id).output();
+    assert!(done.is_ok_and(|done| done.status.success()), "{program} {arguments:?} {id:?}");
+}
+
 /// Lets every other thread go before this one: the crowd, so that what is measured is how long the
 /// broker takes, and not how long the honest wait for a processor.
 fn step_back() {
-    let task = std::fs::read_link("/proc/thread-self").expect("Linux names its threads");
-    let id = task.file_name().expect("it ends with the number of the thread");
-    let renice = std::process::Command::new("renice").args(["-n", "19", "-p"]).arg(id).output();
-    assert!(renice.is_ok_and(|renice| renice.status.success()), "renice lowers a priority");
+    schedule("renice", &["-n", "19", "-p"]);
+}
+
+/// Leaves the first processor to the broker.
+fn leave_first_processor() {
+    schedule("taskset", &["-c", "-p", "1"]);
 }
 
 /// Every kind at once, each to its end.
@@ -215,6 +225,9 @@ impl Away {
 fn keeps_to(budget_mib: usize, cores: usize, nth: usize) {
     let (budget, cores) = (format!("{budget_mib}MiB"), cores.to_string());
     let broker = Broker::start(&["--memory-max", &budget, "--cores", &cores]);
+    if cores == "1" {
+        leave_first_processor();
+    }
     let (address, stop) = (broker.address, &AtomicBool::new(false));
     let crowd = Crowd { address, bytes: (budget_mib << 20) / nth };
     let pairs: Vec<Pair> = (0..PAIR_COUNT).map(|number| Pair::open(address, number)).collect();
