@@ -34,7 +34,7 @@ const WRITE_BYTES_PER_TURN: usize = 1 << 20;
 /// Connections of a turn that are opened: a storm of them lets others have their turn.
 const OPENED_PER_TURN: usize = 16;
 /// Long CONNECT packets of which more is read in a turn.
-const READERS_PER_TURN: usize = 32;
+const READERS_PER_TURN: usize = 8;
 /// System calls of a turn that read.
 const READS_PER_TURN: usize = 64;
 /// The same after a turn that could not write everything: the rest comes first, or the last
@@ -302,11 +302,13 @@ impl Core {
         let begun = self.now();
         while self.behind_count == 0 && self.shard.may_read_on() {
             let now = self.now();
-            let is_long = now.since(begun) > READ_ON_ALONE || self.shard.is_crowded();
-            if is_long && self.is_asked() {
+            if now.since(begun) > READ_ON_ALONE && self.is_asked() {
                 return;
             }
             self.handle_at(now, Input::Continue);
+            if self.shard.is_crowded() {
+                return;
+            }
         }
     }
 

@@ -71,7 +71,7 @@ impl Shard {
 
     /// A turn begins, whether or not everything of the last one is written.
     pub fn begin_turn(&mut self) {
-        self.work.next_turn();
+        self.work.next_turn(self.is_crowded());
         self.routes.trim();
     }
 

@@ -59,6 +59,8 @@ const STEP_UNITS_MAX: u32 = 4096;
 
 /// The part of a turn that is a short one.
 const CROWDED_PART: u32 = 8;
+/// The part of an input that one of such a turn is.
+const CROWDED_INPUT_PART: u32 = 4;
 
 /// What a filter costs that comes into a table, goes from one, or is looked for in one.
 pub(super) fn filter(filter: &str) -> u32 {
@@ -106,6 +108,8 @@ pub(super) struct Work {
     /// Of the inputs of this turn.
     of_turn: u64,
     turn: u32,
+    /// Many want much of this turn: its inputs are short.
+    is_crowded: bool,
 }
 
 impl Work {
@@ -124,8 +128,9 @@ impl Work {
         self.of_turn += self.of_input();
     }
 
-    /// A turn has ended.
-    pub(super) fn next_turn(&mut self) {
+    /// A turn has ended; whether many want much of the next.
+    pub(super) fn next_turn(&mut self, is_crowded: bool) {
+        self.is_crowded = is_crowded;
         self.turn = self.turn.wrapping_add(1);
         self.of_turn = 0;
     }
@@ -147,7 +152,8 @@ impl Work {
 
     /// Whether the rest has to wait for a later input.
     pub(super) fn is_used_up(&self, slices: &Slices) -> bool {
-        self.spent >= u64::from(slices.input_units)
+        let part = if self.is_crowded { CROWDED_INPUT_PART } else { 1 };
+        self.spent >= u64::from(slices.input_units / part)
     }
 
     /// Whether further inputs have to wait for a later turn. It is a short one where many want much
