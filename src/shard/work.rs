@@ -153,7 +153,7 @@ impl Work {
     /// Whether the rest has to wait for a later input.
     pub(super) fn is_used_up(&self, slices: &Slices) -> bool {
         let part = if self.is_crowded { CROWDED_INPUT_PART } else { 1 };
-        self.spent >= u64::from(slices.input_units / part)
+        self.spent >= u64::from((slices.input_units / part).max(1))
     }
 
     /// Whether further inputs have to wait for a later turn. It is a short one where many want much
