@@ -24,7 +24,7 @@ const IO_BYTES: usize = size_of::<Io>() * 4 / 3;
 /// Bytes of each of these reads.
 const LAST_READ_BYTES: usize = 16 * 1024;
 /// What waits for a connection that is not behind others: a few packets.
-const LITTLE_BYTES: usize = 16 * 1024;
+const LITTLE_BYTES: usize = 64 * 1024;
 /// Bytes of one write at most: the kernel copies a megabyte in about as many milliseconds.
 const WRITE_BYTES_MAX: usize = 256 * 1024;
 
@@ -74,8 +74,10 @@ pub(super) struct Io {
     pub(super) outbox: Outbox,
     generation: u32,
     arrival: Arrival,
-    /// In the list of those to be written.
+    /// In one of the lists of those to be written.
     dirty: bool,
+    /// Much waited for it, and has not all been written since.
+    heavy: bool,
     /// The peer takes nothing for now; we are told when it does.
     pub(super) blocked: bool,
     /// The shard has closed it; it goes when its outbox is empty.
@@ -168,6 +170,7 @@ impl Connections {
             generation,
             arrival,
             dirty: false,
+            heavy: false,
             blocked: false,
             closing: false,
             paused: false,
@@ -188,6 +191,7 @@ impl Connections {
         let io = &mut self.table[id.index as usize];
         debug_assert_eq!(io.generation, id.generation, "it was there when it was written");
         io.outbox.consume_into(count, &mut self.spares);
+        io.heavy &= !io.outbox.is_empty();
         io.outbox.is_empty()
     }
 
@@ -221,7 +225,8 @@ impl Connections {
         debug_assert_eq!(io.generation, id.generation, "the shard knows what is closed");
         if !io.dirty {
             io.dirty = true;
-            self.dirty.push_back(id);
+            let list = if io.heavy { &mut self.heavy } else { &mut self.dirty };
+            list.push_back(id);
             io.outbox.lend(&mut self.spares);
         }
         io
@@ -235,7 +240,9 @@ impl Connections {
     pub(super) fn next_dirty(&mut self) -> Option<ConnectionId> {
         loop {
             let id = self.dirty.pop_front()?;
-            if self.get(id).is_some_and(|io| io.outbox.len() > LITTLE_BYTES) {
+            let Some(io) = self.get_mut(id) else { continue };
+            io.heavy = io.outbox.len() > LITTLE_BYTES;
+            if io.heavy {
                 self.heavy.push_back(id);
             } else if self.clean(id) {
                 return Some(id);

@@ -28,9 +28,13 @@ use super::mesh::Found;
 const WRITES_PER_CALL: usize = 256;
 /// Connections written before other tasks get their turn.
 const WRITES_PER_TURN: usize = 512;
-/// Bytes given to the kernel in a turn after which no further write begins to those who have little
-/// to be written, and to those who have much: these do not hold up the others.
-const WRITE_BYTES_PER_TURN: usize = 1 << 20;
+/// Bytes given to the kernel in a turn after which no further write begins to those for whom little
+/// waits.
+const WRITE_BYTES_PER_TURN: usize = 4 << 20;
+/// The same for those for whom much waits, who do not hold up the others so.
+const HEAVY_BYTES_PER_TURN: usize = 2 << 20;
+/// The same for both where many want much of a turn.
+const CROWD_WRITE_BYTES: usize = 1 << 20;
 /// Connections of a turn that are opened: a storm of them lets others have their turn.
 const OPENED_PER_TURN: usize = 16;
 /// Long CONNECT packets of which more is read in a turn.
@@ -300,7 +304,7 @@ impl Core {
     /// they cause goes out together with the rest.
     fn read_on(&mut self) {
         let begun = self.now();
-        while self.behind_count == 0 && self.shard.may_read_on() {
+        while self.shard.may_read_on() {
             let now = self.now();
             if now.since(begun) > READ_ON_ALONE && self.is_asked() {
                 return;
@@ -308,6 +312,9 @@ impl Core {
             self.handle_at(now, Input::Continue);
             if self.shard.is_crowded() {
                 return;
+            }
+            if !self.shard.may_read_on() {
+                self.turn_reading(); // More of it may have been received meanwhile.
             }
         }
     }
@@ -397,17 +404,23 @@ impl Core {
 
     /// Writes to those that have something, up to the others' turn: first to those who have little.
     fn write_dirty(&mut self) {
-        self.write_some(Connections::next_dirty);
-        self.write_some(Connections::next_heavy);
+        self.write_some(Connections::next_dirty, WRITE_BYTES_PER_TURN);
+        self.write_some(Connections::next_heavy, HEAVY_BYTES_PER_TURN);
         let is_behind = self.effects.connections.has_dirty();
         self.behind_count = if is_behind { self.behind_count.wrapping_add(1) } else { 0 };
     }
 
-    fn write_some(&mut self, next: Next) {
+    /// Writes to those that `next` gives, and `bytes_max` at most. One for which much waits is
+    /// given several times.
+    fn write_some(&mut self, next: Next, bytes_max: usize) {
         let mut batch = std::mem::take(&mut self.batch);
-        let mut bytes_left = WRITE_BYTES_PER_TURN;
-        for _ in 0..WRITES_PER_TURN / WRITES_PER_CALL {
-            let is_last = !self.collect(&mut batch, &mut bytes_left, next);
+        let is_crowded = self.shard.is_crowded();
+        let mut bytes_left = if is_crowded { CROWD_WRITE_BYTES } else { bytes_max };
+        let mut writes_left = WRITES_PER_TURN;
+        while writes_left > 0 {
+            self.collect(&mut batch, &mut bytes_left, next);
+            let write_count = batch.writes.len();
+            writes_left = writes_left.saturating_sub(write_count);
             let connections = &self.effects.connections;
             let fronts = batch.writes.iter().map(|&id| {
                 let io = connections.get(id).expect("nothing has happened since it was collected");
@@ -418,18 +431,20 @@ impl Core {
                 self.handle_written(id, result);
             }
             batch.idle.drain(..).for_each(|id| self.written(id));
-            if is_last {
+            if write_count == 0 {
                 break;
             }
         }
         self.batch = batch;
     }
 
-    /// Takes the next ones that something has happened to; whether there may be more that are to be
-    /// written now. Changes nothing, so that each is there only once.
-    fn collect(&mut self, batch: &mut Batch, bytes_left: &mut usize, next: Next) -> bool {
-        while batch.writes.len() < WRITES_PER_CALL && *bytes_left > 0 {
-            let Some(id) = next(&mut self.effects.connections) else { return false };
+    /// Takes the next ones that something has happened to. Changes nothing, so that each is there
+    /// only once.
+    fn collect(&mut self, batch: &mut Batch, bytes_left: &mut usize, next: Next) {
+        while batch.writes.len() < WRITES_PER_CALL
+            && *bytes_left > 0
+            && let Some(id) = next(&mut self.effects.connections)
+        {
             let Some(io) = self.effects.connections.get(id) else { continue };
             if io.outbox.is_empty() {
                 batch.idle.push(id);
@@ -440,7 +455,6 @@ impl Core {
                 self.effects.connections.charge(id);
             }
         }
-        *bytes_left > 0
     }
 
     fn handle_written(&mut self, id: ConnectionId, result: io::Result<Written>) {

@@ -77,7 +77,7 @@ impl Shard {
 
     /// Whether this turn has taken as long as it may: what else has come waits for the next.
     pub fn is_turn_over(&self) -> bool {
-        self.work.is_turn_used_up(&self.slices, self.is_crowded())
+        self.work.is_turn_used_up(&self.slices, self.is_crowded(), false)
     }
 
     /// Whether many connections want much, or there is little memory: then turns are short.
@@ -101,7 +101,9 @@ impl Shard {
     ///
     /// [`Input::Continue`]: super::Input::Continue
     pub fn may_read_on(&self) -> bool {
-        !self.aside.is_empty() && !self.is_turn_over()
+        let is_alone = !self.is_crowded();
+        !self.aside.is_empty()
+            && !self.work.is_turn_used_up(&self.slices, self.is_crowded(), is_alone)
     }
 
     /// Goes on with what was put off, one kind after the other.

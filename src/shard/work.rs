@@ -57,6 +57,8 @@ const BYTES: usize = 128;
 /// messages, or a packet with as many filters as are handled together.
 const STEP_UNITS_MAX: u32 = 4096;
 
+/// How many turns one that has sent much may take in one while nobody else asks for anything.
+const ALONE_TIMES: u64 = 2;
 /// The part of a turn that is a short one.
 const CROWDED_PART: u32 = 8;
 /// The part of an input that one of such a turn is.
@@ -158,9 +160,15 @@ impl Work {
 
     /// Whether further inputs have to wait for a later turn. It is a short one where many want much
     /// of it, so that who wants little waits less for them.
-    pub(super) fn is_turn_used_up(&self, slices: &Slices, is_crowded: bool) -> bool {
+    pub(super) fn is_turn_used_up(
+        &self,
+        slices: &Slices,
+        is_crowded: bool,
+        is_alone: bool,
+    ) -> bool {
         let part = if is_crowded { CROWDED_PART } else { 1 };
-        self.of_turn >= u64::from(slices.turn_units / part)
+        let times = if is_alone { ALONE_TIMES } else { 1 };
+        self.of_turn >= u64::from(slices.turn_units / part) * times
     }
 
     /// No input costs more than it may.
