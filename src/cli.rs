@@ -1,6 +1,6 @@
 //! The command line: flags from the table of options, over a configuration file.
 
-use crate::config::{Config, FileError, Kind, OptionRow, Section, Value, options};
+use crate::config::{Config, FileErrors, Kind, OptionRow, Section, Value, options};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -76,7 +76,10 @@ fn apply_file(config: &mut Config, path: &Path) -> Result<(), CliError> {
     let source = fs::read_to_string(path)
         .map_err(|error| usage(format!("error: cannot read {name}: {error}")))?;
     let applied = config.apply_toml(&name.to_string(), &source);
-    applied.map_err(|error: FileError| usage(format!("error: {error}")))
+    applied.map_err(|FileErrors(errors)| {
+        let lines: Vec<String> = errors.iter().map(|error| format!("error: {error}")).collect();
+        usage(lines.join("\n"))
+    })
 }
 
 fn usage(message: String) -> CliError {
@@ -94,7 +97,7 @@ fn command() -> Command {
         .value_parser(clap::value_parser!(PathBuf))
         .help("Configuration file in TOML; flags go over it");
     Command::new("ringmq")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(env!("RINGMQ_VERSION"))
         .about("An MQTT broker for Linux, one io_uring executor per core")
         .next_line_help(true)
         .args([config, print_config])
@@ -129,7 +132,8 @@ fn placeholder(kind: Kind) -> &'static str {
         Kind::Switch => "BOOL",
         Kind::Level => "LEVEL",
         Kind::OneOf(_) => "WORD",
-        Kind::Address => "ADDR:PORT",
+        Kind::Endpoint => "ADDR:PORT",
+        Kind::Pin => "CPUS",
     }
 }
 
@@ -188,7 +192,8 @@ mod tests {
             Kind::Switch => ["true".into(), "false".into()],
             Kind::Level => ["trace".into(), "error".into()],
             Kind::OneOf(words) => [words[0].into(), words[1].into()],
-            Kind::Address => ["0.0.0.0:1".into(), "0.0.0.0:2".into()],
+            Kind::Endpoint => ["0.0.0.0:1".into(), "0.0.0.0:2".into()],
+            Kind::Pin => ["off".into(), "0,3".into()],
         }
     }
 
@@ -278,6 +283,6 @@ mod tests {
     #[test]
     fn help_and_version_are_printed() {
         assert!(print(&["--help"]).contains("Usage: ringmq"));
-        assert_eq!(print(&["--version"]), concat!("ringmq ", env!("CARGO_PKG_VERSION"), "\n"));
+        assert_eq!(print(&["--version"]), concat!("ringmq ", env!("RINGMQ_VERSION"), "\n"));
     }
 }

@@ -85,11 +85,12 @@ const IMPURE_ALLOWED: &[(&str, &str)] = &[
 const UNSAFE_ALLOWED: &[&str] = &[
     "src/pages.rs",
     "src/ring.rs",
-    "src/transport/descriptors.rs",
+    "src/transport/resources.rs",
     "src/transport/sockets.rs",
     "src/transport/tcp.rs",
     "src/transport/wakeup.rs",
     "benches/trie.rs",
+    "tests/broker/start.rs",
     "tests/memory.rs",
     "tests/allocations.rs",
 ];

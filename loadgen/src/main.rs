@@ -79,6 +79,7 @@ const BAD_INPUT: u8 = 2;
 const RUN_FAILED: u8 = 3;
 
 fn main() -> ExitCode {
+    end_on_panic();
     let invocation = match cli::parse(std::env::args_os()) {
         Ok(invocation) => invocation,
         Err(error) => error.exit(),
@@ -97,6 +98,16 @@ fn main() -> ExitCode {
     )
 }
 
+/// A panic in any thread ends the process, after its message: the others would wait for that
+/// thread.
+fn end_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
+}
+
 fn compare(options: &CompareOptions) -> Result<u8> {
     let comparison = options.compare().map_err(Error::msg)?;
     // Nobody may be reading; the exit status says it too.
@@ -105,6 +116,7 @@ fn compare(options: &CompareOptions) -> Result<u8> {
 }
 
 fn measure(Measurement { plan, output }: Measurement) -> Result<u8> {
+    transport::probe()?;
     let mut watch = output.begin()?;
     let measured = match plan.search {
         Some(search) => search::find(&plan, search, &mut watch)?,

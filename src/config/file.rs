@@ -28,6 +28,19 @@ impl fmt::Display for FileError {
 
 impl std::error::Error for FileError {}
 
+/// All that is wrong with a configuration file, in its order; a line each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileErrors(pub Vec<FileError>);
+
+impl fmt::Display for FileErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lines: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl std::error::Error for FileErrors {}
+
 /// The keys of one table with their values, in the order of the file.
 type Entry<'a> = (&'a Spanned<std::borrow::Cow<'a, str>>, &'a Spanned<DeValue<'a>>);
 
@@ -41,10 +54,17 @@ impl Config {
     /// Changes what the TOML text `source` names. `file` is its name for error messages.
     ///
     /// # Errors
-    /// [`FileError`] at the first syntax error, unknown key, wrong type or value out of range.
-    pub fn apply_toml(&mut self, file: &str, source: &str) -> Result<(), FileError> {
-        let applied = parse(source).and_then(|document| self.apply_top(&document));
-        applied.map_err(|fault| fault.locate(file, source))
+    /// [`FileErrors`]: the first syntax error, or every unknown key, wrong type and value out of
+    /// range.
+    pub fn apply_toml(&mut self, file: &str, source: &str) -> Result<(), FileErrors> {
+        let faults = match parse(source) {
+            Ok(document) => self.apply_top(&document),
+            Err(fault) => vec![fault],
+        };
+        if faults.is_empty() {
+            return Ok(());
+        }
+        Err(FileErrors(faults.into_iter().map(|fault| fault.locate(file, source)).collect()))
     }
 
     /// The configuration as TOML that [`Self::apply_toml`] takes, each key with its meaning,
@@ -62,28 +82,35 @@ impl Config {
         text
     }
 
-    fn apply_top(&mut self, document: &DeTable<'_>) -> Result<(), Fault> {
+    fn apply_top(&mut self, document: &DeTable<'_>) -> Vec<Fault> {
+        let mut faults = Vec::new();
         for (key, value) in in_file_order(document) {
             match value.get_ref() {
                 DeValue::Table(limits) if *key.get_ref() == "limits" => {
                     for entry in in_file_order(limits) {
-                        self.apply_entry(Section::Limits, entry)?;
+                        faults.extend(self.apply_entry(Section::Limits, entry));
                     }
                 }
-                _ => self.apply_entry(Section::Top, (key, value))?,
+                _ => faults.extend(self.apply_entry(Section::Top, (key, value))),
             }
         }
-        Ok(())
+        faults
     }
 
-    fn apply_entry(&mut self, section: Section, (key, value): Entry<'_>) -> Result<(), Fault> {
+    /// What is wrong with one key and its values, which are set if nothing is.
+    fn apply_entry(&mut self, section: Section, (key, value): Entry<'_>) -> Vec<Fault> {
         let name = key.get_ref();
         if let Some(row) = options().find(|row| row.section == section && row.name == name) {
-            row.set(self, &read_values(row, value)?);
-            return Ok(());
+            return match read_values(row, value) {
+                Ok(values) => {
+                    row.set(self, &values);
+                    Vec::new()
+                }
+                Err(faults) => faults,
+            };
         }
         let message = format!("{}: {}", name, unknown_key(section, name));
-        Err(Fault { span: key.span(), message })
+        vec![Fault { span: key.span(), message }]
     }
 }
 
@@ -101,13 +128,19 @@ fn in_file_order<'a>(table: &'a DeTable<'a>) -> Vec<Entry<'a>> {
 }
 
 /// The values of a key: one, or a list of them if the option is repeatable.
-fn read_values(row: &OptionRow, value: &Spanned<DeValue<'_>>) -> Result<Vec<Value>, Fault> {
-    match value.get_ref() {
-        DeValue::Array(list) if row.repeatable && !list.is_empty() => {
-            list.iter().map(|item| read_value(row, item)).collect()
+fn read_values(row: &OptionRow, value: &Spanned<DeValue<'_>>) -> Result<Vec<Value>, Vec<Fault>> {
+    let items = match value.get_ref() {
+        DeValue::Array(list) if row.repeatable && !list.is_empty() => list.iter().collect(),
+        _ => vec![value],
+    };
+    let (mut values, mut faults) = (Vec::new(), Vec::new());
+    for item in items {
+        match read_value(row, item) {
+            Ok(value) => values.push(value),
+            Err(fault) => faults.push(fault),
         }
-        _ => Ok(vec![read_value(row, value)?]),
     }
+    if faults.is_empty() { Ok(values) } else { Err(faults) }
 }
 
 fn read_value(row: &OptionRow, value: &Spanned<DeValue<'_>>) -> Result<Value, Fault> {
@@ -123,14 +156,14 @@ fn read_value(row: &OptionRow, value: &Spanned<DeValue<'_>>) -> Result<Value, Fa
 
 /// The value as a word to parse, if its TOML type suits the option.
 fn word(row: &OptionRow, value: &DeValue<'_>) -> Option<String> {
-    use super::Kind::{Address, Bytes, Count, Level, OneOf, Seconds, Switch};
+    use super::Kind::{Bytes, Count, Endpoint, Level, OneOf, Pin, Seconds, Switch};
     match (row.kind, value) {
-        (Count { .. } | Seconds { .. } | Bytes { .. }, DeValue::Integer(number)) => {
+        (Count { .. } | Seconds { .. } | Bytes { .. } | Endpoint, DeValue::Integer(number)) => {
             let number = u64::from_str_radix(number.as_str(), number.radix());
             number.ok().map(|number| number.to_string())
         }
         (Switch, DeValue::Boolean(on)) => Some(on.to_string()),
-        (Bytes { .. } | Level | OneOf(_) | Address, DeValue::String(text)) => {
+        (Bytes { .. } | Level | OneOf(_) | Endpoint | Pin, DeValue::String(text)) => {
             Some(text.to_string())
         }
         _ => None,
@@ -220,7 +253,7 @@ fn row_toml(row: &OptionRow, values: &[Value]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Kind, LogLevel};
+    use super::super::{Endpoint, Kind, LogLevel, Pin};
     use super::*;
     use proptest::prelude::*;
 
@@ -244,7 +277,8 @@ mod tests {
             Kind::Switch => ["true".into(), "false".into()],
             Kind::Level => ["trace".into(), "error".into()],
             Kind::OneOf(words) => [words[0].into(), words[1].into()],
-            Kind::Address => ["0.0.0.0:1".into(), "0.0.0.0:2".into()],
+            Kind::Endpoint => ["0.0.0.0:1".into(), "0.0.0.0:2".into()],
+            Kind::Pin => ["off".into(), "0,3".into()],
         };
         let values = words.map(|word| row.kind.parse(&word).unwrap());
         let default = row.values(&Config::default());
@@ -311,8 +345,8 @@ mod tests {
 
     #[test]
     fn errors_name_place_and_remedy() {
-        let listen = "expected an IP address and a port, such as 127.0.0.1:1883 or [::1]:1883, \
-                      or a list of these";
+        let listen = "expected an address and a port, such as 127.0.0.1:1883, [::1]:1883, \
+                      localhost:1883, or :1883 for every address, or a list of these";
         for (source, expected) in [
             ("corse = 2", "1:1: corse: unknown key; did you mean cores?".to_owned()),
             (
@@ -322,7 +356,7 @@ mod tests {
             ("[limit]", "1:2: limit: unknown key; did you mean limits?".to_owned()),
             (
                 "storage = 1",
-                "1:1: storage: unknown key; expected one of listen, cores, log_level, limits"
+                "1:1: storage: unknown key; expected one of listen, cores, pin, log_level, limits"
                     .to_owned(),
             ),
             (
@@ -337,7 +371,7 @@ mod tests {
             ),
             ("listen = []", format!("1:10: listen: {listen}; found an empty list")),
             (
-                "listen = ['[::1]:1', 'é', 'localhost:1883']",
+                "listen = ['[::1]:1', 'é', 'localhost:1']",
                 format!("1:22: listen: {listen}; found the string \"é\""),
             ),
             ("listen = ['[::1]:1',\n ['a']]", format!("2:2: listen: {listen}; found a list")),
@@ -353,9 +387,13 @@ mod tests {
     }
 
     #[test]
-    fn the_first_fault_in_the_file_is_the_one_named() {
-        let error = read("zebra = 1\naardvark = 2\n").unwrap_err();
-        assert!(error.starts_with("a.toml:1:1: zebra"), "{error}");
+    fn every_fault_in_the_file_is_named_in_its_order() {
+        let source = "zebra = 1\nlisten = ['a', ':1', 'b']\n[limits]\naardvark = 2\ncores = 1\n";
+        let error = read(source).unwrap_err();
+        let places: Vec<&str> =
+            error.lines().map(|line| line.split(": ").next().unwrap()).collect();
+        let expected = ["a.toml:1:1", "a.toml:2:11", "a.toml:2:22", "a.toml:4:1", "a.toml:5:1"];
+        assert_eq!(places, expected, "{error}");
     }
 
     #[test]
@@ -400,7 +438,8 @@ mod tests {
                     Kind::Switch => Value::Switch(seed % 2 == 0),
                     Kind::Level => Value::Level(LogLevel::ALL[(seed % 5) as usize]),
                     Kind::OneOf(words) => Value::Word(words[*seed as usize % words.len()]),
-                    Kind::Address => Value::Address(([127, 0, 0, 1], *seed as u16).into()),
+                    Kind::Endpoint => Value::Endpoint(Endpoint::Every(*seed as u16)),
+                    Kind::Pin => Value::Pin(Pin::List(vec![*seed as usize % 64])),
                 };
                 row.set(&mut config, &[value]);
             }

@@ -3,24 +3,30 @@
 //!
 //! Reading the file from disk is the caller's business; this module sees its text.
 
+mod endpoint;
 mod file;
 mod options;
+mod pin;
 mod value;
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 
-pub use file::FileError;
+pub use endpoint::Endpoint;
+pub use file::{FileError, FileErrors};
 pub use options::{Limits, OptionRow, Section, options};
+pub use pin::Pin;
 pub use value::{Kind, Value, ValueError};
 
 /// Everything the broker is told at start. Each field has its row in [`options()`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Addresses where plain TCP connections are accepted; at least one.
-    pub listen: Vec<SocketAddr>,
-    /// Executors, 1..=64; `None` is one per available CPU.
+    /// Where plain TCP connections are accepted; at least one.
+    pub listen: Vec<Endpoint>,
+    /// Executors, 1..=64; `None` is one per CPU that `pin` names, or that is available.
     pub cores: Option<usize>,
+    /// The CPUs that executors stay on.
+    pub pin: Pin,
     /// The least severe log lines shown.
     pub log_level: LogLevel,
     /// How much of everything is allowed.
@@ -30,8 +36,9 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 1883))],
+            listen: vec![Endpoint::Address(SocketAddr::from((Ipv4Addr::LOCALHOST, 1883)))],
             cores: None,
+            pin: Pin::default(),
             log_level: LogLevel::Info,
             limits: Limits::default(),
         }

@@ -1,7 +1,7 @@
 //! THE table of options. A row here is a flag, a key of the configuration file, a line of the
 //! printed reference and, for a limit, the field of [`Limits`] with its default.
 
-use super::{Config, Kind, Order, Value};
+use super::{Config, Endpoint, Kind, Order, Value};
 
 /// One option.
 #[derive(Debug)]
@@ -134,24 +134,42 @@ const TOP_ROWS: &[OptionRow] = &[
     OptionRow {
         name: "listen",
         section: Section::Top,
-        kind: Kind::Address,
+        kind: Kind::Endpoint,
         repeatable: true,
-        help: "Address and port where MQTT clients connect over TCP.",
+        help: "Address and port where MQTT clients connect over TCP. `localhost:1883` is this \
+               machine, and `:1883` every address, by IPv4 and by IPv6.",
         unset: "",
-        values: |config| config.listen.iter().copied().map(Value::Address).collect(),
-        set: |config, values| config.listen = values.iter().map(address).collect(),
+        values: |config| config.listen.iter().copied().map(Value::Endpoint).collect(),
+        set: |config, values| config.listen = values.iter().map(endpoint).collect(),
     },
     OptionRow {
         name: "cores",
         section: Section::Top,
         kind: Kind::Count { min: 1, max: 64 },
         repeatable: false,
-        help: "Executors, each on a core of its own.",
-        unset: "one per available CPU",
+        help: "Executors. Without a number there are no more than a CPU quota of the process's \
+               control group allows.",
+        unset: "one per available CPU, at most 64",
         values: |config| {
             config.cores.to_value(Kind::Count { min: 1, max: 64 }).into_iter().collect()
         },
         set: |config, values| config.cores = Field::from_value(&values[0]),
+    },
+    OptionRow {
+        name: "pin",
+        section: Section::Top,
+        kind: Kind::Pin,
+        repeatable: false,
+        help: "The CPUs that executors stay on, such as `0-3,8`: one for each. With `auto` each \
+               has one of its own, unless other programs are to have a part of the CPUs: a quota \
+               of CPU time, or fewer executors than CPUs, say so. With `off` none stays on a CPU.",
+        unset: "",
+        values: |config| vec![Value::Pin(config.pin.clone())],
+        set: |config, values| {
+            if let Value::Pin(pin) = &values[0] {
+                config.pin = pin.clone();
+            }
+        },
     },
     OptionRow {
         name: "log_level",
@@ -169,11 +187,11 @@ const TOP_ROWS: &[OptionRow] = &[
     },
 ];
 
-fn address(value: &Value) -> std::net::SocketAddr {
-    let Value::Address(address) = value else {
-        panic!("an address was parsed for this option, not {value:?}");
+fn endpoint(value: &Value) -> Endpoint {
+    let Value::Endpoint(endpoint) = value else {
+        panic!("an endpoint was parsed for this option, not {value:?}");
     };
-    *address
+    *endpoint
 }
 
 macro_rules! limits {
@@ -351,7 +369,8 @@ mod tests {
             Kind::Switch => ["true".into(), "false".into()],
             Kind::Level => ["error".into(), "trace".into()],
             Kind::OneOf(words) => [words[0].into(), words[words.len() - 1].into()],
-            Kind::Address => ["0.0.0.0:0".into(), "[::1]:65535".into()],
+            Kind::Endpoint => [":0".into(), "[::1]:65535".into()],
+            Kind::Pin => ["auto".into(), "0-63".into()],
         }
     }
 
@@ -414,7 +433,7 @@ mod tests {
         assert_eq!(limits.session_expiry_s_max, u32::MAX);
         assert!(!limits.queue_qos0_offline);
         let row = options().find(|row| row.name == "cores").unwrap();
-        assert_eq!(row.default_text(), "one per available CPU");
+        assert_eq!(row.default_text(), "one per available CPU, at most 64");
         let channels = [1, 2, 5, 6, 16, 64].map(|cores| limits.mesh_channel_count(cores));
         assert_eq!(channels, [4096, 4096, 4096, 3276, 1092, 260]);
     }

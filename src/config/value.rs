@@ -1,9 +1,8 @@
 //! The kinds of values an option may have: how each is read from a word, what is expected, and
 //! how it is written back.
 
-use super::LogLevel;
+use super::{Endpoint, LogLevel, Pin};
 use std::fmt;
-use std::net::SocketAddr;
 
 /// What an option takes. Ranges include both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,8 +19,10 @@ pub enum Kind {
     Level,
     /// One of these words.
     OneOf(&'static [&'static str]),
-    /// An IP address with a port.
-    Address,
+    /// An [`Endpoint`].
+    Endpoint,
+    /// A [`Pin`].
+    Pin,
 }
 
 /// A value that its [`Kind`] allows.
@@ -37,8 +38,10 @@ pub enum Value {
     Level(LogLevel),
     /// Of [`Kind::OneOf`].
     Word(&'static str),
-    /// Of [`Kind::Address`].
-    Address(SocketAddr),
+    /// Of [`Kind::Endpoint`].
+    Endpoint(Endpoint),
+    /// Of [`Kind::Pin`].
+    Pin(Pin),
 }
 
 /// A word that is no value of its kind, with what was expected instead.
@@ -59,7 +62,8 @@ impl Kind {
             Self::Switch => word.parse().ok().map(Value::Switch),
             Self::Level => LogLevel::ALL.into_iter().find(|l| l.name() == word).map(Value::Level),
             Self::OneOf(words) => words.iter().find(|w| **w == word).map(|w| Value::Word(w)),
-            Self::Address => word.parse().ok().map(Value::Address),
+            Self::Endpoint => word.parse().ok().map(Value::Endpoint),
+            Self::Pin => word.parse().ok().map(Value::Pin),
         };
         value.filter(|value| self.allows(value)).ok_or_else(|| self.error())
     }
@@ -79,9 +83,10 @@ impl Kind {
             Self::Switch => "true or false".to_owned(),
             Self::Level => format!("one of {}", LogLevel::ALL.map(LogLevel::name).join(", ")),
             Self::OneOf(words) => format!("one of {}", words.join(", ")),
-            Self::Address => {
-                "an IP address and a port, such as 127.0.0.1:1883 or [::1]:1883".to_owned()
-            }
+            Self::Endpoint => "an address and a port, such as 127.0.0.1:1883, [::1]:1883, \
+                               localhost:1883, or :1883 for every address"
+                .to_owned(),
+            Self::Pin => "auto, off, or a list of CPUs such as 0-3,8".to_owned(),
         }
     }
 
@@ -106,7 +111,8 @@ impl fmt::Display for Value {
             Self::Switch(on) => write!(f, "{on}"),
             Self::Level(level) => write!(f, "{level}"),
             Self::Word(word) => f.write_str(word),
-            Self::Address(address) => write!(f, "{address}"),
+            Self::Endpoint(endpoint) => write!(f, "{endpoint}"),
+            Self::Pin(pin) => write!(f, "{pin}"),
         }
     }
 }
@@ -116,7 +122,7 @@ impl Value {
     pub(super) fn to_toml(&self) -> String {
         match self {
             Self::Number(_) | Self::Switch(_) => self.to_string(),
-            Self::Bytes(_) | Self::Level(_) | Self::Word(_) | Self::Address(_) => {
+            Self::Bytes(_) | Self::Level(_) | Self::Word(_) | Self::Endpoint(_) | Self::Pin(_) => {
                 format!("\"{self}\"")
             }
         }
@@ -208,7 +214,7 @@ mod tests {
             error(Kind::Bytes { min: 16, max: 1 << 20 }),
             "expected a size from 16 B to 1 MiB, such as 65536 or \"64 KiB\""
         );
-        assert!(error(Kind::Address).contains("127.0.0.1:1883"));
+        assert!(error(Kind::Endpoint).contains("127.0.0.1:1883"));
         assert!(error(Kind::Seconds { min: 0, max: 9 }).contains("seconds from 0 to 9"));
     }
 }

@@ -28,6 +28,7 @@ use super::accept::{Acceptor, Handoff};
 use super::core::{Core, Go, Shared};
 use super::effects::Effects;
 use super::mesh::{Found, Mesh};
+use super::signals::Watch;
 
 /// Findings of the mesh handled before other tasks get their turn.
 const FINDINGS_PER_TURN: usize = 1024;
@@ -47,7 +48,7 @@ pub(super) struct Plan {
     pub(super) limits: Limits,
     /// Connections open in the whole process.
     pub(super) open: Arc<AtomicUsize>,
-    pub(super) stop: Arc<AtomicBool>,
+    pub(super) watch: Watch,
     pub(super) started: Instant,
     /// Told once this executor runs, or why it does not.
     pub(super) ready: Sender<io::Result<()>>,
@@ -87,7 +88,8 @@ pub(super) async fn run(plan: Plan) -> Counters {
         .collect();
     // Nobody listens any more if another executor did not start.
     let _ = plan.ready.send(Ok(()));
-    run_mesh(&core, &plan.stop).await;
+    drop(plan.ready);
+    run_mesh(&core, &plan.watch).await;
     for acceptor in acceptors {
         acceptor.cancel().await;
     }
@@ -179,9 +181,16 @@ fn spawn_alarm(core: &Shared) {
 }
 
 /// Handles what comes from other shards until the broker stops.
-async fn run_mesh(core: &Shared, stop: &AtomicBool) {
-    let mut found = VecDeque::new();
-    while poll_fn(|cx| poll_mesh(core, stop, &mut found, cx)).await == Go::On {
+async fn run_mesh(core: &Shared, watch: &Watch) {
+    let (mut found, mut answered) = (VecDeque::new(), 0);
+    while poll_fn(|cx| {
+        let go = poll_mesh(core, &watch.stop, &mut found, cx);
+        watch.census.answer(&mut answered, || core.borrow().counters());
+        go
+    })
+    .await
+        == Go::On
+    {
         breathe().await;
     }
 }

@@ -1,6 +1,7 @@
 //! How much memory the process may take.
 
 use std::fs;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use tracing::info;
 use crate::config::Limits;
 use crate::metrics::Pool;
 use crate::session::Time;
+
+use super::cgroup;
 
 /// The part that is used unless it is said how much, in percent. What is left is for the kernel,
 /// for page tables and stacks. Measured on Linux with `net.ipv4.tcp_wmem` and `tcp_rmem` as they
@@ -64,7 +67,7 @@ impl Lookout {
 
 /// The least of the limits that there are, in bytes; 0 if none is known.
 fn available() -> usize {
-    let limits = [machine(), address_space(), cgroup_v1(), cgroup_v2()];
+    let limits = [machine(), address_space(), control_group()];
     limits.into_iter().flatten().min().unwrap_or(0)
 }
 
@@ -87,34 +90,11 @@ fn address_space() -> Option<usize> {
     line.split_whitespace().next()?.parse().ok()
 }
 
-/// The lowest limit of the process's cgroup of version 2 and of those above it.
-fn cgroup_v2() -> Option<usize> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
-    lowest("/sys/fs/cgroup", path, "memory.max")
-}
-
-/// The same of version 1.
-fn cgroup_v1() -> Option<usize> {
-    let groups = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let of_memory = |line: &str| {
-        let (_, rest) = line.split_once(':')?;
-        let (controllers, path) = rest.split_once(':')?;
-        controllers.split(',').any(|one| one == "memory").then(|| path.to_owned())
-    };
-    let path = groups.lines().find_map(of_memory)?;
-    lowest("/sys/fs/cgroup/memory", &path, "memory.limit_in_bytes")
-}
-
-/// The lowest limit in the folders from `path` up to `root`. In a container the path may be that of
-/// the host, of which only the root is seen.
-fn lowest(root: &str, path: &str, file: &str) -> Option<usize> {
-    let ends = path.match_indices('/').map(|(end, _)| end).chain([path.len()]);
-    let limits = ends.filter_map(|end| {
-        let text = fs::read_to_string(format!("{root}{}/{file}", &path[..end])).ok()?;
-        text.trim().parse().ok() // "max" is no limit.
-    });
-    limits.min()
+/// What the control groups of the process allow.
+fn control_group() -> Option<usize> {
+    let v2 = |folder: &Path| cgroup::number(folder, "memory.max");
+    let v1 = |folder: &Path| cgroup::number(folder, "memory.limit_in_bytes");
+    cgroup::least("memory", v2, v1).and_then(|bytes| usize::try_from(bytes).ok())
 }
 
 /// The value of a line `name: 123 kB`, in bytes.
@@ -134,24 +114,6 @@ mod tests {
         assert!(total > 64 << 20, "{total}");
         assert!((1..total).contains(&resident()));
         assert!((1..=total).contains(&available()));
-    }
-
-    #[test]
-    fn the_lowest_limit_on_the_way_up_counts() {
-        let root = std::env::temp_dir().join(format!("ringmq-cgroup-{}", std::process::id()));
-        let write = |path: &str, text: &str| {
-            fs::create_dir_all(root.join(path)).unwrap();
-            fs::write(root.join(path).join("memory.max"), text).unwrap();
-        };
-        write("", "max\n");
-        write("a", "5000\n");
-        write("a/b", "7000\n");
-        write("c", "max\n");
-        let name = root.to_str().unwrap();
-        let found = ["/a/b", "/a", "/c", "/", "/not/seen"];
-        let found = found.map(|path| lowest(name, path, "memory.max"));
-        fs::remove_dir_all(&root).unwrap();
-        assert_eq!(found, [Some(5000), Some(5000), None, None, None]);
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! The assembly: executors, listeners, the mesh between them, and their end.
 
 mod accept;
+mod cgroup;
 mod connections;
 mod core;
+mod cpus;
 mod effects;
 mod executor;
 mod memory;
 mod mesh;
+mod signals;
 
 use std::fmt;
 use std::io;
@@ -18,21 +21,20 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ahash::RandomState;
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
-use crate::config::{Config, Limits};
+use crate::config::{Config, Endpoint, Limits};
 use crate::metrics::Counters;
 use crate::routing::{Partition, ShardId};
 use crate::shard::{Message, Shard};
-use crate::transport::{self, Patience};
+use crate::transport::{self, Patience, Unmet};
 
 use accept::Handoff;
 use executor::Plan;
-use mesh::{Bell, Mesh};
+use mesh::Mesh;
+use signals::Watch;
 
 /// Memory that each executor reserves for buffers of its ring, which sockets do not use.
 const RING_MEMORY_BYTES: usize = 1 << 20;
@@ -45,10 +47,16 @@ const PREEMPT: Duration = Duration::from_secs(1);
 const SPARE_DESCRIPTORS: usize = 1024;
 /// How long an executor may take to start.
 const START: Duration = Duration::from_secs(30);
+/// How long an address may be in use that another process has just left.
+const ADDRESS_WAIT: Duration = Duration::from_secs(2);
+/// How often it is looked meanwhile whether the broker is to stop.
+const LOOK_EVERY: Duration = Duration::from_millis(50);
 
 /// Why the broker did not start, or ended before it was told to.
 #[derive(Debug)]
 pub enum ServerError {
+    /// Something that every executor needs is not there.
+    System(Unmet),
     /// An address cannot be listened on.
     Listen(SocketAddr, io::Error),
     /// Signals cannot be received.
@@ -60,7 +68,10 @@ pub enum ServerError {
 impl fmt::Display for ServerError {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Listen(address, error) => write!(out, "cannot listen on {address}: {error}"),
+            Self::System(unmet) => unmet.fmt(out),
+            Self::Listen(address, error) => {
+                write!(out, "cannot listen on {address}: {error}{}", remedy(*address, error))
+            }
             Self::Signals(error) => write!(out, "cannot receive signals: {error}"),
             Self::Executor(error) => write!(out, "executor: {error}"),
         }
@@ -68,6 +79,19 @@ impl fmt::Display for ServerError {
 }
 
 impl std::error::Error for ServerError {}
+
+/// What helps, where the system's words do not say it.
+fn remedy(address: SocketAddr, error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
+            "; a port below 1024 needs the capability CAP_NET_BIND_SERVICE (systemd: \
+             AmbientCapabilities=CAP_NET_BIND_SERVICE) or the sysctl \
+             net.ipv4.ip_unprivileged_port_start"
+        }
+        io::ErrorKind::AddrInUse => "; another program listens there",
+        _ => "",
+    }
+}
 
 /// From now on a panic in any thread ends the process, after its message: a broker of which a part
 /// is dead would look alive.
@@ -85,57 +109,65 @@ pub fn end_on_panic() {
 /// # Errors
 /// [`ServerError`]: the broker did not start, or an executor died.
 pub fn run(config: &Config, listening: impl FnMut(SocketAddr)) -> Result<(), ServerError> {
-    let cpus = available_cpus();
-    let cores = config.cores.unwrap_or(cpus.len());
+    let descriptor_count = transport::probe().map_err(ServerError::System)?;
+    warn_of_few(descriptor_count, config.limits.connection_count_max);
+    let cpus = cpus::available();
+    let cores = config.cores.unwrap_or_else(|| cpus::executor_count(&config.pin, cpus.len()));
+    let placement = cpus::placement(&config.pin, &cpus, cores).map_err(ServerError::Executor)?;
     let (addresses, sockets) = bind(&config.listen, cores, patience(&config.limits))?;
     make_room(config.limits.connection_count_max, &sockets);
-    let stop = Arc::new(AtomicBool::new(false));
+    let watch = Watch::default();
     let (meshes, bells) = Mesh::new(cores, config.limits.mesh_channel_count(cores));
-    watch_signals(Arc::clone(&stop), bells)?;
+    signals::watch(watch.clone(), bells)?;
     let (ready, started) = crossbeam_channel::bounded(cores);
-    let plans = plans(config, meshes, sockets, &stop, &ready);
+    let plans = plans(config, meshes, sockets, &watch, ready);
     let mut executors = Vec::new();
-    for (index, plan) in plans.into_iter().enumerate() {
-        let cpu = if cores <= cpus.len() { Some(cpus[index]) } else { None };
+    for (index, (plan, cpu)) in plans.into_iter().zip(placement).enumerate() {
         executors.push(start(index, cpu, plan)?);
     }
-    for _ in 0..cores {
-        let late = |_| ServerError::Executor(format!("not ready within {START:?}"));
-        let fail = |error| ServerError::Executor(format!("cannot start: {error}"));
-        started.recv_timeout(START).map_err(late)?.map_err(fail)?;
-    }
+    await_all(&started, cores, &watch.stop)?;
     addresses.into_iter().for_each(listening);
-    info!("ringmq {} is up on {cores} cores", env!("CARGO_PKG_VERSION"));
+    info!("ringmq {} is up on {cores} cores", env!("RINGMQ_VERSION"));
     let mut counters = Counters::default();
     for executor in executors {
         let died = |error| ServerError::Executor(format!("{error}"));
         counters.add(&executor.join().map_err(died)?);
     }
-    report(&counters);
+    info!("stopped: {}", signals::line(&counters));
     Ok(())
 }
 
-/// The CPUs that this process may run on.
-fn available_cpus() -> Vec<usize> {
-    let online = glommio::CpuSet::online();
-    let allowed = allowed_cpus();
-    let mut cpus: Vec<usize> =
-        online.map(|set| set.iter().map(|location| location.cpu).collect()).unwrap_or_default();
-    cpus.retain(|cpu| allowed.as_ref().is_none_or(|allowed| allowed.contains(cpu)));
-    cpus.sort_unstable();
-    if cpus.is_empty() { vec![0] } else { cpus }
+/// Waits until all executors run, or the broker is told to stop.
+fn await_all(
+    started: &Receiver<io::Result<()>>,
+    cores: usize,
+    stop: &AtomicBool,
+) -> Result<(), ServerError> {
+    let fail = |why: &dyn fmt::Display| ServerError::Executor(format!("cannot start: {why}"));
+    let begun = Instant::now();
+    let mut ready_count = 0;
+    while ready_count < cores && !stop.load(Ordering::Acquire) {
+        match started.recv_timeout(LOOK_EVERY) {
+            Ok(one) => one.map_err(|error| fail(&error))?,
+            Err(RecvTimeoutError::Timeout) if begun.elapsed() < START => continue,
+            Err(RecvTimeoutError::Timeout) => return Err(fail(&"it takes too long")),
+            Err(RecvTimeoutError::Disconnected) => return Err(fail(&"one ended at once")),
+        }
+        ready_count += 1;
+    }
+    Ok(())
 }
 
-/// The CPUs of the process's affinity mask, as the system writes it: `0-3,8`.
-fn allowed_cpus() -> Option<Vec<usize>> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
-    let mut cpus = Vec::new();
-    for range in list.trim().split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        cpus.extend(first.parse::<usize>().ok()?..=last.parse().ok()?);
+/// Says so if there are fewer descriptors than there may be connections.
+fn warn_of_few(descriptor_count: usize, connection_count_max: usize) {
+    let needed = connection_count_max.saturating_add(SPARE_DESCRIPTORS);
+    if descriptor_count < needed {
+        warn!(
+            "connection_count_max is {connection_count_max}, and this process may have \
+             {descriptor_count} descriptors open: raise that to {needed} with LimitNOFILE= \
+             (systemd), --ulimit nofile= (Docker) or ulimit -n"
+        );
     }
-    Some(cpus)
 }
 
 /// How long TCP takes a peer to be there that does not answer.
@@ -160,26 +192,59 @@ fn make_room(connection_count_max: usize, sockets: &[Vec<OwnedFd>]) {
 type Bound = (Vec<SocketAddr>, Vec<Vec<OwnedFd>>);
 
 /// One socket for each address and executor, by executor.
-fn bind(addresses: &[SocketAddr], cores: usize, patience: Patience) -> Result<Bound, ServerError> {
+fn bind(endpoints: &[Endpoint], cores: usize, patience: Patience) -> Result<Bound, ServerError> {
     let mut bound = Vec::new();
     let mut by_executor: Vec<Vec<OwnedFd>> = (0..cores).map(|_| Vec::new()).collect();
-    for &address in addresses {
-        let fail = |error| ServerError::Listen(address, error);
-        let (address, sockets) = transport::bind(address, cores, patience).map_err(fail)?;
-        bound.push(address);
-        for (executor, socket) in by_executor.iter_mut().zip(sockets) {
-            executor.push(socket);
+    for endpoint in endpoints {
+        let mut port = None;
+        for mut address in endpoint.addresses() {
+            // Both have the port that the system has chosen for the first.
+            address.set_port(port.unwrap_or_else(|| address.port()));
+            let sockets = match bind_patiently(address, cores, patience) {
+                Err(error) if port.is_some() && is_without_ipv6(&error) => continue,
+                bound => bound.map_err(|error| ServerError::Listen(address, error))?,
+            };
+            let (address, sockets) = sockets;
+            port = Some(address.port());
+            bound.push(address);
+            for (executor, socket) in by_executor.iter_mut().zip(sockets) {
+                executor.push(socket);
+            }
         }
     }
     Ok((bound, by_executor))
+}
+
+/// A process that was killed may hold its address for a moment: its rings are taken down later.
+fn bind_patiently(
+    address: SocketAddr,
+    count: usize,
+    patience: Patience,
+) -> io::Result<(SocketAddr, Vec<OwnedFd>)> {
+    let begun = Instant::now();
+    loop {
+        match transport::bind(address, count, patience) {
+            Err(error)
+                if error.kind() == io::ErrorKind::AddrInUse && begun.elapsed() < ADDRESS_WAIT =>
+            {
+                thread::sleep(LOOK_EVERY);
+            }
+            bound => return bound,
+        }
+    }
+}
+
+/// Whether the system has no IPv6, or no address of it.
+fn is_without_ipv6(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EAFNOSUPPORT | libc::EADDRNOTAVAIL))
 }
 
 fn plans(
     config: &Config,
     meshes: Vec<Mesh<Message, Handoff>>,
     sockets: Vec<Vec<OwnedFd>>,
-    stop: &Arc<AtomicBool>,
-    ready: &Sender<io::Result<()>>,
+    watch: &Watch,
+    ready: Sender<io::Result<()>>,
 ) -> Vec<Plan> {
     let seeds = RandomState::new();
     let seed = [0, 1, 2, 3].map(|number: u64| seeds.hash_one(number));
@@ -198,7 +263,7 @@ fn plans(
             listeners,
             limits,
             open: Arc::clone(&open),
-            stop: Arc::clone(stop),
+            watch: watch.clone(),
             started,
             ready: ready.clone(),
         }
@@ -217,32 +282,4 @@ fn start(
         .preempt_timer(PREEMPT)
         .spawn(move || executor::run(plan))
         .map_err(|error| ServerError::Executor(format!("cannot start: {error}")))
-}
-
-/// SIGTERM and SIGINT stop the broker; a second one ends it at once.
-fn watch_signals(stop: Arc<AtomicBool>, bells: Arc<[Bell]>) -> Result<(), ServerError> {
-    let mut signals = Signals::new([SIGTERM, SIGINT]).map_err(ServerError::Signals)?;
-    let watch = move || {
-        for signal in signals.forever() {
-            if stop.swap(true, Ordering::AcqRel) {
-                std::process::exit(128 + signal);
-            }
-            // Before anything else: a line of log may take as long as its reader likes.
-            for (index, bell) in bells.iter().enumerate() {
-                bell.ring(ShardId::from_index(index));
-            }
-            info!("stopping: no new connections, open ones are flushed and closed");
-        }
-    };
-    let named = thread::Builder::new().name("signals".to_owned());
-    named.spawn(watch).map(drop).map_err(ServerError::Signals)
-}
-
-fn report(counters: &Counters) {
-    let all = counters.iter().chain(counters.ledger.iter());
-    let seen: Vec<String> = all
-        .filter(|(_, value)| *value > 0)
-        .map(|(row, value)| format!("{}={value}", row.name))
-        .collect();
-    info!("stopped: {}", seen.join(" "));
 }

@@ -124,16 +124,15 @@ impl Sockets {
     /// Makes a ring on the thread that will use it.
     ///
     /// # Errors
-    /// Of the kind `Unsupported` before Linux 6.1; or what the system says, such as that io_uring
-    /// is not allowed.
+    /// What the system says, such as that io_uring is not allowed, or not known before Linux 6.1;
+    /// `probe` explains it.
     pub fn new() -> io::Result<Self> {
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
             .setup_taskrun_flag()
             .setup_cqsize(COMPLETION_COUNT_MAX)
-            .build(REQUEST_COUNT_MAX)
-            .map_err(explain)?;
+            .build(REQUEST_COUNT_MAX)?;
         let mut pool = Pool::new();
         // SAFETY: the pool is page-aligned, has that many entries, and outlives the ring.
         unsafe {
@@ -143,8 +142,7 @@ impl Sockets {
                 POOL,
                 0,
             )
-        }
-        .map_err(explain)?;
+        }?;
         (0..BUFFER_COUNT).for_each(|buffer| pool.give(buffer));
         let wakeup = event_descriptor()?;
         ring.submitter().register_eventfd(wakeup.as_raw_fd())?;
@@ -432,16 +430,6 @@ fn outcome(result: i32, length: u32) -> io::Result<Written> {
         _ => Err(io::Error::from_raw_os_error(-result)),
     }
     .map(|count| Written { count: count as usize, is_full: count < length })
-}
-
-fn explain(error: io::Error) -> io::Error {
-    match error.raw_os_error() {
-        Some(libc::EINVAL | libc::ENOSYS) => io::Error::new(
-            io::ErrorKind::Unsupported,
-            format!("io_uring with multishot receive needs Linux 6.1 or later ({error})"),
-        ),
-        _ => io::Error::new(error.kind(), format!("cannot set up io_uring: {error}")),
-    }
 }
 
 fn event_descriptor() -> io::Result<OwnedFd> {

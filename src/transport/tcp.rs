@@ -206,6 +206,9 @@ pub fn bind(
 fn socket(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?; // The same port of IPv4 can be listened on beside it.
+    }
     Ok(socket)
 }
 

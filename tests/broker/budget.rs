@@ -224,7 +224,8 @@ impl Away {
 /// Runs all of it and judges it; each kind tries to have as much as an n-th of the budget.
 fn keeps_to(budget_mib: usize, cores: usize, nth: usize) {
     let (budget, cores) = (format!("{budget_mib}MiB"), cores.to_string());
-    let broker = Broker::start(&["--memory-max", &budget, "--cores", &cores]);
+    let pin = if cores == "1" { "0" } else { "off" };
+    let broker = Broker::start(&["--memory-max", &budget, "--cores", &cores, "--pin", pin]);
     if cores == "1" {
         leave_first_processor();
     }

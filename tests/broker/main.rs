@@ -19,4 +19,5 @@ mod panics;
 mod pause;
 mod shutdown;
 mod slow_consumer;
+mod start;
 mod take_over;

@@ -67,7 +67,8 @@ impl Broker {
         Self::launch(Command::new(program()), arguments, false)
     }
 
-    fn spawn(command: Command, arguments: &[&str]) -> Self {
+    /// Starts what a command begins with.
+    pub(crate) fn spawn(command: Command, arguments: &[&str]) -> Self {
         Self::launch(command, arguments, true)
     }
 

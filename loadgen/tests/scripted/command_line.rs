@@ -45,3 +45,17 @@ fn the_report_names_settings_machine_and_version() {
         .sum();
     assert_eq!(published, MESSAGES, "intervals add up to the run");
 }
+
+/// The limit of glommio, without which no executor starts.
+#[test]
+fn what_the_system_does_not_allow_is_said_at_once() {
+    let begun = std::time::Instant::now();
+    let program = env!("CARGO_BIN_EXE_ringmq-loadgen");
+    let words = ["--memlock=65536:65536", program, "pairs", "--broker", "127.0.0.1:1"];
+    let output = std::process::Command::new("prlimit").args(words).output();
+    let output = output.expect("prlimit(1) is there");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("only 64 KiB") && said.contains("LimitMEMLOCK="), "{said}");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+}

@@ -1,13 +1,49 @@
-//! The system's table of the descriptors that this process has.
+//! What the system lets this process have: descriptors, and memory that is locked.
 #![allow(unsafe_code, reason = "the system calls have no safe wrapper among our dependencies")]
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
+/// Something of which a process may have so much.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Resource {
+    /// Open descriptors, `RLIMIT_NOFILE`.
+    Descriptors,
+    /// Bytes of locked memory, `RLIMIT_MEMLOCK`.
+    LockedMemory,
+}
+
+impl Resource {
+    fn number(self) -> libc::__rlimit_resource_t {
+        match self {
+            Self::Descriptors => libc::RLIMIT_NOFILE,
+            Self::LockedMemory => libc::RLIMIT_MEMLOCK,
+        }
+    }
+
+    /// Raises the soft limit to the hard one; returns what it is then.
+    ///
+    /// # Errors
+    /// What the system says if it does not tell the limit.
+    pub(super) fn raise(self) -> io::Result<usize> {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the kernel writes to `limit` alone.
+        if unsafe { libc::getrlimit(self.number(), &raw mut limit) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let raised = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
+        // SAFETY: the kernel reads `raised` alone.
+        if unsafe { libc::setrlimit(self.number(), &raw const raised) } == 0 {
+            limit = raised;
+        }
+        Ok(usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX))
+    }
+}
+
 /// A table that is made larger at once has no more entries, of 8 bytes each.
 const ENTRY_COUNT_MAX: usize = 1 << 20;
 
-/// Has the table hold `count` descriptors from now on, or as many as the process may have. It
+/// Has the table of descriptors hold `count` from now on, or as many as the process may have. It
 /// doubles whenever it is full, and in a process with several threads whoever needs the descriptor
 /// waits some 15 ms for that, as all processors have to take note. To be called before there are
 /// threads. `any` is a descriptor that is open.
@@ -15,7 +51,7 @@ const ENTRY_COUNT_MAX: usize = 1 << 20;
 /// # Errors
 /// What the system says; nothing has changed then.
 pub fn make_room(count: usize, any: BorrowedFd<'_>) -> io::Result<()> {
-    let count = count.min(descriptor_count_max()?).min(ENTRY_COUNT_MAX);
+    let count = count.min(Resource::Descriptors.raise()?).min(ENTRY_COUNT_MAX);
     let highest = count.saturating_sub(1) as libc::c_int;
     // SAFETY: it takes numbers only.
     let copy = unsafe { libc::fcntl(any.as_raw_fd(), libc::F_DUPFD_CLOEXEC, highest) };
@@ -25,16 +61,6 @@ pub fn make_room(count: usize, any: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: it was just made, and nobody else has it.
     drop(unsafe { OwnedFd::from_raw_fd(copy) });
     Ok(())
-}
-
-/// Descriptors that this process may have open, `RLIMIT_NOFILE`.
-fn descriptor_count_max() -> io::Result<usize> {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the kernel writes to `limit` alone.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(usize::try_from(limit.rlim_cur).unwrap_or(usize::MAX))
 }
 
 #[cfg(test)]
@@ -53,7 +79,7 @@ mod tests {
     #[test]
     fn there_is_room_for_as_many_as_the_process_may_have() {
         let file = std::fs::File::open("/proc/self/status").expect("Linux has it");
-        let max = descriptor_count_max().expect("the system says so");
+        let max = Resource::Descriptors.raise().expect("the system says so");
         let count = max.min(2000);
         make_room(count, file.as_fd()).expect("the table grows");
         assert!(table_len() >= count, "{} of {count}", table_len());

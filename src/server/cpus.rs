@@ -1,0 +1,156 @@
+//! How many executors there are, and on which CPUs.
+
+use std::fs;
+use std::path::Path;
+
+use tracing::info;
+
+use crate::config::Pin;
+use crate::routing::ShardId;
+
+use super::cgroup;
+
+/// The CPUs that this process may run on.
+pub(super) fn available() -> Vec<usize> {
+    let online = glommio::CpuSet::online();
+    let allowed = fs::read_to_string("/proc/self/status").ok().and_then(|status| allowed(&status));
+    let mut cpus: Vec<usize> =
+        online.map(|set| set.iter().map(|location| location.cpu).collect()).unwrap_or_default();
+    cpus.retain(|cpu| allowed.as_ref().is_none_or(|allowed| allowed.contains(cpu)));
+    cpus.sort_unstable();
+    if cpus.is_empty() { vec![0] } else { cpus }
+}
+
+/// The CPUs of the process's affinity mask, as the system writes it: `0-3,8`.
+fn allowed(status: &str) -> Option<Vec<usize>> {
+    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
+    let mut cpus = Vec::new();
+    for range in list.trim().split(',') {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        cpus.extend(first.parse::<usize>().ok()?..=last.parse().ok()?);
+    }
+    Some(cpus)
+}
+
+/// On which CPU each executor stays; none stays on one where `pin` says so.
+///
+/// # Errors
+/// What is wrong with a list of CPUs.
+pub(super) fn placement(
+    pin: &Pin,
+    available: &[usize],
+    executor_count: usize,
+) -> Result<Vec<Option<usize>>, String> {
+    let quota = quota_in_thousandths();
+    let is_shared = quota.is_some() || executor_count != available.len();
+    match pin {
+        Pin::Auto if !is_shared => Ok(available.iter().copied().map(Some).collect()),
+        Pin::Auto | Pin::Off => Ok(vec![None; executor_count]),
+        Pin::List(cpus) => on_each(cpus, available, executor_count),
+    }
+}
+
+fn on_each(
+    cpus: &[usize],
+    available: &[usize],
+    executor_count: usize,
+) -> Result<Vec<Option<usize>>, String> {
+    if let Some(cpu) = cpus.iter().find(|cpu| !available.contains(cpu)) {
+        return Err(format!("pin names CPU {cpu}; this process may run on {available:?}"));
+    }
+    if cpus.len() < executor_count {
+        let count = cpus.len();
+        return Err(format!("pin names {count} CPUs for {executor_count} executors"));
+    }
+    Ok(cpus[..executor_count].iter().copied().map(Some).collect())
+}
+
+/// Executors where nobody has said how many: one for each CPU, as far as a quota reaches and there
+/// can be shards.
+pub(super) fn executor_count(pin: &Pin, cpu_count: usize) -> usize {
+    if let Pin::List(cpus) = pin {
+        return cpus.len().min(ShardId::COUNT_MAX);
+    }
+    let quota = quota_in_thousandths();
+    let count = count_within(cpu_count, quota);
+    if count < cpu_count {
+        let quota = quota.map_or(String::new(), |quota| {
+            format!(", a quota of {}.{:02} CPUs", quota / 1000, quota % 1000 / 10)
+        });
+        info!("{count} executors: there are {cpu_count} CPUs{quota}, and at most 64 shards");
+    }
+    count
+}
+
+fn count_within(cpu_count: usize, quota_in_thousandths: Option<u64>) -> usize {
+    let quota = quota_in_thousandths.map_or(usize::MAX, |quota| quota.div_ceil(1000) as usize);
+    cpu_count.min(quota).clamp(1, ShardId::COUNT_MAX)
+}
+
+/// The CPU time that the control groups of the process allow it, in thousandths of a CPU.
+pub(super) fn quota_in_thousandths() -> Option<u64> {
+    let v2 = |folder: &Path| quota_v2(&fs::read_to_string(folder.join("cpu.max")).ok()?);
+    let v1 = |folder: &Path| {
+        let quota = cgroup::number(folder, "cpu.cfs_quota_us")?; // -1 without a quota.
+        part(quota, cgroup::number(folder, "cpu.cfs_period_us")?)
+    };
+    cgroup::least("cpu", v2, v1)
+}
+
+/// From `200000 100000`, or from `max 100000`, which is no quota.
+fn quota_v2(text: &str) -> Option<u64> {
+    let (quota, period) = text.trim().split_once(' ')?;
+    part(quota.parse().ok()?, period.parse().ok()?)
+}
+
+fn part(quota_us: u64, period_us: u64) -> Option<u64> {
+    quota_us.checked_mul(1000)?.checked_div(period_us)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_affinity_mask_is_read_as_the_system_writes_it() {
+        let status = |list| format!("Name:\tringmq\nCpus_allowed_list:\t{list}\nMems:\t1\n");
+        assert_eq!(allowed(&status("0-2,8")), Some(vec![0, 1, 2, 8]));
+        assert_eq!(allowed(&status("5")), Some(vec![5]));
+        assert_eq!(allowed("Name:\tringmq\n"), None);
+        assert!(!available().is_empty());
+    }
+
+    #[test]
+    fn there_are_as_many_executors_as_a_quota_and_shards_allow() {
+        for (cpus, quota, count) in [
+            (8, None, 8),
+            (8, Some(2500), 3),
+            (8, Some(100), 1),
+            (2, Some(16_000), 2),
+            (192, None, 64),
+        ] {
+            assert_eq!(count_within(cpus, quota), count, "{cpus} CPUs, {quota:?}");
+        }
+    }
+
+    #[test]
+    fn executors_stay_where_a_list_says() {
+        let list = |cpus: &[usize]| Pin::List(cpus.to_vec());
+        assert_eq!(placement(&list(&[3, 1]), &[0, 1, 2, 3], 2), Ok(vec![Some(3), Some(1)]));
+        assert_eq!(placement(&Pin::Off, &[0, 1], 2), Ok(vec![None; 2]));
+        assert_eq!(placement(&Pin::Auto, &[0, 1], 1), Ok(vec![None]), "others have a part");
+        assert_eq!(placement(&Pin::Auto, &[0, 1], 3), Ok(vec![None; 3]));
+        let error = placement(&list(&[1]), &[0, 1], 2).unwrap_err();
+        assert!(error.contains("1 CPUs for 2 executors"), "{error}");
+        let error = placement(&list(&[9]), &[0, 1], 1).unwrap_err();
+        assert!(error.contains("CPU 9"), "{error}");
+        assert_eq!(executor_count(&list(&[3, 1]), 8), 2);
+    }
+
+    #[test]
+    fn a_quota_is_read_in_thousandths() {
+        assert_eq!(quota_v2("250000 100000\n"), Some(2500));
+        assert_eq!(quota_v2("max 100000\n"), None);
+        assert_eq!(part(50_000, 0), None);
+    }
+}
