@@ -23,7 +23,7 @@ impl Interest {
         Self::with_hasher(RandomState::with_seeds(seed[0], seed[1], seed[2], seed[3]))
     }
 
-    /// Nobody wants anything; hashes are keyed by `hasher`, which nobody outside should know.
+    /// No interest; hashes are keyed by `hasher`, a secret of the process.
     pub fn with_hasher(hasher: RandomState) -> Self {
         Self { filters: FilterMap::new(hasher) }
     }

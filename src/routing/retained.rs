@@ -84,7 +84,7 @@ impl<V> Retained<V> {
         Self::with_hasher(RandomState::new())
     }
 
-    /// Nothing retained, with hashes keyed by `hasher`, which nobody outside should know.
+    /// Nothing retained, with hashes keyed by `hasher`, a secret of the process.
     pub fn with_hasher(hasher: RandomState) -> Self {
         Self {
             entries: Arena::new(),

@@ -122,7 +122,7 @@ impl<M, T> Default for Groups<M, T> {
 }
 
 impl<M, T> Groups<M, T> {
-    /// No groups, with hashes keyed by `hasher`, which nobody outside should know.
+    /// No groups, with hashes keyed by `hasher`, a secret of the process.
     pub fn with_hasher(hasher: RandomState) -> Self {
         Self {
             by_filter: Subscriptions::with_hasher(hasher.clone()),

@@ -56,7 +56,7 @@ impl<S: Copy + Eq + Hash, O: Copy> Subscriptions<S, O> {
         Self::with_hasher(RandomState::with_seeds(seed[0], seed[1], seed[2], seed[3]))
     }
 
-    /// No subscriptions, with hashes keyed by `hasher`, which nobody outside should know.
+    /// No subscriptions, with hashes keyed by `hasher`, a secret of the process.
     pub fn with_hasher(hasher: RandomState) -> Self {
         Self { filters: FilterMap::new(hasher.clone()), hasher, len: 0 }
     }

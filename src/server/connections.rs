@@ -103,6 +103,12 @@ impl Io {
         &front[..front.len().min(WRITE_BYTES_MAX)]
     }
 
+    /// Takes it out of the lists of those to be written.
+    fn clean(&mut self, spares: &mut Spares) {
+        self.dirty = false;
+        self.outbox.give_back(spares);
+    }
+
     /// Whether bytes may be given to the shard.
     pub(super) fn takes_bytes(&self) -> bool {
         !self.paused && !self.closing
@@ -216,7 +222,7 @@ impl Connections {
     }
 
     pub(super) fn get_mut(&mut self, id: ConnectionId) -> Option<&mut Io> {
-        self.table.get_mut(id.index as usize).filter(|io| io.generation == id.generation)
+        find(&mut self.table, id)
     }
 
     /// The connection, which from now on is in the list of those to be written.
@@ -240,11 +246,12 @@ impl Connections {
     pub(super) fn next_dirty(&mut self) -> Option<ConnectionId> {
         loop {
             let id = self.dirty.pop_front()?;
-            let Some(io) = self.get_mut(id) else { continue };
+            let Some(io) = find(&mut self.table, id) else { continue };
             io.heavy = io.outbox.len() > LITTLE_BYTES;
             if io.heavy {
                 self.heavy.push_back(id);
-            } else if self.clean(id) {
+            } else {
+                io.clean(&mut self.spares);
                 return Some(id);
             }
         }
@@ -254,19 +261,11 @@ impl Connections {
     pub(super) fn next_heavy(&mut self) -> Option<ConnectionId> {
         loop {
             let id = self.heavy.pop_front()?;
-            if self.clean(id) {
+            if let Some(io) = find(&mut self.table, id) {
+                io.clean(&mut self.spares);
                 return Some(id);
             }
         }
-    }
-
-    /// It is in no list of those to be written any more; false if it is not there.
-    fn clean(&mut self, id: ConnectionId) -> bool {
-        let io = self.table.get_mut(id.index as usize);
-        let Some(io) = io.filter(|io| io.generation == id.generation) else { return false };
-        io.dirty = false;
-        io.outbox.give_back(&mut self.spares);
-        true
     }
 
     /// From now on it is read, or is not.
@@ -345,6 +344,11 @@ impl Connections {
             io.finish();
         }
     }
+}
+
+/// The connection of this name, if it is still there.
+fn find(table: &mut Slab<Io>, id: ConnectionId) -> Option<&mut Io> {
+    table.get_mut(id.index as usize).filter(|io| io.generation == id.generation)
 }
 
 /// What the ring calls a connection.

@@ -319,8 +319,8 @@ impl Core {
         }
     }
 
-    /// Whether somebody waits for an answer or a delivery, for which the turn has to end. Who
-    /// acknowledges waits for nothing.
+    /// Takes what has come meanwhile; whether a client waits for an answer or a delivery because of
+    /// it, for which the turn has to end. Acknowledgements have no answer.
     fn is_asked(&mut self) -> bool {
         self.turn_reading();
         self.balance();

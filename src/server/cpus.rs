@@ -24,12 +24,10 @@ pub(super) fn available() -> Vec<usize> {
 /// The CPUs of the process's affinity mask, as the system writes it: `0-3,8`.
 fn allowed(status: &str) -> Option<Vec<usize>> {
     let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
-    let mut cpus = Vec::new();
-    for range in list.trim().split(',') {
-        let (first, last) = range.split_once('-').unwrap_or((range, range));
-        cpus.extend(first.parse::<usize>().ok()?..=last.parse().ok()?);
+    match list.trim().parse() {
+        Ok(Pin::List(cpus)) => Some(cpus),
+        _ => None,
     }
-    Some(cpus)
 }
 
 /// On which CPU each executor stays; none stays on one where `pin` says so.
@@ -40,9 +38,9 @@ pub(super) fn placement(
     pin: &Pin,
     available: &[usize],
     executor_count: usize,
+    quota_in_thousandths: Option<u64>,
 ) -> Result<Vec<Option<usize>>, String> {
-    let quota = quota_in_thousandths();
-    let is_shared = quota.is_some() || executor_count != available.len();
+    let is_shared = quota_in_thousandths.is_some() || executor_count != available.len();
     match pin {
         Pin::Auto if !is_shared => Ok(available.iter().copied().map(Some).collect()),
         Pin::Auto | Pin::Off => Ok(vec![None; executor_count]),
@@ -65,16 +63,19 @@ fn on_each(
     Ok(cpus[..executor_count].iter().copied().map(Some).collect())
 }
 
-/// Executors where nobody has said how many: one for each CPU, as far as a quota reaches and there
-/// can be shards.
-pub(super) fn executor_count(pin: &Pin, cpu_count: usize) -> usize {
+/// The default number of executors: one for each CPU, as far as a quota reaches and there can be
+/// shards.
+pub(super) fn executor_count(
+    pin: &Pin,
+    cpu_count: usize,
+    quota_in_thousandths: Option<u64>,
+) -> usize {
     if let Pin::List(cpus) = pin {
         return cpus.len().min(ShardId::COUNT_MAX);
     }
-    let quota = quota_in_thousandths();
-    let count = count_within(cpu_count, quota);
+    let count = count_within(cpu_count, quota_in_thousandths);
     if count < cpu_count {
-        let quota = quota.map_or(String::new(), |quota| {
+        let quota = quota_in_thousandths.map_or(String::new(), |quota| {
             format!(", a quota of {}.{:02} CPUs", quota / 1000, quota % 1000 / 10)
         });
         info!("{count} executors: there are {cpu_count} CPUs{quota}, and at most 64 shards");
@@ -136,15 +137,18 @@ mod tests {
     #[test]
     fn executors_stay_where_a_list_says() {
         let list = |cpus: &[usize]| Pin::List(cpus.to_vec());
-        assert_eq!(placement(&list(&[3, 1]), &[0, 1, 2, 3], 2), Ok(vec![Some(3), Some(1)]));
-        assert_eq!(placement(&Pin::Off, &[0, 1], 2), Ok(vec![None; 2]));
-        assert_eq!(placement(&Pin::Auto, &[0, 1], 1), Ok(vec![None]), "others have a part");
-        assert_eq!(placement(&Pin::Auto, &[0, 1], 3), Ok(vec![None; 3]));
-        let error = placement(&list(&[1]), &[0, 1], 2).unwrap_err();
+        assert_eq!(placement(&list(&[3, 1]), &[0, 1, 2, 3], 2, None), Ok(vec![Some(3), Some(1)]));
+        assert_eq!(placement(&Pin::Off, &[0, 1], 2, None), Ok(vec![None; 2]));
+        let auto = |count, quota| placement(&Pin::Auto, &[0, 1], count, quota);
+        assert_eq!(auto(1, None), Ok(vec![None]), "others have a part");
+        assert_eq!(auto(3, None), Ok(vec![None; 3]));
+        assert_eq!(auto(2, None), Ok(vec![Some(0), Some(1)]));
+        assert_eq!(auto(2, Some(1500)), Ok(vec![None; 2]));
+        let error = placement(&list(&[1]), &[0, 1], 2, None).unwrap_err();
         assert!(error.contains("1 CPUs for 2 executors"), "{error}");
-        let error = placement(&list(&[9]), &[0, 1], 1).unwrap_err();
+        let error = placement(&list(&[9]), &[0, 1], 1, None).unwrap_err();
         assert!(error.contains("CPU 9"), "{error}");
-        assert_eq!(executor_count(&list(&[3, 1]), 8), 2);
+        assert_eq!(executor_count(&list(&[3, 1]), 8, None), 2);
     }
 
     #[test]

@@ -111,9 +111,11 @@ pub fn end_on_panic() {
 pub fn run(config: &Config, listening: impl FnMut(SocketAddr)) -> Result<(), ServerError> {
     let descriptor_count = transport::probe().map_err(ServerError::System)?;
     warn_of_few(descriptor_count, config.limits.connection_count_max);
-    let cpus = cpus::available();
-    let cores = config.cores.unwrap_or_else(|| cpus::executor_count(&config.pin, cpus.len()));
-    let placement = cpus::placement(&config.pin, &cpus, cores).map_err(ServerError::Executor)?;
+    let (cpus, quota) = (cpus::available(), cpus::quota_in_thousandths());
+    let cores =
+        config.cores.unwrap_or_else(|| cpus::executor_count(&config.pin, cpus.len(), quota));
+    let placement =
+        cpus::placement(&config.pin, &cpus, cores, quota).map_err(ServerError::Executor)?;
     let (addresses, sockets) = bind(&config.listen, cores, patience(&config.limits))?;
     make_room(config.limits.connection_count_max, &sockets);
     let watch = Watch::default();
@@ -181,10 +183,9 @@ fn patience(limits: &Limits) -> Patience {
 /// Has the system make its table of descriptors as large as connections may make it, before there
 /// are threads.
 fn make_room(connection_count_max: usize, sockets: &[Vec<OwnedFd>]) {
-    let socket = sockets.iter().flatten().next();
-    if let Some(Err(error)) = socket.map(|socket| {
-        transport::make_room(connection_count_max.saturating_add(SPARE_DESCRIPTORS), socket.as_fd())
-    }) {
+    let Some(socket) = sockets.iter().flatten().next() else { return };
+    let count = connection_count_max.saturating_add(SPARE_DESCRIPTORS);
+    if let Err(error) = transport::make_room(count, socket.as_fd()) {
         debug!("the table of descriptors grows when it has to: {error}");
     }
 }

@@ -57,7 +57,7 @@ const BYTES: usize = 128;
 /// messages, or a packet with as many filters as are handled together.
 const STEP_UNITS_MAX: u32 = 4096;
 
-/// How many turns one that has sent much may take in one while nobody else asks for anything.
+/// Turns that a connection may take in one while no other client asks for anything.
 const ALONE_TIMES: u64 = 2;
 /// The part of a turn that is a short one.
 const CROWDED_PART: u32 = 8;

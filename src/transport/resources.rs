@@ -4,7 +4,7 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-/// Something of which a process may have so much.
+/// A resource that the system limits for a process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Resource {
     /// Open descriptors, `RLIMIT_NOFILE`.
@@ -43,10 +43,10 @@ impl Resource {
 /// A table that is made larger at once has no more entries, of 8 bytes each.
 const ENTRY_COUNT_MAX: usize = 1 << 20;
 
-/// Has the table of descriptors hold `count` from now on, or as many as the process may have. It
-/// doubles whenever it is full, and in a process with several threads whoever needs the descriptor
-/// waits some 15 ms for that, as all processors have to take note. To be called before there are
-/// threads. `any` is a descriptor that is open.
+/// Makes the table of descriptors hold `count`, or as many as the process may have. The kernel
+/// doubles a full table, and in a process with several threads the call that opens a descriptor
+/// waits some 15 ms for all processors to take note. So this is called before threads
+/// start. `any` is a descriptor that is open.
 ///
 /// # Errors
 /// What the system says; nothing has changed then.
@@ -58,7 +58,7 @@ pub fn make_room(count: usize, any: BorrowedFd<'_>) -> io::Result<()> {
     if copy < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: it was just made, and nobody else has it.
+    // SAFETY: it was just made, and has no other owner.
     drop(unsafe { OwnedFd::from_raw_fd(copy) });
     Ok(())
 }
