@@ -6,9 +6,7 @@ use tracing::debug;
 
 use crate::auth::{AuthRequest, Verdict};
 use crate::metrics::allocated;
-use crate::mqtt::{
-    Connack, Connect, Disconnect, Packet, Properties, Property, ReasonCode, Version,
-};
+use crate::mqtt::{Connack, Connect, Disconnect, Packet, Properties, ReasonCode, Version};
 use crate::session::{
     AT_ONCE_MAX, Agreement, KeepAlive, NEVER, OutboundAliases, ProtocolError, Session, Time,
     is_payload_valid,
@@ -16,6 +14,7 @@ use crate::session::{
 use crate::storage::Record;
 
 use super::authenticate::send_auth;
+use super::connack::{accepting, send_connack};
 use super::connection::{Connection, Phase};
 use super::pause::Pause;
 use super::take_over::Claim;
@@ -28,11 +27,11 @@ use super::{ConnectionId, Output, SessionRef, Shard, Timer, work};
 pub(super) struct Opening {
     pub(super) client_id: Box<str>,
     /// The client gave none.
-    assigned: bool,
+    pub(super) assigned: bool,
     clean_start: bool,
     is_bridge: bool,
-    keep_alive_s: u16,
-    requested_expiry_s: u32,
+    pub(super) keep_alive_s: u16,
+    pub(super) requested_expiry_s: u32,
     pub(super) agreement: Agreement,
     alias_count_max: u16,
     /// The method of enhanced authentication, if the client named one.
@@ -519,67 +518,4 @@ impl Shard {
             self.publish_will(&will, None, out); // [MQTT-3.1.3-9]
         }
     }
-}
-
-/// CONNACK that says yes; its properties are put into `buffer`.
-fn accepting<'a>(
-    version: Version,
-    opening: &Opening,
-    session_present: bool,
-    data: &[u8],
-    limits: &crate::config::Limits,
-    buffer: &'a mut Vec<u8>,
-) -> Connack<'a> {
-    let properties = match version.is_v5() {
-        true => Properties::write(connack_terms(opening, data, limits), buffer),
-        false => Properties::EMPTY,
-    };
-    Connack { session_present, reason: ReasonCode::Success, properties }
-}
-
-/// What a 5.0 client has to know, and nothing that it assumes anyway.
-fn connack_terms<'a>(
-    opening: &'a Opening,
-    data: &'a [u8],
-    limits: &crate::config::Limits,
-) -> Vec<Property<'a>> {
-    let agreement = &opening.agreement;
-    let mut terms = vec![
-        Property::ReceiveMaximum(limits.receive_count_max),
-        Property::MaximumPacketSize(limits.packet_bytes_max as u32),
-        Property::TopicAliasMaximum(limits.topic_alias_count_max),
-    ];
-    if !agreement.may_retain {
-        terms.push(Property::RetainAvailable(0));
-    }
-    if agreement.expiry_interval_s != opening.requested_expiry_s {
-        terms.push(Property::SessionExpiryIntervalS(agreement.expiry_interval_s));
-    }
-    if opening.assigned {
-        terms.push(Property::AssignedClientIdentifier(&opening.client_id)); // [MQTT-3.2.2-16]
-    }
-    if limits.keep_alive_s_max > 0 {
-        terms.push(Property::ServerKeepAliveS(opening.keep_alive_s)); // [MQTT-3.2.2-21]
-    }
-    if let Some(method) = &opening.method {
-        terms.push(Property::AuthenticationMethod(method)); // [MQTT-4.12.0-5]
-        if !data.is_empty() {
-            terms.push(Property::AuthenticationData(data));
-        }
-    }
-    terms
-}
-
-fn send_connack(
-    id: ConnectionId,
-    connack: &Connack<'_>,
-    version: Version,
-    packet_bytes_max: u32,
-    out: &mut impl Output,
-) {
-    let packet = Packet::Connack(*connack);
-    // One that says yes was measured before; a client that takes no refusal sees only the close.
-    out.outbox(id).push_with(|buffer| {
-        encode_within(&packet, version, packet_bytes_max, buffer);
-    });
 }

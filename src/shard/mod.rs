@@ -9,6 +9,7 @@ mod account;
 mod audit;
 mod authenticate;
 mod commit;
+mod connack;
 mod connect;
 mod connection;
 mod deliver;
