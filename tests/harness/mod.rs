@@ -8,6 +8,7 @@
 #![allow(dead_code)]
 
 pub(crate) mod cluster;
+pub(crate) mod fault;
 pub(crate) mod notation;
 pub(crate) mod packet;
 pub(crate) mod peer;
