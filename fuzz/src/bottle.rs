@@ -11,7 +11,9 @@ use ringmq::metrics::Counters;
 use ringmq::mqtt::{self, Packet, ReasonCode, Version};
 use ringmq::routing::{Partition, ShardId};
 use ringmq::session::Time;
-use ringmq::shard::{ConnectionId, Full, Input, Message, Outbox, Output, Shard, Slices};
+use ringmq::shard::{
+    ConnectionId, Full, Home, Input, Message, Outbox, Output, Shard, Slices, home,
+};
 use ringmq::storage::{Record, Token};
 
 use super::end::End;
@@ -118,20 +120,12 @@ impl Bottle {
     /// The server reads the first packet before it knows the connection's home.
     fn place(&mut self, end: usize) {
         let client = &mut self.ends[end];
-        let mut home = end % self.shards.len();
-        match mqtt::split(&client.way, self.limits.packet_bytes_max) {
-            Ok(None) => return,
-            Err(_) => {}
-            Ok(Some((frame, _))) => {
-                if let Ok(Packet::Connect(connect)) = Packet::decode(frame, Version::V311) {
-                    let max = connect.properties.maximum_packet_size();
-                    client.packet_bytes_max = max.map_or(usize::MAX, |max| max as usize);
-                    if !connect.client_id.is_empty() {
-                        home = self.partition.home(connect.client_id).index();
-                    }
-                }
-            }
-        }
+        let home = match home(&client.way, self.limits.packet_bytes_max, &self.partition) {
+            Home::Undecided => return,
+            Home::At(home) => home.index(),
+            Home::Anywhere => end % self.shards.len(),
+        };
+        client.packet_bytes_max = taken_bytes_max(&client.way, self.limits.packet_bytes_max);
         client.home = Some(home);
         let connection = self.hands[home].open(end);
         self.handle(home, Input::Opened { connection });
@@ -327,6 +321,13 @@ impl Bottle {
     fn handle(&mut self, index: usize, input: Input<'_>) {
         self.shards[index].handle(self.now, input, &mut self.hands[index]);
     }
+}
+
+/// Returns the size of the largest packet that a client takes, as its CONNECT says if that is read.
+fn taken_bytes_max(bytes: &[u8], packet_bytes_max: usize) -> usize {
+    let Ok(Some((frame, _))) = mqtt::split(bytes, packet_bytes_max) else { return ALL };
+    let Ok(Packet::Connect(connect)) = Packet::decode(frame, Version::V311) else { return ALL };
+    connect.properties.maximum_packet_size().map_or(ALL, |max| max as usize)
 }
 
 impl Hands {

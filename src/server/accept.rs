@@ -15,8 +15,8 @@ use glommio::timer::Timer;
 use tracing::{debug, warn};
 
 use crate::config::Limits;
-use crate::mqtt::{self, Packet, Version};
-use crate::routing::ShardId;
+use crate::mqtt;
+use crate::shard::{self, Home};
 use crate::transport::{PeerFacts, Tcp, TcpListener};
 
 use super::connections::{Arrival, Permit};
@@ -108,26 +108,24 @@ fn may_log(last: &mut Option<Instant>) -> bool {
 async fn welcome(core: Shared, mut stream: Tcp, permit: Permit, limits: Limits) {
     let packet_bytes_max = limits.connect_bytes_max.min(limits.packet_bytes_max);
     let first = read_first_packet(&core, &mut stream, packet_bytes_max);
-    let Some(bytes) = future::or(first, refuse_late(&limits)).await else { return };
+    let Some((bytes, home)) = future::or(first, refuse_late(&limits)).await else { return };
     let read = Instant::now();
     let socket = match stream.detach() {
         Ok(socket) => socket,
         Err(error) => return warn!("connection dropped on its way to its home: {error}"),
     };
-    let home = home_of(&core, &bytes);
     let came = core.borrow().now().before(PeerFacts::of(socket.as_fd()).silence);
     let handoff = Handoff { socket, bytes, arrival: Arrival { came, read }, permit };
     let core = &mut *core.borrow_mut();
-    if home == core.shard.id() {
-        core.adopt(handoff);
-    } else {
-        core.effects.mesh.hand_off(home, handoff);
+    match home {
+        Home::At(home) if home != core.shard.id() => core.effects.mesh.hand_off(home, handoff),
+        _ => core.adopt(handoff),
     }
 }
 
 /// Ends the wait for a CONNECT when its time has passed. A process that stood still looks into its
 /// sockets once more before.
-async fn refuse_late(limits: &Limits) -> Option<Vec<u8>> {
+async fn refuse_late<T>(limits: &Limits) -> Option<T> {
     Timer::new(Duration::from_secs(limits.connect_timeout_s.into())).await;
     Timer::new(LAST_LOOK).await;
     debug!("closed: no CONNECT in time");
@@ -163,13 +161,14 @@ impl Drop for Charge {
     }
 }
 
-/// None when the peer closes before its first packet is whole, or memory is too short for it. A
-/// packet that is not valid is returned as soon as that is seen: the shard knows what to answer.
+/// Returns what came, once that says where the connection goes: a packet that is not valid goes to
+/// a shard as soon as that is seen. None when the peer closes before its first packet is whole, or
+/// memory is too short for it.
 async fn read_first_packet(
     core: &Shared,
     stream: &mut Tcp,
     packet_bytes_max: usize,
-) -> Option<Vec<u8>> {
+) -> Option<(Vec<u8>, Home)> {
     let mut bytes = vec![0; FIRST_READ_BYTES];
     let mut charge = Charge::new(core, FIRST_READ_BYTES);
     let mut length = 0;
@@ -180,9 +179,10 @@ async fn read_first_packet(
         let end = bytes.len().min(length + READ_BYTES_MAX);
         let read = stream.read(&mut bytes[length..end]).await;
         length += read.ok().filter(|count| *count > 0)?;
-        if !matches!(mqtt::split(&bytes[..length], packet_bytes_max), Ok(None)) {
+        let home = home(core, &bytes[..length], packet_bytes_max);
+        if home != Home::Undecided {
             bytes.truncate(length);
-            return Some(bytes);
+            return Some((bytes, home));
         }
         if length == bytes.len() {
             let wanted = mqtt::wanted(&bytes).unwrap_or(0).min(2 * length);
@@ -208,16 +208,6 @@ async fn await_turn(core: &Shared) {
     .await;
 }
 
-/// Where the session of a CONNECT lives; here if it cannot be told.
-fn home_of(core: &Shared, bytes: &[u8]) -> ShardId {
-    let core = core.borrow();
-    let Ok(Some((frame, _))) = mqtt::split(bytes, mqtt::PACKET_BYTES_MAX) else {
-        return core.shard.id();
-    };
-    match Packet::decode(frame, Version::V311) {
-        Ok(Packet::Connect(connect)) if !connect.client_id.is_empty() => {
-            core.shard.partition().home(connect.client_id)
-        }
-        _ => core.shard.id(),
-    }
+fn home(core: &Shared, bytes: &[u8], packet_bytes_max: usize) -> Home {
+    shard::home(bytes, packet_bytes_max, core.borrow().shard.partition())
 }

@@ -16,6 +16,7 @@ mod deliver;
 mod ending;
 mod filters;
 mod held;
+mod home;
 mod links;
 mod long;
 mod message;
@@ -41,6 +42,7 @@ mod wire;
 mod work;
 
 pub use audit::audit_credit;
+pub use home::{Home, home};
 pub use message::{Message, Receipt, ReplayRequest, SessionRef, Ticket};
 pub use outbox::{Outbox, Spares};
 pub use output::{ConnectionId, Full, Output};

@@ -12,10 +12,10 @@ use ahash::RandomState;
 use ringmq::auth::{AuthRequest, Verdict};
 use ringmq::config::Limits;
 use ringmq::metrics::{AuditError, Counters, Pool};
-use ringmq::mqtt::{self, Packet, ReasonCode, Version};
+use ringmq::mqtt::ReasonCode;
 use ringmq::routing::{Partition, ShardId};
 use ringmq::session::Time;
-use ringmq::shard::{ConnectionId, Full, Input, Message, Outbox, Output, Shard};
+use ringmq::shard::{ConnectionId, Full, Home, Input, Message, Outbox, Output, Shard, home};
 use ringmq::storage::{Record, Token};
 
 use super::peer::Received;
@@ -212,17 +212,11 @@ impl Cluster {
     fn send_unplaced(&mut self, client: usize, bytes: &[u8]) {
         let unplaced = self.clients[client].unplaced.as_mut().expect("it has no home yet");
         unplaced.extend(bytes);
-        let home = match mqtt::split(unplaced, self.limits.packet_bytes_max) {
-            Ok(None) => return,
-            Ok(Some((frame, _))) => match Packet::decode(frame, Version::V311) {
-                Ok(Packet::Connect(connect)) if !connect.client_id.is_empty() => {
-                    Some(self.partition.home(connect.client_id).index())
-                }
-                _ => None,
-            },
-            Err(_) => None,
+        let index = match home(unplaced, self.limits.packet_bytes_max, &self.partition) {
+            Home::Undecided => return,
+            Home::At(home) => home.index(),
+            Home::Anywhere => client % self.shards.len(),
         };
-        let index = home.unwrap_or(client % self.shards.len());
         let waiting = self.clients[client].unplaced.take().expect("it has no home yet");
         let connection = self.outputs[index].open(client, waiting);
         self.handle(index, Input::Opened { connection });

@@ -13,10 +13,9 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use ahash::RandomState;
 use ringmq::auth::Verdict;
 use ringmq::metrics::DropCause;
-use ringmq::mqtt::{self, Packet, Version};
 use ringmq::routing::{Partition, ShardId};
 use ringmq::session::Time;
-use ringmq::shard::{ConnectionId, Input, Message, Shard};
+use ringmq::shard::{ConnectionId, Home, Input, Message, Shard, home};
 
 use crate::desk::{Desk, Stored};
 use crate::life::Life;
@@ -416,17 +415,12 @@ impl Network {
     /// The server reads a connection's first packet before it knows its home.
     fn place(&mut self, number: usize, random: &mut Random) {
         let unplaced = &self.pipes[number].unplaced;
-        let home = match mqtt::split(unplaced, self.scenario.limits.packet_bytes_max) {
-            Ok(None) => return,
-            Ok(Some((frame, _))) => match Packet::decode(frame, Version::V311) {
-                Ok(Packet::Connect(connect)) if !connect.client_id.is_empty() => {
-                    Some(self.partition.home(connect.client_id).index())
-                }
-                _ => None,
-            },
-            Err(_) => None,
+        let packet_bytes_max = self.scenario.limits.packet_bytes_max;
+        let shard = match home(unplaced, packet_bytes_max, &self.partition) {
+            Home::Undecided => return,
+            Home::At(home) => home.index(),
+            Home::Anywhere => random.below(self.shards.len()),
         };
-        let shard = home.unwrap_or_else(|| random.below(self.shards.len()));
         let client = self.pipes[number].client;
         let name = self.scenario.clients.get(client).map_or("", |profile| &profile.name);
         let (slot, connection) = self.desks[shard].open(number, name);
