@@ -14,6 +14,7 @@ mod connect;
 mod cursor;
 mod disconnect;
 mod error;
+mod foreign;
 mod frame;
 mod pingreq;
 mod property;
@@ -34,6 +35,7 @@ pub use connect::{Connect, Will};
 pub use cursor::{Reader, VARINT_MAX};
 pub use disconnect::Disconnect;
 pub use error::DecodeError;
+pub use foreign::{Foreign, may_begin_connect};
 pub use frame::{Frame, PACKET_BYTES_MAX, PacketSet, PacketType, split, wanted};
 pub use property::{Properties, Property, PropertyRow, PropertyType};
 pub use puback::Ack;
@@ -71,6 +73,15 @@ impl Version {
     #[inline]
     pub const fn is_v5(self) -> bool {
         matches!(self, Self::V5)
+    }
+
+    /// What people call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V31 => "3.1",
+            Self::V311 => "3.1.1",
+            Self::V5 => "5.0",
+        }
     }
 
     pub(crate) const fn protocol_name(self) -> &'static [u8] {

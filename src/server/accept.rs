@@ -6,20 +6,20 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_lite::future;
 use glommio::timer::Timer;
-use tracing::{debug, warn};
+use tracing::warn;
 
 use crate::config::Limits;
 use crate::mqtt;
 use crate::shard::{self, Home};
 use crate::transport::{PeerFacts, Tcp, TcpListener};
 
-use super::connections::{Arrival, Permit};
+use super::connection_log::Name;
+use super::connections::{Arrival, Permit, Population};
 use super::core::Shared;
 use super::executor::breathe;
 
@@ -49,14 +49,14 @@ pub(super) struct Handoff {
 pub(super) struct Acceptor {
     core: Shared,
     limits: Limits,
-    open: Arc<AtomicUsize>,
+    population: Arc<Population>,
     last_error: Option<Instant>,
     last_refusal: Option<Instant>,
 }
 
 impl Acceptor {
-    pub(super) fn new(core: Shared, limits: Limits, open: Arc<AtomicUsize>) -> Self {
-        Self { core, limits, open, last_error: None, last_refusal: None }
+    pub(super) fn new(core: Shared, limits: Limits, population: Arc<Population>) -> Self {
+        Self { core, limits, population, last_error: None, last_refusal: None }
     }
 
     /// Accepts for ever.
@@ -74,16 +74,18 @@ impl Acceptor {
 
     fn handle_accepted(&mut self, stream: Tcp) {
         let limit = self.limits.connection_count_max;
-        let Some(permit) = Permit::take(&self.open, limit) else {
+        let Some(permit) = Permit::take(&self.population, limit) else {
             self.core.borrow_mut().shard.counters_mut().connections_refused_limit += 1;
             if may_log(&mut self.last_refusal) {
-                warn!("connection refused: connection_count_max is {limit}");
+                let address = stream.peer();
+                warn!(%address, "connection refused: connection_count_max is {limit}");
             }
             return;
         };
+        let name = Name::new(self.population.next_number(), stream.peer());
         self.core.borrow_mut().shard.counters_mut().connections_accepted += 1;
         let (core, limits) = (Rc::clone(&self.core), self.limits);
-        glommio::spawn_local(welcome(core, stream, permit, limits)).detach();
+        glommio::spawn_local(welcome(core, stream, name, permit, limits)).detach();
     }
 
     /// Connections that are open stay open: what helps is to wait until one of them ends.
@@ -105,17 +107,23 @@ fn may_log(last: &mut Option<Instant>) -> bool {
 }
 
 /// Reads a connection's first packet and brings it to its home.
-async fn welcome(core: Shared, mut stream: Tcp, permit: Permit, limits: Limits) {
+async fn welcome(core: Shared, mut stream: Tcp, name: Name, permit: Permit, limits: Limits) {
     let packet_bytes_max = limits.connect_bytes_max.min(limits.packet_bytes_max);
     let first = read_first_packet(&core, &mut stream, packet_bytes_max);
-    let Some((bytes, home)) = future::or(first, refuse_late(&limits)).await else { return };
+    let (bytes, home) = match future::or(first, refuse_late(&limits)).await {
+        Ok(first) => first,
+        Err(early) => {
+            let log = &mut core.borrow_mut().effects.log;
+            return log.closed_early(name, early == Early::Closed, early.text());
+        }
+    };
     let read = Instant::now();
     let socket = match stream.detach() {
         Ok(socket) => socket,
         Err(error) => return warn!("connection dropped on its way to its home: {error}"),
     };
     let came = core.borrow().now().before(PeerFacts::of(socket.as_fd()).silence);
-    let handoff = Handoff { socket, bytes, arrival: Arrival { came, read }, permit };
+    let handoff = Handoff { socket, bytes, arrival: Arrival { name, came, read }, permit };
     let core = &mut *core.borrow_mut();
     match home {
         Home::At(home) if home != core.shard.id() => core.effects.mesh.hand_off(home, handoff),
@@ -125,11 +133,31 @@ async fn welcome(core: Shared, mut stream: Tcp, permit: Permit, limits: Limits) 
 
 /// Ends the wait for a CONNECT when its time has passed. A process that stood still looks into its
 /// sockets once more before.
-async fn refuse_late<T>(limits: &Limits) -> Option<T> {
+async fn refuse_late<T>(limits: &Limits) -> Result<T, Early> {
     Timer::new(Duration::from_secs(limits.connect_timeout_s.into())).await;
     Timer::new(LAST_LOOK).await;
-    debug!("closed: no CONNECT in time");
-    None
+    Err(Early::Late)
+}
+
+/// Why a connection has ended before its CONNECT was whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Early {
+    /// The peer closed it, as one does that only looks whether the port is open.
+    Closed,
+    /// The time for it has passed.
+    Late,
+    /// Memory is short, and its CONNECT is large.
+    OverShare,
+}
+
+impl Early {
+    fn text(self) -> &'static str {
+        match self {
+            Self::Closed => "the peer sent no CONNECT",
+            Self::Late => "no CONNECT within connect_timeout_s",
+            Self::OverShare => "memory is short, and its CONNECT is large",
+        }
+    }
 }
 
 /// Memory of a connection whose CONNECT is not whole, until that is so or it ends.
@@ -161,14 +189,13 @@ impl Drop for Charge {
     }
 }
 
-/// Returns what came, once that says where the connection goes: a packet that is not valid goes to
-/// a shard as soon as that is seen. None when the peer closes before its first packet is whole, or
-/// memory is too short for it.
+/// Returns what came, once that says where the connection goes: a packet that is not valid, or not
+/// a CONNECT, goes to a shard as soon as that is seen.
 async fn read_first_packet(
     core: &Shared,
     stream: &mut Tcp,
     packet_bytes_max: usize,
-) -> Option<(Vec<u8>, Home)> {
+) -> Result<(Vec<u8>, Home), Early> {
     let mut bytes = vec![0; FIRST_READ_BYTES];
     let mut charge = Charge::new(core, FIRST_READ_BYTES);
     let mut length = 0;
@@ -178,18 +205,17 @@ async fn read_first_packet(
         }
         let end = bytes.len().min(length + READ_BYTES_MAX);
         let read = stream.read(&mut bytes[length..end]).await;
-        length += read.ok().filter(|count| *count > 0)?;
+        length += read.ok().filter(|count| *count > 0).ok_or(Early::Closed)?;
         let home = home(core, &bytes[..length], packet_bytes_max);
         if home != Home::Undecided {
             bytes.truncate(length);
-            return Some((bytes, home));
+            return Ok((bytes, home));
         }
         if length == bytes.len() {
             let wanted = mqtt::wanted(&bytes).unwrap_or(0).min(2 * length);
             bytes.resize(wanted.max(length + FIRST_READ_BYTES), 0);
             if !charge.set(bytes.capacity()) {
-                debug!("closed: memory is short, and its CONNECT is large");
-                return None;
+                return Err(Early::OverShare);
             }
         }
     }

@@ -2,11 +2,12 @@
 
 use std::cmp;
 use std::collections::VecDeque;
+use std::io;
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use slab::Slab;
@@ -15,6 +16,8 @@ use socket2::SockRef;
 use crate::session::Time;
 use crate::shard::{ConnectionId, Outbox, Spares, Standing};
 use crate::transport::{Key, PeerFacts, PeerState, Reading};
+
+use super::connection_log::{Name, Traffic};
 
 /// How much of what a closed connection still sends is read, so that the system does not answer
 /// it with a reset that overtakes our last packet.
@@ -28,9 +31,10 @@ const LITTLE_BYTES: usize = 64 * 1024;
 /// Bytes of one write at most: the kernel copies a megabyte in about as many milliseconds.
 const WRITE_BYTES_MAX: usize = 256 * 1024;
 
-/// When a connection's first packet was whole.
+/// What is known of a connection when its first packet is whole.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Arrival {
+    pub(super) name: Name,
     /// When the kernel got the last of the bytes.
     pub(super) came: Time,
     /// When the executor that accepted the connection had read them.
@@ -48,23 +52,37 @@ impl Arrival {
     }
 }
 
+/// Counts the connections of the whole process.
+#[derive(Debug, Default)]
+pub(super) struct Population {
+    open: AtomicUsize,
+    accepted: AtomicU64,
+}
+
+impl Population {
+    /// Returns a number that no other connection of this process has.
+    pub(super) fn next_number(&self) -> u64 {
+        self.accepted.fetch_add(1, Ordering::Relaxed) + 1
+    }
+}
+
 /// Holds a place among the connections that the process may have open.
 #[derive(Debug)]
 pub(super) struct Permit {
-    open: Arc<AtomicUsize>,
+    population: Arc<Population>,
 }
 
 impl Permit {
     /// None when `limit` connections are open.
-    pub(super) fn take(open: &Arc<AtomicUsize>, limit: usize) -> Option<Self> {
-        let permit = Self { open: Arc::clone(open) };
-        (open.fetch_add(1, Ordering::Relaxed) < limit).then_some(permit)
+    pub(super) fn take(population: &Arc<Population>, limit: usize) -> Option<Self> {
+        let permit = Self { population: Arc::clone(population) };
+        (population.open.fetch_add(1, Ordering::Relaxed) < limit).then_some(permit)
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.population.open.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -74,6 +92,10 @@ pub(super) struct Io {
     pub(super) outbox: Outbox,
     generation: u32,
     arrival: Arrival,
+    /// Bytes that have come over it.
+    pub(super) received_bytes: u64,
+    /// How it broke, if it did.
+    pub(super) broken: Option<io::ErrorKind>,
     /// In one of the lists of those to be written.
     dirty: bool,
     /// Much waited for it, and has not all been written since.
@@ -95,6 +117,19 @@ pub(super) struct Io {
 impl Io {
     pub(super) fn socket(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+
+    pub(super) fn name(&self) -> Name {
+        self.arrival.name
+    }
+
+    /// What went over it until now.
+    pub(super) fn traffic(&self) -> Traffic {
+        Traffic {
+            lasted: self.arrival.read.elapsed(),
+            received_bytes: self.received_bytes,
+            sent_bytes: self.outbox.written(),
+        }
     }
 
     /// The bytes that are written next.
@@ -119,7 +154,7 @@ impl Io {
         let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
         let mut first = [MaybeUninit::uninit()];
         let peeked = SockRef::from(&self.socket).recv_with_flags(&mut first, flags);
-        peeked.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Tells the peer that nothing more comes, and lets go of the socket.
@@ -161,11 +196,12 @@ pub(super) struct Connections {
 }
 
 impl Connections {
-    /// Takes a socket in; it is read from the next turn on.
+    /// Takes a socket in from which `first_bytes` were read; it is read on from the next turn on.
     pub(super) fn insert(
         &mut self,
         socket: OwnedFd,
         arrival: Arrival,
+        first_bytes: usize,
         permit: Permit,
     ) -> ConnectionId {
         self.next_generation = self.next_generation.wrapping_add(1);
@@ -175,6 +211,8 @@ impl Connections {
             outbox: Outbox::default(),
             generation,
             arrival,
+            received_bytes: first_bytes as u64,
+            broken: None,
             dirty: false,
             heavy: false,
             blocked: false,
@@ -368,8 +406,9 @@ mod tests {
     fn open(connections: &mut Connections) -> ConnectionId {
         let (socket, _) = std::os::unix::net::UnixStream::pair().unwrap();
         let permit = Permit::take(&Arc::default(), 1).unwrap();
-        let arrival = Arrival { came: Time::START, read: Instant::now() };
-        connections.insert(socket.into(), arrival, permit)
+        let name = Name::new(1, "127.0.0.1:1".parse().unwrap());
+        let arrival = Arrival { name, came: Time::START, read: Instant::now() };
+        connections.insert(socket.into(), arrival, 0, permit)
     }
 
     #[test]

@@ -175,7 +175,7 @@ impl Core {
                 return;
             };
             self.opening_bytes -= bytes.capacity();
-            let id = self.effects.connections.insert(socket, arrival, permit);
+            let id = self.effects.connections.insert(socket, arrival, bytes.len(), permit);
             self.handle(Input::Opened { connection: id });
             self.handle(Input::Bytes { connection: id, bytes: &bytes });
         }
@@ -287,7 +287,11 @@ impl Core {
             match event {
                 Event::Received(chunk) => self.handle_received(now, id, chunk),
                 // What came before the end is handled before it, and that may have to wait.
-                Event::Finished | Event::Broken(_) => self.set_reading(id, Reading::Ended),
+                Event::Finished => self.set_reading(id, Reading::Ended),
+                Event::Broken(error) => {
+                    self.note_broken(id, &error);
+                    self.set_reading(id, Reading::Ended);
+                }
                 Event::Disarmed => self.set_reading(id, Reading::Off),
                 Event::Writable => self.handle_writable(id),
             }
@@ -335,16 +339,15 @@ impl Core {
 
     fn handle_received(&mut self, now: Time, id: ConnectionId, chunk: Chunk) {
         let bytes = self.sockets.bytes(&chunk);
-        match self.effects.connections.get_mut(id) {
-            Some(io) if io.takes_bytes() && io.held.is_empty() => {
+        if let Some(io) = self.effects.connections.get_mut(id) {
+            io.received_bytes += bytes.len() as u64;
+            if io.takes_bytes() && io.held.is_empty() {
                 let input = Input::Bytes { connection: id, bytes };
                 feed(&mut self.shard, &mut self.effects, now, input);
-            }
-            Some(io) if !io.closing => {
+            } else if !io.closing {
                 io.held.extend_from_slice(bytes);
                 self.effects.connections.charge(id);
             }
-            _ => {}
         }
         self.sockets.give_back(chunk);
     }
@@ -357,6 +360,12 @@ impl Core {
             && !self.sockets.has_event(key(id))
             && io.has_nothing_unread();
         self.handle_at(self.now(), Input::Settled { connection: id, is_quiet });
+    }
+
+    fn note_broken(&mut self, id: ConnectionId, error: &io::Error) {
+        if let Some(io) = self.effects.connections.get_mut(id) {
+            io.broken = Some(error.kind());
+        }
     }
 
     fn set_reading(&mut self, id: ConnectionId, reading: Reading) {
@@ -461,7 +470,13 @@ impl Core {
         if self.effects.connections.get(id).is_none() {
             return;
         }
-        let Ok(Written { count, is_full }) = result else { return self.lost(id) };
+        let Written { count, is_full } = match result {
+            Ok(written) => written,
+            Err(error) => {
+                self.note_broken(id, &error);
+                return self.lost(id);
+            }
+        };
         let is_empty = self.effects.connections.consume(id, count);
         self.effects.connections.charge(id);
         self.sent_bytes += count as u64;

@@ -5,10 +5,11 @@ use std::task::Waker;
 use crate::auth::{AuthRequest, Authenticator, Verdict};
 use crate::mqtt::ReasonCode;
 use crate::routing::ShardId;
-use crate::shard::{ConnectionId, Full, Message, Outbox, Output, Standing};
+use crate::shard::{CloseReason, Connected, ConnectionId, Full, Message, Outbox, Output, Standing};
 use crate::storage::{Engine, Record, Token};
 
 use super::accept::Handoff;
+use super::connection_log::ConnectionLog;
 use super::connections::Connections;
 use super::mesh::Mesh;
 
@@ -20,6 +21,7 @@ pub(super) struct Effects {
     authenticator: Box<dyn Authenticator>,
     /// Wakes the task that ends a turn.
     pub(super) turn: Option<Waker>,
+    pub(super) log: ConnectionLog,
 }
 
 impl Effects {
@@ -28,7 +30,8 @@ impl Effects {
         engine: Box<dyn Engine>,
         authenticator: Box<dyn Authenticator>,
     ) -> Self {
-        Self { connections: Connections::default(), mesh, engine, authenticator, turn: None }
+        let (connections, log) = (Connections::default(), ConnectionLog::default());
+        Self { connections, mesh, engine, authenticator, turn: None, log }
     }
 }
 
@@ -64,6 +67,24 @@ impl Output for Effects {
 
     fn authenticate(&mut self, _: ConnectionId, request: &AuthRequest<'_>) -> Verdict {
         self.authenticator.authenticate(request)
+    }
+
+    fn note_connected(&mut self, connection: ConnectionId, facts: &Connected<'_>) {
+        if let Some(io) = self.connections.get(connection) {
+            self.log.connected(io.name(), facts);
+        }
+    }
+
+    fn note_closed(&mut self, connection: ConnectionId, client_id: &str, reason: CloseReason) {
+        let Some(io) = self.connections.get(connection) else { return };
+        let (name, traffic) = (io.name(), io.traffic());
+        match (reason, io.broken) {
+            (CloseReason::Lost, Some(kind)) => {
+                let reason = format_args!("broken: {kind}");
+                self.log.closed(name, client_id, false, &reason, traffic);
+            }
+            _ => self.log.closed(name, client_id, reason.is_ordinary(), &reason, traffic),
+        }
     }
 
     fn close(&mut self, connection: ConnectionId, _: ReasonCode) {

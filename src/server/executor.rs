@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -25,6 +25,7 @@ use crate::storage;
 use crate::transport::{self, Sockets, TcpListener};
 
 use super::accept::{Acceptor, Handoff};
+use super::connections::Population;
 use super::core::{Core, Go, Shared};
 use super::effects::Effects;
 use super::mesh::{Found, Mesh};
@@ -46,8 +47,7 @@ pub(super) struct Plan {
     pub(super) mesh: Mesh<Message, Handoff>,
     pub(super) listeners: Vec<OwnedFd>,
     pub(super) limits: Limits,
-    /// Connections open in the whole process.
-    pub(super) open: Arc<AtomicUsize>,
+    pub(super) population: Arc<Population>,
     pub(super) watch: Watch,
     pub(super) started: Instant,
     /// Told once this executor runs, or why it does not.
@@ -82,7 +82,8 @@ pub(super) async fn run(plan: Plan) -> Counters {
         .into_iter()
         .map(|socket| {
             let listener = TcpListener::attach(socket);
-            let acceptor = Acceptor::new(Rc::clone(&core), plan.limits, Arc::clone(&plan.open));
+            let acceptor =
+                Acceptor::new(Rc::clone(&core), plan.limits, Arc::clone(&plan.population));
             spawn_into(queue, acceptor.run(listener))
         })
         .collect();

@@ -2,6 +2,7 @@
 
 mod accept;
 mod cgroup;
+mod connection_log;
 mod connections;
 mod core;
 mod cpus;
@@ -16,7 +17,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -250,7 +251,7 @@ fn plans(
     let seeds = RandomState::new();
     let seed = [0, 1, 2, 3].map(|number: u64| seeds.hash_one(number));
     let partition = Partition::new(meshes.len(), seed);
-    let open = Arc::new(AtomicUsize::new(0));
+    let population = Arc::default();
     let pool = memory::pool(&config.limits, meshes.len());
     let started = Instant::now();
     let limits = config.limits;
@@ -263,7 +264,7 @@ fn plans(
             mesh,
             listeners,
             limits,
-            open: Arc::clone(&open),
+            population: Arc::clone(&population),
             watch: watch.clone(),
             started,
             ready: ready.clone(),

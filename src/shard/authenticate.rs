@@ -8,7 +8,7 @@ use crate::session::ProtocolError;
 use super::connection::Phase;
 use super::pause::Pause;
 use super::wire::encode_within;
-use super::{ConnectionId, Output, Shard};
+use super::{CloseReason, ConnectionId, Output, Shard};
 
 impl Shard {
     /// AUTH from a client, whose method has to be the one of its CONNECT.
@@ -70,12 +70,12 @@ impl Shard {
                 // [MQTT-4.12.1-2]; not every reason of CONNACK may stand in DISCONNECT.
                 let is_valid = reason.is_valid_in(crate::mqtt::PacketSet::DISCONNECT);
                 let reason = if is_valid { reason } else { ReasonCode::NotAuthorized };
-                return self.close(id, reason, out);
+                return self.close(id, CloseReason::NotAuthenticated(reason), out);
             }
             Verdict::Pending => return self.pause(id, Pause::Authentication, out),
         };
         if !is_sent {
-            return self.close(id, ReasonCode::PacketTooLarge, out); // [MQTT-3.1.2-24]
+            return self.close(id, CloseReason::AnswerTooLarge, out); // [MQTT-3.1.2-24]
         }
         self.unpause(id, Pause::Authentication);
     }

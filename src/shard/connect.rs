@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use tracing::debug;
-
 use crate::auth::{AuthRequest, Verdict};
 use crate::metrics::allocated;
-use crate::mqtt::{Connack, Connect, Disconnect, Packet, Properties, ReasonCode, Version};
+use crate::mqtt::{Connack, Connect, Disconnect, Foreign, Packet, Properties, ReasonCode, Version};
 use crate::session::{
     AT_ONCE_MAX, Agreement, KeepAlive, NEVER, OutboundAliases, ProtocolError, Session, Time,
     is_payload_valid,
@@ -20,7 +18,7 @@ use super::pause::Pause;
 use super::take_over::Claim;
 use super::will::LastWill;
 use super::wire::{Peer, UNLIMITED, encode_within};
-use super::{ConnectionId, Output, SessionRef, Shard, Timer, work};
+use super::{CloseReason, Connected, ConnectionId, Output, SessionRef, Shard, Timer, work};
 
 /// What a CONNECT asked for, while it is being judged.
 #[derive(Debug)]
@@ -56,18 +54,19 @@ impl Shard {
         connection.packet_bytes_max = connect.properties.maximum_packet_size().unwrap_or(UNLIMITED);
         if let Err(reason) = self.judge_connect(connect) {
             self.counters.connections_refused_quota += 1;
-            return self.refuse(id, reason, out);
+            return self.refuse(id, connect.client_id, reason, out);
         }
         let Some(opening) = self.opening(connect) else {
             // [MQTT-3.1.3-8]
-            return self.refuse(id, ReasonCode::ClientIdentifierNotValid, out);
+            return self.refuse(id, "", ReasonCode::ClientIdentifierNotValid, out);
         };
         let wants_retained = connect.will.as_ref().is_some_and(|will| will.retain);
         if wants_retained && !opening.agreement.may_retain {
-            return self.refuse(id, ReasonCode::RetainNotSupported, out); // [MQTT-3.2.2-13]
+            // [MQTT-3.2.2-13]
+            return self.refuse(id, &opening.client_id, ReasonCode::RetainNotSupported, out);
         }
         if connect.will.is_some_and(|will| !is_payload_valid(will.properties, will.payload)) {
-            return self.refuse(id, ReasonCode::PayloadFormatInvalid, out);
+            return self.refuse(id, &opening.client_id, ReasonCode::PayloadFormatInvalid, out);
         }
         let data = connect.properties.authentication_data();
         self.authenticate(id, Box::new(opening), data, out);
@@ -120,10 +119,11 @@ impl Shard {
                 if send_auth(id, &opening.method, reason, &data, packet_bytes_max, out) {
                     connection.phase = Phase::Authenticating(opening);
                 } else {
-                    self.refuse(id, ReasonCode::ImplementationSpecificError, out);
+                    let reason = ReasonCode::ImplementationSpecificError;
+                    self.refuse(id, &opening.client_id, reason, out);
                 }
             }
-            Verdict::Refuse(reason) => self.refuse(id, reason, out),
+            Verdict::Refuse(reason) => self.refuse(id, &opening.client_id, reason, out),
             Verdict::Pending => connection.phase = Phase::Authenticating(opening),
         }
         self.unpause(id, Pause::Authentication);
@@ -133,7 +133,8 @@ impl Shard {
         if self.can_be_accepted(id, &claim.opening, &claim.data) {
             self.claim_session(id, claim, out);
         } else {
-            self.refuse(id, ReasonCode::ImplementationSpecificError, out);
+            let reason = ReasonCode::ImplementationSpecificError;
+            self.refuse(id, &claim.opening.client_id, reason, out);
         }
     }
 
@@ -153,13 +154,14 @@ impl Shard {
         if disconnect.reason == ReasonCode::NORMAL_DISCONNECTION {
             self.void_will(id);
         }
-        self.close_silently(id, out);
+        self.close_silently(id, CloseReason::Disconnected(disconnect.reason), out);
         Ok(())
     }
 
     /// The peer closed the connection, or it broke.
     pub(super) fn handle_closed(&mut self, id: ConnectionId, out: &mut impl Output) {
         if let Some(connection) = self.connections.take(id) {
+            out.note_closed(id, self.client_id_of(&connection), CloseReason::Lost);
             self.leave(id, connection, out);
         }
     }
@@ -167,53 +169,66 @@ impl Shard {
     pub(super) fn handle_expel(&mut self, client_id: &str, out: &mut impl Output) {
         let Some(slot) = self.registry.find(client_id) else { return };
         if let Some(connection) = self.registry.get(slot).connection {
-            debug!(%connection, client_id, "closed: an administrator wants it");
-            self.close(connection, ReasonCode::AdministrativeAction, out);
+            self.close(connection, CloseReason::Expelled, out);
         }
     }
 
     pub(super) fn handle_protocol_error(
         &mut self,
         id: ConnectionId,
-        error: &ProtocolError,
+        error: ProtocolError,
+        bytes: &[u8],
         out: &mut impl Output,
     ) {
-        debug!(%id, "closed: {error}");
         self.counters.protocol_errors += 1;
-        self.count_over_quota(error);
+        self.count_over_quota(&error);
         let Some(connection) = self.connections.get_mut(id) else { return };
-        let reason = ReasonCode::from(error);
-        let has_code = match error {
+        let code = ReasonCode::from(&error);
+        let has_code = match &error {
             ProtocolError::Malformed(error) => error.v311_connect_return_code().is_some(),
             _ => false,
         };
         match connection.phase {
-            Phase::Ready { .. } => self.close(id, reason, out), // [MQTT-4.13.1-1]
-            _ if has_code || connection.version.is_v5() => self.refuse(id, reason, out),
-            _ => self.close_silently(id, out), // [MQTT-4.8.0-1] of 3.1.1
+            // [MQTT-4.13.1-1]
+            Phase::Ready { .. } => self.close(id, CloseReason::Protocol(error), out),
+            _ if has_code || connection.version.is_v5() => {
+                self.refuse_because(id, "", code, CloseReason::Protocol(error), out);
+            }
+            Phase::AwaitConnect if let Some(foreign) = Foreign::of(bytes) => {
+                self.close_silently(id, CloseReason::Foreign(foreign), out);
+            }
+            // [MQTT-4.8.0-1] of 3.1.1
+            _ => self.close_silently(id, CloseReason::Protocol(error), out),
         }
     }
 
     /// Ends a connection from this side and says why, where the client's version can be told; a
     /// will that is still there is published.
-    pub(super) fn close(&mut self, id: ConnectionId, reason: ReasonCode, out: &mut impl Output) {
+    pub(super) fn close(&mut self, id: ConnectionId, reason: CloseReason, out: &mut impl Output) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let (version, packet_bytes_max) = (connection.version, connection.packet_bytes_max);
         if version.is_v5() && matches!(connection.phase, Phase::Ready { .. }) {
-            let packet = Packet::Disconnect(Disconnect::because(reason));
+            let packet = Packet::Disconnect(Disconnect::because(reason.code()));
             out.outbox(id).push_with(|buffer| {
                 let is_sent = encode_within(&packet, version, packet_bytes_max, buffer);
                 debug_assert!(is_sent, "DISCONNECT is smaller than CONNACK, which was taken");
             });
         }
         if let Some(connection) = self.connections.take(id) {
-            out.close(id, reason);
+            out.note_closed(id, self.client_id_of(&connection), reason);
+            out.close(id, reason.code());
             self.leave(id, connection, out);
         }
     }
 
-    pub(super) fn close_silently(&mut self, id: ConnectionId, out: &mut impl Output) {
+    pub(super) fn close_silently(
+        &mut self,
+        id: ConnectionId,
+        reason: CloseReason,
+        out: &mut impl Output,
+    ) {
         if let Some(connection) = self.connections.take(id) {
+            out.note_closed(id, self.client_id_of(&connection), reason);
             out.close(id, ReasonCode::Success);
             self.leave(id, connection, out);
         }
@@ -231,13 +246,46 @@ impl Shard {
 
     /// CONNACK that says no, then close [MQTT-3.2.2-7]. The will of a client that was never
     /// connected is not published.
-    pub(super) fn refuse(&mut self, id: ConnectionId, reason: ReasonCode, out: &mut impl Output) {
+    pub(super) fn refuse(
+        &mut self,
+        id: ConnectionId,
+        client_id: &str,
+        code: ReasonCode,
+        out: &mut impl Output,
+    ) {
+        self.refuse_because(id, client_id, code, CloseReason::Refused(code), out);
+    }
+
+    fn refuse_because(
+        &mut self,
+        id: ConnectionId,
+        client_id: &str,
+        code: ReasonCode,
+        reason: CloseReason,
+        out: &mut impl Output,
+    ) {
         let Some(connection) = self.connections.get_mut(id) else { return };
         connection.will = None;
-        let connack = Connack { session_present: false, reason, properties: Properties::EMPTY };
+        let properties = Properties::EMPTY;
+        let connack = Connack { session_present: false, reason: code, properties };
         let (version, packet_bytes_max) = (connection.version, connection.packet_bytes_max);
         send_connack(id, &connack, version, packet_bytes_max, out);
-        self.close_silently(id, out);
+        if let Some(connection) = self.connections.take(id) {
+            let known = self.client_id_of(&connection);
+            out.note_closed(id, if client_id.is_empty() { known } else { client_id }, reason);
+            out.close(id, ReasonCode::Success);
+            self.leave(id, connection, out);
+        }
+    }
+
+    /// The client identifier of a connection, as far as it is known; empty if it is not.
+    fn client_id_of<'a>(&'a self, connection: &'a Connection) -> &'a str {
+        match &connection.phase {
+            Phase::AwaitConnect => "",
+            Phase::Authenticating(opening) => &opening.client_id,
+            Phase::Claiming(claim) => &claim.opening.client_id,
+            Phase::Ready { slot } => self.registry.get(*slot).session.client_id(),
+        }
     }
 
     /// What the session will be like; none if the client has to give an identifier.
@@ -317,7 +365,7 @@ impl Shard {
         let present = self.resumable(opening, out);
         self.work.charge(work::SESSION);
         let Some(slot) = present.or_else(|| self.new_session(opening)) else {
-            return self.refuse(id, ReasonCode::ServerUnavailable, out);
+            return self.refuse(id, &opening.client_id, ReasonCode::ServerUnavailable, out);
         };
         self.charge_resume(slot);
         self.bind(id, slot, &opening.agreement, present.is_some(), claim, out);
@@ -357,7 +405,14 @@ impl Shard {
         });
         self.handle_load(slot, out);
         self.replay_later(slot);
-        debug!(%id, client_id = %opening.client_id, present = is_present, "connected");
+        let facts = Connected {
+            client_id: &opening.client_id,
+            version,
+            username: opening.username.as_deref(),
+            keep_alive_s: opening.keep_alive_s,
+            is_session_present: is_present,
+        };
+        out.note_connected(id, &facts);
     }
 
     /// What the session holds is put in order, and some of it sent.

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use tracing::debug;
-
 use crate::config::Limits;
 use crate::mqtt::{
-    self, Ack, Connect, DecodeError, Frame, Packet, PacketType, Publish, ReasonCode, Version,
+    self, Ack, Connect, DecodeError, Disconnect, Frame, Packet, PacketType, Publish, Version,
 };
 use crate::routing::{Placement, ShardId, shared_filter};
 use crate::session::{Ask, KeepAlive, ProtocolError, Session};
@@ -18,7 +16,7 @@ use super::pause::Pause;
 use super::take_over::{Cause, Claim};
 use super::will::LastWill;
 use super::wire::{UNLIMITED, Wire};
-use super::{ConnectionId, Output, Shard, Timer, work};
+use super::{CloseReason, ConnectionId, Output, Shard, Timer, work};
 
 /// Where a connection stands.
 ///
@@ -219,8 +217,7 @@ impl Shard {
 
     pub(super) fn judge_connect_time(&mut self, id: ConnectionId, out: &mut impl Output) {
         if self.is_waiting_for_connect(id) {
-            debug!(%id, "closed: no CONNECT in time");
-            self.close(id, ReasonCode::MaximumConnectTime, out);
+            self.close(id, CloseReason::ConnectTimeout, out);
         }
     }
 
@@ -244,10 +241,9 @@ impl Shard {
         if deadline > self.now {
             return self.set_timer(deadline, Timer::Silence(id));
         }
-        debug!(%id, "closed: silent for one and a half times its keep-alive");
         self.counters.keep_alive_timeouts += 1;
         // [MQTT-3.1.2-22], 3.1.1: [MQTT-3.1.2-24]
-        self.close(id, ReasonCode::KeepAliveTimeout, out);
+        self.close(id, CloseReason::KeepAliveTimeout, out);
     }
 
     /// A client that has not read one byte for the whole time is closed.
@@ -266,8 +262,7 @@ impl Shard {
             self.watch(id, out);
         } else {
             self.counters.slow_consumers_closed += 1;
-            debug!(%id, "closed: the client does not read");
-            self.close(id, ReasonCode::QuotaExceeded, out);
+            self.close(id, CloseReason::SlowConsumer, out);
         }
     }
 
@@ -298,6 +293,7 @@ impl Shard {
         let mut used = 0;
         while used < bytes.len() {
             let step = match mqtt::split(&bytes[used..], bytes_max) {
+                Ok(None) if self.is_not_connect(id, bytes[used]) => Err(ProtocolError::NotConnect),
                 Ok(None) => break,
                 Ok(Some((frame, length))) => match self.handle_frame(id, frame, out) {
                     Ok(Step::Taken) => {
@@ -321,12 +317,19 @@ impl Shard {
                 Ok(Step::Refused) => break,
                 Ok(_) => return bytes.len(),
                 Err(error) => {
-                    self.handle_protocol_error(id, &error, out);
+                    self.handle_protocol_error(id, error, &bytes[used..], out);
                     return bytes.len();
                 }
             }
         }
         used
+    }
+
+    /// Whether a connection's first packet is another one than CONNECT: nothing waits for the rest
+    /// of it.
+    fn is_not_connect(&mut self, id: ConnectionId, first_byte: u8) -> bool {
+        let phase = self.connections.get_mut(id).map(|connection| &connection.phase);
+        matches!(phase, Some(Phase::AwaitConnect)) && !mqtt::may_begin_connect(first_byte)
     }
 
     fn handle_frame(
@@ -401,7 +404,10 @@ impl Shard {
             (Phase::Authenticating(_), PacketType::Auth | PacketType::Disconnect) => {
                 match Packet::decode(frame, connection.version)? {
                     Packet::Auth(auth) => self.handle_auth(id, &auth, out)?,
-                    _ => self.close_silently(id, out),
+                    Packet::Disconnect(Disconnect { reason, .. }) => {
+                        self.close_silently(id, CloseReason::Disconnected(reason), out);
+                    }
+                    _ => unreachable!("it is one of the two"),
                 }
             }
             // [MQTT-3.1.2-30]
@@ -477,8 +483,7 @@ impl Shard {
             return Ok(Step::Refused);
         }
         if !self.takes_answer(slot, packet) {
-            debug!(%id, "closed: the client does not take the answer that it asks for");
-            self.close(id, ReasonCode::PacketTooLarge, out); // [MQTT-3.1.2-24]
+            self.close(id, CloseReason::AnswerTooLarge, out); // [MQTT-3.1.2-24]
             return Ok(Step::Closed);
         }
         let ask = self.with_wire(slot, out, |session, wire| session.handle_packet(packet, wire))?;

@@ -3,13 +3,10 @@
 
 use std::time::Duration;
 
-use tracing::debug;
-
-use crate::mqtt::ReasonCode;
 use crate::session::Time;
 
 use super::connection::Connection;
-use super::{ConnectionId, Output, Shard, Timer};
+use super::{CloseReason, ConnectionId, Output, Shard, Timer};
 
 /// Bytes that are used from the front; without any it owns no memory. What is used is moved over
 /// now and then alone: a few packets at a time are taken out of what may be megabytes.
@@ -125,9 +122,8 @@ impl Shard {
         let Some(connection) = self.connections.get_mut(id) else { return };
         let bytes = connection.held_bytes();
         if !self.may_hold(bytes) {
-            debug!(%id, "closed: memory is short, and it holds more than its share");
             self.counters.closed_over_quota += 1;
-            return self.close(id, ReasonCode::QuotaExceeded, out);
+            return self.close(id, CloseReason::OverShare, out);
         }
         let Some(connection) = self.connections.get_mut(id) else { return };
         if bytes > 0 && self.limits.packet_timeout_s > 0 && connection.watch_packet() {
@@ -147,9 +143,8 @@ impl Shard {
             let left = Duration::from_secs(u64::from(timeout_s - age_s) + 1);
             return self.set_timer(now + left, Timer::Packet(id));
         }
-        debug!(%id, "closed: half a packet, and no more of it in time");
         self.counters.closed_half_packet += 1;
-        self.close(id, ReasonCode::QuotaExceeded, out);
+        self.close(id, CloseReason::PacketTimeout, out);
     }
 }
 

@@ -19,8 +19,10 @@ pub enum Home {
 pub fn home(bytes: &[u8], packet_bytes_max: usize, partition: &Partition) -> Home {
     let frame = match mqtt::split(bytes, packet_bytes_max) {
         Ok(Some((frame, _))) => frame,
-        Ok(None) => return Home::Undecided,
-        Err(_) => return Home::Anywhere,
+        Ok(None) if bytes.first().is_none_or(|first| mqtt::may_begin_connect(*first)) => {
+            return Home::Undecided;
+        }
+        Ok(None) | Err(_) => return Home::Anywhere,
     };
     match Packet::decode(frame, Version::V311) {
         Ok(Packet::Connect(connect)) if !connect.client_id.is_empty() => {
@@ -89,6 +91,7 @@ mod tests {
         let mut bytes = Vec::new();
         Packet::Pingreq.encode(Version::V311, &mut bytes);
         assert_eq!(home_of(&bytes), Home::Anywhere);
+        assert_eq!(home_of(&bytes[..1]), Home::Anywhere, "it is seen by its first byte");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::session::ProtocolError;
 
 use super::connection::Step;
 use super::pause::Pause;
-use super::{ConnectionId, Output, Shard, Slices, Ticket, work};
+use super::{CloseReason, ConnectionId, Output, Shard, Slices, Ticket, work};
 
 /// A packet whose filters take no more bytes is handled at once.
 const SHORT_BYTES: usize = 192;
@@ -118,7 +118,7 @@ impl Shard {
         };
         let is_done = self.go_on_long(slot, &mut long, frame, version, out)?;
         if long.is_checked() && !self.takes_acknowledgement(slot, long.count) {
-            self.close(id, ReasonCode::PacketTooLarge, out); // [MQTT-3.1.2-24]
+            self.close(id, CloseReason::AnswerTooLarge, out); // [MQTT-3.1.2-24]
             return Ok(Step::Closed);
         }
         if is_done {

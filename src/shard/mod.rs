@@ -8,6 +8,7 @@
 mod account;
 mod audit;
 mod authenticate;
+mod close_reason;
 mod commit;
 mod connack;
 mod connect;
@@ -42,10 +43,11 @@ mod wire;
 mod work;
 
 pub use audit::audit_credit;
+pub use close_reason::CloseReason;
 pub use home::{Home, home};
 pub use message::{Message, Receipt, ReplayRequest, SessionRef, Ticket};
 pub use outbox::{Outbox, Spares};
-pub use output::{ConnectionId, Full, Output};
+pub use output::{Connected, ConnectionId, Full, Output};
 pub use put_off::Slices;
 pub use take_over::Standing;
 
@@ -56,7 +58,6 @@ use ahash::{AHashMap, RandomState};
 use crate::auth::Verdict;
 use crate::config::Limits;
 use crate::metrics::Counters;
-use crate::mqtt::ReasonCode;
 use crate::routing::{Chosen, Groups, Interest, Partition, Routes, ShardId, Subscriptions};
 use crate::session::{Delivery, Time};
 use crate::storage::Token;
@@ -519,7 +520,7 @@ impl Shard {
         self.abandon_put_off();
         for connection in self.connections.ids() {
             self.void_will(connection); // Put off until a restart, which never comes in memory.
-            self.close(connection, ReasonCode::ServerShuttingDown, out);
+            self.close(connection, CloseReason::Shutdown, out);
         }
         self.work.begin(); // It is the last input: no other one has to wait.
     }

@@ -3,11 +3,11 @@
 use std::fmt;
 
 use crate::auth::{AuthRequest, Verdict};
-use crate::mqtt::ReasonCode;
+use crate::mqtt::{ReasonCode, Version};
 use crate::routing::ShardId;
 use crate::storage::{Record, Token};
 
-use super::{Message, Outbox, Standing};
+use super::{CloseReason, Message, Outbox, Standing};
 
 /// A connection as its shard and its executor know it; stale once the index is used again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -22,6 +22,21 @@ impl fmt::Display for ConnectionId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}.{}", self.index, self.generation)
     }
+}
+
+/// What a client that is connected has said of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Connected<'a> {
+    /// Given by the client or assigned to it.
+    pub client_id: &'a str,
+    /// Of its CONNECT.
+    pub version: Version,
+    /// Of its CONNECT.
+    pub username: Option<&'a str>,
+    /// In force, in seconds; 0 for none.
+    pub keep_alive_s: u16,
+    /// It goes on with a session that was there.
+    pub is_session_present: bool,
 }
 
 /// The channel was full; here is the message back.
@@ -68,6 +83,13 @@ pub trait Output {
     /// Judges a CONNECT; [`Verdict::Pending`] is answered by
     /// [`Input::Authenticated`](super::Input::Authenticated).
     fn authenticate(&mut self, connection: ConnectionId, request: &AuthRequest<'_>) -> Verdict;
+
+    /// Learns that a client is connected, for the log.
+    fn note_connected(&mut self, _connection: ConnectionId, _facts: &Connected<'_>) {}
+
+    /// Learns why a connection has ended, for the log; the client identifier is empty if none was
+    /// accepted.
+    fn note_closed(&mut self, _connection: ConnectionId, _client_id: &str, _reason: CloseReason) {}
 
     /// Ends a connection once its outbox is written; nothing more comes in from it.
     fn close(&mut self, connection: ConnectionId, reason: ReasonCode);

@@ -5,12 +5,8 @@
 
 use std::time::Duration;
 
-use tracing::debug;
-
-use crate::mqtt::ReasonCode;
-
 use super::account::Level;
-use super::{ConnectionId, Output, Shard, Timer, work};
+use super::{CloseReason, ConnectionId, Output, Shard, Timer, work};
 
 /// How long it may be scarce before that is looked at, and again.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -53,9 +49,8 @@ impl Shard {
             }
             self.work.charge(work::SESSION);
             missing = missing.saturating_sub(bytes);
-            debug!(%id, bytes, "closed: memory is scarce, and it holds more than its share");
             self.counters.closed_over_quota += 1;
-            self.close(id, ReasonCode::QuotaExceeded, out);
+            self.close(id, CloseReason::OverShare, out);
         }
         self.watch_memory();
     }

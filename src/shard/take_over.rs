@@ -13,7 +13,6 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use ahash::AHashMap;
-use tracing::debug;
 
 use crate::metrics::allocated;
 use crate::mqtt::ReasonCode;
@@ -22,7 +21,7 @@ use crate::session::{Agreement, Session, Time};
 use super::connect::Opening;
 use super::connection::Phase;
 use super::pause::Pause;
-use super::{ConnectionId, Output, Shard, Timer};
+use super::{CloseReason, ConnectionId, Output, Shard, Timer};
 
 /// How long the newer connection waits for what the older one has sent.
 const SETTLE_TIME_MAX: Duration = Duration::from_millis(100);
@@ -126,10 +125,9 @@ impl Shard {
             Standing::Newer => self.wait_for_session(id, holder, claim, out),
             Standing::Older => self.open_aside(id, &claim, out),
             Standing::Broken => {
-                debug!(%id, "closed: broken before its CONNECT was handled");
                 self.counters.connections_broken_early += 1;
                 self.void_will(id);
-                self.close_silently(id, out);
+                self.close_silently(id, CloseReason::Lost, out);
             }
         }
     }
@@ -205,7 +203,7 @@ impl Shard {
         match cause {
             Cause::TakenOver { .. } => {
                 self.counters.takeovers += 1;
-                self.close(id, ReasonCode::SessionTakenOver, out);
+                self.close(id, CloseReason::TakenOver, out);
             }
             Cause::Silent => self.judge_silence(id, out),
             Cause::NoConnect => self.judge_connect_time(id, out),
@@ -236,7 +234,8 @@ impl Shard {
     fn open_aside(&mut self, id: ConnectionId, claim: &Claim, out: &mut impl Output) {
         let opening = &claim.opening;
         if !self.has_room_for_session() {
-            return self.refuse(id, ReasonCode::ServerUnavailable, out);
+            let reason = ReasonCode::ServerUnavailable;
+            return self.refuse(id, &opening.client_id, reason, out);
         }
         let agreement = Agreement { expiry_interval_s: 0, ..opening.agreement };
         self.account.names += allocated(opening.client_id.len());

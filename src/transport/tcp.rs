@@ -2,7 +2,7 @@
 #![allow(unsafe_code, reason = "glommio takes descriptors only as numbers")]
 
 use std::io;
-use std::net::{Shutdown, SocketAddr};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::time::Duration;
 
@@ -53,6 +53,12 @@ impl Tcp {
     /// What the system says; the stream is of no use any more.
     pub async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.stream.read(buffer).await
+    }
+
+    /// Returns the address of the other end; an unspecified one if the connection is gone.
+    pub fn peer(&self) -> SocketAddr {
+        let unknown = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+        self.stream.peer_addr().unwrap_or(unknown)
     }
 
     /// Gives the connection up as a descriptor.
@@ -215,7 +221,7 @@ fn socket(address: SocketAddr) -> io::Result<Socket> {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::net::{Ipv4Addr, TcpStream};
+    use std::net::TcpStream;
 
     use super::*;
 
