@@ -128,7 +128,11 @@ pub fn run(config: &Config, listening: impl FnMut(SocketAddr)) -> Result<(), Ser
     for (index, (plan, cpu)) in plans.into_iter().zip(placement).enumerate() {
         executors.push(start(index, cpu, plan)?);
     }
-    await_all(&started, cores, &watch.stop)?;
+    if !await_all(&started, cores, &watch.stop)? {
+        // One of them may hang: the end of the process ends it, and nothing was served yet.
+        info!("stopped before all executors had started");
+        return Ok(());
+    }
     addresses.into_iter().for_each(listening);
     info!("ringmq {} is up on {cores} cores", env!("RINGMQ_VERSION"));
     let mut counters = Counters::default();
@@ -140,16 +144,19 @@ pub fn run(config: &Config, listening: impl FnMut(SocketAddr)) -> Result<(), Ser
     Ok(())
 }
 
-/// Waits until all executors run, or the broker is told to stop.
+/// Waits until all executors run; false if the broker is told to stop before.
 fn await_all(
     started: &Receiver<io::Result<()>>,
     cores: usize,
     stop: &AtomicBool,
-) -> Result<(), ServerError> {
+) -> Result<bool, ServerError> {
     let fail = |why: &dyn fmt::Display| ServerError::Executor(format!("cannot start: {why}"));
     let begun = Instant::now();
     let mut ready_count = 0;
-    while ready_count < cores && !stop.load(Ordering::Acquire) {
+    while ready_count < cores {
+        if stop.load(Ordering::Acquire) {
+            return Ok(false);
+        }
         match started.recv_timeout(LOOK_EVERY) {
             Ok(one) => one.map_err(|error| fail(&error))?,
             Err(RecvTimeoutError::Timeout) if begun.elapsed() < START => continue,
@@ -158,7 +165,7 @@ fn await_all(
         }
         ready_count += 1;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Says so if there are fewer descriptors than there may be connections.
@@ -284,4 +291,36 @@ fn start(
         .preempt_timer(PREEMPT)
         .spawn(move || executor::run(plan))
         .map_err(|error| ServerError::Executor(format!("cannot start: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_start_that_hangs_can_be_stopped() {
+        let (ready, started) = crossbeam_channel::bounded(2);
+        ready.send(Ok(())).unwrap();
+        let stop = AtomicBool::new(true);
+        assert!(!await_all(&started, 2, &stop).unwrap());
+    }
+
+    #[test]
+    fn a_start_is_over_when_all_executors_run() {
+        let (ready, started) = crossbeam_channel::bounded(2);
+        (0..2).for_each(|_| ready.send(Ok(())).unwrap());
+        assert!(await_all(&started, 2, &AtomicBool::new(false)).unwrap());
+    }
+
+    #[test]
+    fn a_start_fails_with_the_first_executor_that_does() {
+        let (ready, started) = crossbeam_channel::bounded(2);
+        ready.send(Err(io::Error::other("no ring"))).unwrap();
+        let error = await_all(&started, 2, &AtomicBool::new(false)).unwrap_err();
+        assert_eq!(error.to_string(), "executor: cannot start: no ring");
+        let (ready, started) = crossbeam_channel::bounded::<io::Result<()>>(1);
+        drop(ready);
+        let error = await_all(&started, 1, &AtomicBool::new(false)).unwrap_err();
+        assert_eq!(error.to_string(), "executor: cannot start: one ended at once");
+    }
 }
