@@ -426,6 +426,12 @@ mod tests {
         assert!(!connections.has_dirty());
     }
 
+    /// It is there for each connection beside what its shard knows, whatever it does.
+    #[test]
+    fn what_the_executor_keeps_for_an_idle_connection_is_little() {
+        assert!(size_of::<Io>() <= 224, "{} bytes", size_of::<Io>());
+    }
+
     #[test]
     fn one_write_is_never_long() {
         let mut connections = Connections::default();
