@@ -22,6 +22,8 @@ mod document;
 mod door;
 mod figures;
 mod findings;
+#[cfg(test)]
+mod golden;
 mod handle;
 mod handshake;
 mod hlog;
