@@ -8,62 +8,25 @@
 //! main thread, `rounds` and `search` repeat it.
 //! A `scenario` turns options into a `plan` of `step`s, which all of these carry out.
 
-mod actor;
-mod bench;
-mod bystander;
-mod churner;
 mod cli;
 mod client;
-mod closed_loop;
-mod compare;
-mod connection;
-mod control;
-mod document;
-mod door;
-mod figures;
-mod findings;
+mod executor;
 #[cfg(test)]
 mod golden;
-mod handle;
-mod handshake;
-mod hlog;
 mod html;
-mod impact;
-mod machine;
-mod mailbox;
-mod operations;
 mod output;
-mod pacer;
-mod payload;
+mod pace;
 mod plan;
-mod process;
-mod progress;
-mod publisher;
-mod pump;
-mod recorder;
-mod replay;
+mod recording;
 mod report;
-mod resources;
 #[cfg(not(test))]
 #[path = "../../src/ring.rs"]
 mod ring;
-mod rounds;
 mod run;
+mod sample;
 mod scenario;
-mod scenario_file;
-mod search;
-mod series;
-mod share;
-mod socket;
-mod stage;
-mod stall;
-mod step;
-mod subscriber;
-mod table;
-mod tally;
 mod transport;
 mod units;
-mod worker;
 
 use std::io::{Write, stdout};
 use std::process::ExitCode;
@@ -71,8 +34,9 @@ use std::process::ExitCode;
 use anyhow::{Error, Result};
 
 use crate::cli::{Invocation, Measurement};
-use crate::compare::CompareOptions;
-use crate::document::Document;
+use crate::output::compare::CompareOptions;
+use crate::report::document::Document;
+use crate::run::{repeat, search};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -122,7 +86,7 @@ fn measure(Measurement { plan, output }: Measurement) -> Result<u8> {
     let mut watch = output.begin()?;
     let measured = match plan.search {
         Some(search) => search::find(&plan, search, &mut watch)?,
-        None => rounds::measure(&plan, &mut watch)?,
+        None => repeat::measure(&plan, &mut watch)?,
     };
     let document = Document::new(&measured.reports);
     output.finish(watch, &document, &measured.sum)?;

@@ -4,23 +4,23 @@ use std::time::Duration;
 
 use ringmq::mqtt::QoS;
 
-use crate::document::Document;
-use crate::impact::Impact;
-use crate::operations::Operations;
-use crate::pacer::Timeline;
+use crate::client::retained::ReplayBook;
+use crate::executor::Usage;
+use crate::pace::schedule::Timeline;
+use crate::plan::step::{Duty, Step, Visit};
 use crate::plan::{Plan, tests::plan};
-use crate::process::Sample;
-use crate::recorder::{Recorder, Times};
-use crate::replay::ReplayBook;
+use crate::recording::impact::Impact;
+use crate::recording::operations::Operations;
+use crate::recording::recorder::{Recorder, Times};
+use crate::recording::tally::{Counts, Settlement};
 use crate::report::Report;
+use crate::report::document::Document;
+use crate::report::series::tests::{interval, sample};
+use crate::report::series::{Brief, BrokerInterval, Interval, Phase};
 use crate::report::tests::{machine, outcome};
+use crate::run::search::{Objective, Probe, Quantile, SearchRow};
 use crate::run::{Outcome, StepOutcome};
-use crate::search::{Objective, Probe, Quantile, SearchRow};
-use crate::series::tests::{interval, sample};
-use crate::series::{Brief, BrokerInterval, Interval, Phase};
-use crate::step::{Duty, Step, Visit};
-use crate::tally::{Counts, Settlement};
-use crate::worker::Usage;
+use crate::sample::process::Sample;
 
 const MS: i64 = 1_000_000;
 const TIMELINE: Timeline = Timeline { start_ns: 0, steady_ns: 0, end_ns: 10_000 * MS };
@@ -101,7 +101,7 @@ fn eventful() -> Outcome {
         replay: replay(),
         impact: Some(impact()),
         shares: vec![3, 5, 10],
-        strays: crate::bench::Strays {
+        strays: crate::recording::Strays {
             foreign: 9,
             misrouted: 10,
             retransmitted: 11,

@@ -10,13 +10,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::cli::{self, Invocation};
-use crate::document::Document;
-use crate::hlog::{IntervalLog, distribution};
 use crate::html;
-use crate::recorder::Recorder;
+use crate::output::hlog::{IntervalLog, distribution};
+use crate::recording::recorder::Recorder;
+use crate::report::document::Document;
+use crate::report::series::Phase;
+use crate::report::series::tests::interval;
 use crate::scenario::SCENARIOS;
-use crate::series::Phase;
-use crate::series::tests::interval;
 
 /// Compares an output with its golden file, or writes the file if the environment says so.
 #[track_caller]

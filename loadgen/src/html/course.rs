@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::chart::{Band, Chart, Hint, Line};
 use super::scale::{Scale, binary_unit, time_unit};
-use crate::document::Document;
-use crate::figures::{self, Latency};
+use crate::report::document::Document;
+use crate::report::figures::{self, Latency};
 use crate::units::Unit;
 
 /// More intervals than this are drawn together.

@@ -9,8 +9,8 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use crate::document::{Document, Outcome, Spread};
-use crate::figures::{self, Figure, Group, Latency, QUANTILES};
+use crate::report::document::{Document, Outcome, Spread};
+use crate::report::figures::{self, Figure, Group, Latency, QUANTILES};
 use crate::units::{Unit, count};
 
 const STYLE: &str = include_str!("style.css");
@@ -292,7 +292,7 @@ fn plain(key: &str, value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::document::tests::document;
+    use crate::report::document::tests::document;
 
     #[test]
     fn the_page_needs_nothing_but_itself() {

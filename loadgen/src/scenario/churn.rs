@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::{Flow, Scenario};
 use crate::cli::{rate, share};
+use crate::plan::step::{Churn, Crew, Duty, Step, Visit};
 use crate::plan::{Plan, some};
-use crate::step::{Churn, Crew, Duty, Step, Visit};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "churn",

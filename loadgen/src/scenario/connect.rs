@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::Scenario;
 use crate::cli::{RunOptions, VisitOptions, seconds};
+use crate::plan::step::{Crew, Duty, SessionUse, Step, Visit};
 use crate::plan::{Plan, some};
-use crate::step::{Crew, Duty, SessionUse, Step, Visit};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "connect",

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{SCENARIOS, Scenario};
 use crate::cli::{rate, refuse, share};
 use crate::plan::Plan;
-use crate::search::{Objective, Quantile, Search};
+use crate::run::search::{Objective, Quantile, Search};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "find-max",

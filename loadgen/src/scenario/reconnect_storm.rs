@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::{Flow, Scenario};
 use crate::cli::{refuse, seconds};
+use crate::plan::step::{Crew, Duty, Incident, IncidentKind, Step, Visit};
 use crate::plan::{Plan, some};
-use crate::step::{Crew, Duty, Incident, IncidentKind, Step, Visit};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "reconnect-storm",

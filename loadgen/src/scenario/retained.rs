@@ -5,8 +5,8 @@ use serde::Serialize;
 
 use super::Scenario;
 use crate::cli::{LoadOptions, RunOptions, VisitOptions, refuse};
+use crate::plan::step::{Crew, Duty, SessionUse, Step, Visit};
 use crate::plan::{Plan, by_wildcard, some};
-use crate::step::{Crew, Duty, SessionUse, Step, Visit};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "retained",

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::Scenario;
 use crate::cli::{LoadOptions, RunOptions, VisitOptions, refuse, seconds, share};
+use crate::plan::step::{Crew, Duty, SessionUse, Step, Visit};
 use crate::plan::{Plan, by_name, some};
-use crate::step::{Crew, Duty, SessionUse, Step, Visit};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "sessions",

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::{Flow, Scenario};
 use crate::cli::{refuse, seconds, share};
+use crate::plan::step::{Crew, Duty, Incident, IncidentKind, Step, Visit};
 use crate::plan::{Plan, by_name, some};
-use crate::step::{Crew, Duty, Incident, IncidentKind, Step, Visit};
 
 /// What the system takes in for a slow consumer: with its default of megabytes a broker would
 /// hardly notice.

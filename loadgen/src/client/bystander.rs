@@ -1,0 +1,36 @@
+//! A client that does nothing: it acknowledges what it gets and forgets it.
+
+use ringmq::mqtt::Packet;
+
+use crate::client::Actor;
+use crate::client::qos::{Receiver, Violation};
+use crate::recording::Bench;
+
+#[derive(Default)]
+pub(crate) struct Bystander {
+    receiver: Receiver,
+    leaves: bool,
+}
+
+impl Bystander {
+    /// One that only looks in.
+    pub(crate) fn leaving() -> Self {
+        Self { leaves: true, ..Self::default() }
+    }
+}
+
+impl Actor for Bystander {
+    fn handle(
+        &mut self,
+        _now_ns: i64,
+        packet: &Packet<'_>,
+        bench: &mut Bench,
+        out: &mut Vec<u8>,
+    ) -> Result<(), Violation> {
+        self.receiver.handle(packet, bench.plan.version, out).map(drop)
+    }
+
+    fn is_done(&self) -> bool {
+        self.leaves
+    }
+}

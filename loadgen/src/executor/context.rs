@@ -1,0 +1,129 @@
+//! What all connections of one executor use, and their seats on it.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use anyhow::Result;
+
+use crate::client::Actor;
+use crate::executor::control::Clock;
+use crate::executor::handle::{Agenda, Handle};
+use crate::executor::mailbox::Mailbox;
+use crate::executor::pump::Pump;
+use crate::recording::Bench;
+use crate::transport::{Key, Sockets};
+
+pub(crate) struct Stage {
+    pub(crate) clock: Clock,
+    pub(crate) bench: RefCell<Bench>,
+    /// The handles of the publishers, by place.
+    pub(crate) publishers: RefCell<Vec<Rc<Handle>>>,
+    /// Of all executors.
+    mailboxes: Arc<[Mailbox]>,
+    agenda: Rc<Agenda>,
+    pump: RefCell<Pump>,
+}
+
+impl Stage {
+    pub(crate) fn new(
+        clock: Clock,
+        bench: Bench,
+        mailboxes: Arc<[Mailbox]>,
+        sockets: Sockets,
+    ) -> Self {
+        let agenda = Rc::new(Agenda::default());
+        Self {
+            clock,
+            bench: RefCell::new(bench),
+            publishers: RefCell::default(),
+            mailboxes,
+            pump: RefCell::new(Pump::new(sockets, Rc::clone(&agenda))),
+            agenda,
+        }
+    }
+
+    /// Wakes the publisher at `place`.
+    pub(crate) fn wake_publisher(&self, place: usize) {
+        self.publishers.borrow()[place].wake();
+    }
+
+    /// Passes on what the closed loop has released and completed.
+    pub(crate) fn pass_on(&self) {
+        let mut bench = self.bench.borrow_mut();
+        let Some(closed) = bench.closed_loop() else {
+            return;
+        };
+        while let Some(place) = closed.pop_released() {
+            self.wake_publisher(place);
+        }
+        while let Some((executor, completion)) = closed.pop_outgoing() {
+            self.mailboxes[executor as usize].post(completion);
+        }
+    }
+
+    /// Has a turn follow.
+    pub(crate) fn wake_turn(&self) {
+        self.agenda.wake();
+    }
+
+    /// Ready when it is the others' turn; pending when there is nothing to do for now.
+    pub(crate) fn poll_turn(&self, cx: &Context<'_>) -> Poll<()> {
+        if self.pump.borrow_mut().turn(self) {
+            return Poll::Ready(());
+        }
+        self.agenda.sleep(cx.waker());
+        Poll::Pending
+    }
+
+    /// Takes in a connection whose socket begins to connect.
+    pub(crate) fn seat(self: &Rc<Self>, socket: OwnedFd, actor: impl Actor + 'static) -> Seat {
+        let now_ns = self.clock.now_ns();
+        let (key, handle) = self.pump.borrow_mut().insert(now_ns, socket, Box::new(actor));
+        Seat { stage: Rc::clone(self), key, handle }
+    }
+}
+
+/// A connection of the pump, which is closed when this is dropped.
+pub(crate) struct Seat {
+    stage: Rc<Stage>,
+    key: Key,
+    handle: Rc<Handle>,
+}
+
+impl Seat {
+    pub(crate) fn handle(&self) -> &Rc<Handle> {
+        &self.handle
+    }
+
+    /// Another actor takes the connection over, with what came before its time.
+    pub(crate) fn employ(&self, actor: impl Actor + 'static, early: Vec<u8>) {
+        let Stage { clock, bench, pump, .. } = &*self.stage;
+        let work = (Box::new(actor) as Box<dyn Actor>, early);
+        pump.borrow_mut().employ(self.key, clock.now_ns(), work, &mut bench.borrow_mut());
+        self.stage.pass_on();
+    }
+
+    /// Waits until the handle has closed the connection, or until the actor is done. DISCONNECT
+    /// has been said then, unless it was cut.
+    ///
+    /// # Errors
+    /// The broker closes the connection or does what it must not.
+    pub(crate) async fn left(&self) -> Result<()> {
+        poll_fn(|cx| self.handle.poll_end(cx)).await
+    }
+
+    /// Waits until the broker has closed the connection.
+    pub(crate) async fn gone(&self) {
+        poll_fn(|cx| self.handle.poll_gone(cx)).await;
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.stage.pump.borrow_mut().remove(self.key);
+    }
+}

@@ -1,0 +1,76 @@
+//! What the crew does while messages flow: its subscriptions change, or something happens to it.
+
+use std::rc::Rc;
+
+use super::Worker;
+use crate::pace::schedule::{Pacer, Schedule, Timeline};
+use crate::plan::Plan;
+use crate::plan::step::{Incident, IncidentKind, Step, Visit, VisitPace};
+
+impl Worker {
+    pub(super) fn start_crew(self: &Rc<Self>, timeline: Timeline) {
+        let schedule = self.stage.bench.borrow().churn_schedule();
+        if let Some(schedule) = schedule {
+            self.take_up(Rc::clone(self).keep_churning(schedule));
+        }
+        if let Some(incident) = self.orders.plan.incident {
+            self.take_up(Rc::clone(self).undergo(incident, timeline));
+        }
+    }
+
+    /// Wakes members when their subscriptions are to change.
+    async fn keep_churning(self: Rc<Self>, schedule: Schedule) {
+        let count = self.orders.plan.crew.map_or(0, |crew| crew.count);
+        let step = self.orders.plan.executor_count as usize;
+        let members = (self.orders.executor..count).step_by(step).collect();
+        let mut pacer = Pacer::new(schedule, members);
+        loop {
+            let now_ns = self.orders.clock.now_ns();
+            let Some(next_ns) = pacer.tick(now_ns, |at| self.wake_member(at)) else {
+                return;
+            };
+            self.sleep_until(next_ns).await;
+        }
+    }
+
+    /// Whoever has not come cannot be woken.
+    fn wake_member(&self, at: usize) {
+        if let Some(handle) = self.crew.borrow().get(at) {
+            handle.wake();
+        }
+    }
+
+    async fn undergo(self: Rc<Self>, incident: Incident, timeline: Timeline) {
+        let at_ns = timeline.steady_ns + incident.at.as_nanos() as i64;
+        self.sleep_until(at_ns).await;
+        match incident.kind {
+            IncidentKind::Storm { at_once } => {
+                self.crew.borrow().iter().for_each(|handle| handle.cut());
+                self.visit_from(come_back(&self.orders.plan, at_once), Some(at_ns)).await;
+            }
+            IncidentKind::Stall { time } => {
+                self.crew.borrow().iter().for_each(|handle| handle.pause(true));
+                self.sleep_until(at_ns + time.as_nanos() as i64).await;
+                self.crew.borrow().iter().for_each(|handle| handle.pause(false));
+            }
+        }
+        self.orders.control.recover(self.orders.clock.now_ns());
+    }
+
+    /// Tells the books when the incident is over.
+    pub(super) fn watch_incident(&self) {
+        if let Some(impact) = &mut self.stage.bench.borrow_mut().impact {
+            impact.end(self.orders.control.incident_end_ns());
+        }
+    }
+}
+
+/// Everybody in the crew comes as in the first place.
+fn come_back(plan: &Plan, at_once: u32) -> Visit {
+    let arrival = plan.steps.iter().find_map(|step| match step {
+        Step::Visit(visit) if visit.duty.stays() => Some(*visit),
+        _ => None,
+    });
+    let arrival = arrival.expect("a crew to which something happens has arrived");
+    Visit { name: "reconnect", pace: VisitPace { rate_per_s: None, at_once }, ..arrival }
+}

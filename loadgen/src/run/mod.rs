@@ -1,0 +1,478 @@
+//! One run from beginning to end, as the main thread sees it.
+
+mod progress;
+pub(crate) mod repeat;
+pub(crate) mod search;
+
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, anyhow};
+use glommio::ExecutorJoinHandle;
+
+use crate::client::retained::ReplayBook;
+use crate::executor::control::{Clock, Control};
+use crate::executor::mailbox::Mailbox;
+use crate::executor::{Harvest, Orders, Usage, spawn};
+use crate::output::hlog::IntervalLog;
+use crate::pace::schedule::{Schedule, Timeline};
+use crate::plan::step::{Step, Visit};
+use crate::plan::{Load, Plan};
+use crate::recording::Strays;
+use crate::recording::impact::Impact;
+use crate::recording::operations::Operations;
+use crate::recording::recorder::Recorder;
+use crate::recording::tally::{Counts, Settlement};
+use crate::report::series::{Interval, Mark, Marks, Series, Shown};
+use crate::run::progress::Progress;
+use crate::sample::machine;
+use crate::sample::process::Process;
+
+/// How often the main thread looks at the executors.
+const LOOK: Duration = Duration::from_millis(10);
+/// Between "everybody is connected" and the first message.
+const START_DELAY_NS: i64 = 50_000_000;
+/// After the last delivery that was due: a duplicate may still come.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// Everything that was measured.
+pub(crate) struct Outcome {
+    /// Why the run did not get to its end.
+    pub(crate) failure: Option<String>,
+    pub(crate) started_unix_s: u64,
+    pub(crate) connected: u64,
+    pub(crate) connect_s: f64,
+    /// Not before everybody is connected.
+    pub(crate) timeline: Option<Timeline>,
+    pub(crate) recorder: Recorder,
+    pub(crate) intervals: Vec<Interval>,
+    pub(crate) marks: Marks,
+    /// Pid and name of the broker, if it was sampled.
+    pub(crate) broker: Option<(u32, String)>,
+    pub(crate) counts: Counts,
+    pub(crate) settlement: Settlement,
+    /// Of members of the crew that take deliveries.
+    pub(crate) aside: (Counts, Settlement),
+    pub(crate) replay: ReplayBook,
+    pub(crate) impact: Option<Impact>,
+    /// How many messages each member of a shared subscription has got.
+    pub(crate) shares: Vec<u64>,
+    pub(crate) strays: Strays,
+    pub(crate) sent: u64,
+    pub(crate) acknowledged: u64,
+    pub(crate) written_off: u64,
+    /// Of each executor.
+    pub(crate) usage: Vec<Usage>,
+    pub(crate) steps: Vec<StepOutcome>,
+    /// Persistent sessions that were created and left.
+    pub(crate) session_count: u64,
+}
+
+/// What looks on while a run goes.
+#[derive(Default)]
+pub(crate) struct Watch {
+    /// The broker, if it runs on this machine.
+    pub(crate) broker: Option<Process>,
+    pub(crate) log: Option<IntervalLog>,
+}
+
+/// What happened in one step.
+pub(crate) struct StepOutcome {
+    pub(crate) name: &'static str,
+    pub(crate) begin_ns: i64,
+    pub(crate) end_ns: i64,
+    pub(crate) operations: Operations,
+    /// Of each executor.
+    pub(crate) usage: Vec<Usage>,
+}
+
+/// Carries the plan out.
+///
+/// # Errors
+/// It could not even begin: no address, a limit that is too low, no ring. What goes wrong later
+/// is part of the outcome.
+pub(crate) fn run(plan: &Arc<Plan>, watch: &mut Watch) -> Result<Outcome> {
+    let address = resolve(plan)?;
+    check_sources(plan, address)?;
+    let connections = plan.connection_count();
+    machine::allow_connections(connections).map_err(anyhow::Error::msg)?;
+    machine::allow_ports(connections, plan.source_ips.len()).map_err(anyhow::Error::msg)?;
+    let clock = Clock::start();
+    let control = Arc::new(Control::new(plan.executor_count));
+    let executors = spawn_all(plan, address, clock, &control)?;
+    let mut run = Run::new(plan, clock, &control, watch);
+    run.take_steps();
+    run.marks.drained = Some(run.mark());
+    control.stop();
+    let harvests = executors
+        .into_iter()
+        .map(|executor| executor.join().map_err(|error| anyhow!("an executor failed: {error}"))?);
+    let harvests = harvests.collect::<Result<Vec<Harvest>>>()?;
+    Ok(run.outcome(&harvests))
+}
+
+fn check_sources(plan: &Plan, address: SocketAddr) -> Result<()> {
+    match plan.source_ips.iter().find(|source| source.is_ipv4() != address.is_ipv4()) {
+        Some(source) => Err(anyhow!("cannot connect from {source} to {address}: one is IPv6")),
+        None => Ok(()),
+    }
+}
+
+/// A name may have several addresses: the first that takes a connection is used.
+fn resolve(plan: &Plan) -> Result<SocketAddr> {
+    let broker = &plan.broker;
+    let addresses = broker.to_socket_addrs().with_context(|| format!("cannot resolve {broker}"))?;
+    let addresses: Vec<SocketAddr> = addresses.collect();
+    let answers =
+        |address: &&SocketAddr| TcpStream::connect_timeout(address, plan.connect_timeout).is_ok();
+    match addresses.as_slice() {
+        [] => Err(anyhow!("{broker} has no address")),
+        [only] => Ok(*only),
+        [first, ..] => Ok(*addresses.iter().find(answers).unwrap_or(first)),
+    }
+}
+
+fn spawn_all(
+    plan: &Arc<Plan>,
+    address: SocketAddr,
+    clock: Clock,
+    control: &Arc<Control>,
+) -> Result<Vec<ExecutorJoinHandle<Result<Harvest>>>> {
+    let mailboxes: Arc<[Mailbox]> = (0..plan.executor_count).map(|_| Mailbox::default()).collect();
+    let orders = |executor| Orders {
+        executor,
+        plan: Arc::clone(plan),
+        address,
+        clock,
+        control: Arc::clone(control),
+        mailboxes: Arc::clone(&mailboxes),
+    };
+    (0..plan.executor_count).map(|executor| spawn(orders(executor))).collect()
+}
+
+struct Run<'a> {
+    plan: &'a Plan,
+    clock: Clock,
+    control: &'a Control,
+    progress: Progress,
+    started_unix_s: u64,
+    connect_s: f64,
+    /// When all messages of the plan were published, if it has a number of them.
+    published_ns: i64,
+    /// When each step began and ended.
+    step_times: Vec<(i64, i64)>,
+    recorder: Recorder,
+    /// What was collected since the last interval ended.
+    current: Recorder,
+    series: Series,
+    /// When the interval that goes on is to end.
+    interval_end_ns: i64,
+    marks: Marks,
+    watch: &'a mut Watch,
+}
+
+impl<'a> Run<'a> {
+    fn new(plan: &'a Plan, clock: Clock, control: &'a Control, watch: &'a mut Watch) -> Self {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH);
+        if let Some(log) = &mut watch.log {
+            log.begin_run();
+        }
+        let begin = Mark::take(clock.now_ns(), watch.broker.as_mut());
+        Self {
+            plan,
+            clock,
+            control,
+            progress: Progress::new(),
+            started_unix_s: since_epoch.map_or(0, |time| time.as_secs()),
+            connect_s: 0.0,
+            published_ns: i64::MAX,
+            step_times: Vec::new(),
+            recorder: Recorder::new(),
+            current: Recorder::new(),
+            series: Series::begin(begin),
+            interval_end_ns: begin.at_ns + plan.interval.as_nanos() as i64,
+            marks: Marks { begin: Some(begin), ..Marks::default() },
+            watch,
+        }
+    }
+
+    fn mark(&mut self) -> Mark {
+        Mark::take(self.clock.now_ns(), self.watch.broker.as_mut())
+    }
+
+    fn connected(&self) -> u64 {
+        self.control.sum(|station| &station.connected)
+    }
+
+    fn take_steps(&mut self) {
+        let plan = self.plan;
+        for (number, step) in plan.steps.iter().enumerate() {
+            let begin_ns = self.clock.now_ns();
+            self.control.begin(number);
+            match step {
+                Step::Assemble => self.connect(number),
+                Step::Flow => self.flow(),
+                Step::Visit(visit) => self.visit(number, visit),
+                Step::Idle { time, .. } => self.idle(*time),
+            }
+            self.step_times.push((begin_ns, self.clock.now_ns()));
+            if self.control.is_stopping() {
+                return;
+            }
+            // What is left of the last one goes with the last interval.
+            if number + 1 < plan.steps.len() {
+                self.end_interval();
+            }
+        }
+    }
+
+    /// Waits until everybody is connected. Each handshake has a timeout, so this ends.
+    fn connect(&mut self, number: usize) {
+        let wanted = self.plan.flow_client_count();
+        let others = self.connected();
+        self.wait_for_step(number, |run| {
+            run.progress.connecting(run.connected().saturating_sub(others), wanted);
+        });
+    }
+
+    fn visit(&mut self, number: usize, visit: &Visit) {
+        let before = self.control.sum(|station| &station.visited);
+        self.wait_for_step(number, |run| {
+            let visited = run.control.sum(|station| &station.visited) - before;
+            run.progress.visiting(visit.name, visited, visit.count.into());
+        });
+    }
+
+    fn wait_for_step(&mut self, number: usize, say: impl Fn(&Self)) {
+        let begin_ns = self.clock.now_ns();
+        while !self.control.is_done(number) && !self.control.is_stopping() {
+            thread::sleep(LOOK);
+            self.keep_intervals(&say);
+        }
+        let step = &self.plan.steps[number];
+        if step.connects() || step.creates_sessions() {
+            let mark = self.mark();
+            self.marks.connected = Some(mark);
+            if step.connects() {
+                self.connect_s += (mark.at_ns - begin_ns) as f64 / 1e9;
+            }
+        }
+    }
+
+    fn idle(&mut self, time: Duration) {
+        let end_ns = self.clock.now_ns() + time.as_nanos() as i64;
+        while self.clock.now_ns() < end_ns && !self.control.is_stopping() {
+            thread::sleep(LOOK.min(time));
+            self.keep_intervals(&|_| ());
+        }
+    }
+
+    fn flow(&mut self) {
+        if let Some(timeline) = self.start() {
+            self.watch(timeline);
+            self.drain(timeline);
+        }
+    }
+
+    fn start(&mut self) -> Option<Timeline> {
+        if self.control.is_stopping() {
+            return None;
+        }
+        let start_ns = self.clock.now_ns() + START_DELAY_NS;
+        let steady_ns = start_ns + self.plan.warmup.as_nanos() as i64;
+        let end_ns = steady_ns + self.plan.duration.as_nanos() as i64;
+        let timeline = Timeline { start_ns, steady_ns, end_ns };
+        self.control.start(timeline);
+        // Executors hand over when an interval of their own ends; give them a moment.
+        self.interval_end_ns = start_ns + self.plan.interval.as_nanos() as i64 + START_DELAY_NS;
+        Some(timeline)
+    }
+
+    /// Collects and reports in every interval until the last message has been due.
+    fn watch(&mut self, timeline: Timeline) {
+        let planned = self.plan.message_count;
+        let published = |run: &Self| {
+            let published = run.control.sum(|station| &station.published);
+            planned.is_some_and(|planned| published >= planned)
+        };
+        self.wait_until(timeline.steady_ns, published);
+        self.marks.steady = Some(self.mark());
+        self.wait_until(timeline.end_ns, published);
+        self.marks.end = Some(self.mark());
+        if planned.is_some() {
+            self.published_ns = self.clock.now_ns();
+        }
+    }
+
+    /// Waits for what is still on its way, as long as the plan allows.
+    fn drain(&mut self, timeline: Timeline) {
+        // The figures of the executors are a few milliseconds old; and what they hand over at the
+        // end of the steady part is to be an interval of its own.
+        thread::sleep(6 * LOOK);
+        self.keep_intervals(&Self::say);
+        let planned = planned_count(self.plan, &timeline);
+        let deadline_ns = self.clock.now_ns() + self.plan.drain.as_nanos() as i64;
+        self.wait_until(deadline_ns, |run| run.is_complete(planned));
+        if !self.control.is_stopping() {
+            thread::sleep(GRACE.min(self.plan.drain));
+        }
+    }
+
+    fn wait_until(&mut self, time_ns: i64, done: impl Fn(&Self) -> bool) {
+        while !self.control.is_stopping() && self.clock.now_ns() < time_ns && !done(self) {
+            thread::sleep(LOOK);
+            self.keep_intervals(&Self::say);
+        }
+    }
+
+    fn keep_intervals(&mut self, say: &impl Fn(&Self)) {
+        if self.clock.now_ns() > self.interval_end_ns {
+            self.interval_end_ns += self.plan.interval.as_nanos() as i64;
+            self.end_interval();
+            say(self);
+        }
+    }
+
+    fn end_interval(&mut self) {
+        for station in &self.control.stations {
+            station.collect(&mut self.current);
+        }
+        let mark = self.mark();
+        self.take_current(mark);
+    }
+
+    fn take_current(&mut self, mark: Mark) {
+        let shown = Shown {
+            connected: self.connected(),
+            missing: self.control.sum(|station| &station.missing),
+        };
+        let timeline = self.timeline();
+        let interval = self.series.end_interval(mark, timeline, &self.current, shown);
+        if let Some(log) = &mut self.watch.log {
+            log.write(interval, &self.current);
+        }
+        self.recorder.absorb(&self.current);
+        self.current.clear();
+    }
+
+    fn say(&self) {
+        let end_ns = self.timeline().map_or(0, |timeline| timeline.end_ns);
+        let left_s = (end_ns - self.clock.now_ns()) as f64 / 1e9;
+        let p99_ns = self.recorder.latency.value_at_quantile(0.99);
+        if let Some(interval) = self.series.last() {
+            self.progress.running(interval, p99_ns, left_s);
+        }
+    }
+
+    fn is_complete(&self, planned: Option<u64>) -> bool {
+        let published = self.control.sum(|station| &station.published);
+        let acknowledged = self.control.sum(|station| &station.acknowledged);
+        planned.is_none_or(|planned| published >= planned)
+            && (self.plan.qos as u8 == 0 || acknowledged >= published)
+            && self.control.sum(|station| &station.open_questions) == 0
+            && (self.plan.incident.is_none() || self.control.incident_end_ns() < i64::MAX)
+            && self.control.sum(|station| &station.aside) >= published * self.plan.aside_count()
+            && self.control.sum(|station| &station.delivered)
+                >= self.control.sum(|station| &station.owed)
+    }
+
+    /// A closed loop with a number of messages has ended when it was through with them.
+    fn timeline(&self) -> Option<Timeline> {
+        let timeline = self.control.timeline()?;
+        Some(Timeline { end_ns: timeline.end_ns.min(self.published_ns), ..timeline })
+    }
+
+    fn steps(&self, harvests: &[Harvest]) -> Vec<StepOutcome> {
+        let steps = self.plan.steps.iter().zip(&self.step_times).enumerate();
+        steps
+            .map(|(number, (step, &(begin_ns, end_ns)))| {
+                let books = harvests.iter().filter_map(|harvest| harvest.steps.get(number));
+                let mut operations = Operations::default();
+                books.clone().for_each(|book| operations.absorb(&book.operations));
+                let usage = books.map(|book| book.usage).collect();
+                StepOutcome { name: step.name(), begin_ns, end_ns, operations, usage }
+            })
+            .collect()
+    }
+
+    fn outcome(mut self, harvests: &[Harvest]) -> Outcome {
+        self.progress.end();
+        for (harvest, station) in harvests.iter().zip(&self.control.stations) {
+            station.collect(&mut self.current);
+            self.current.absorb(&harvest.recorder);
+        }
+        let drained = self.marks.drained.expect("the executors stop after this mark");
+        self.current.until_ns = self.current.until_ns.max(drained.at_ns);
+        self.take_current(drained);
+        let sent = sent_per_topic(harvests);
+        Outcome {
+            failure: self.control.failure(),
+            started_unix_s: self.started_unix_s,
+            connected: self.connected(),
+            connect_s: self.connect_s,
+            timeline: self.timeline(),
+            counts: harvests.iter().map(Harvest::counts).sum(),
+            settlement: harvests.iter().map(|harvest| harvest.settle(&sent)).sum(),
+            aside: (
+                harvests.iter().map(|harvest| harvest.aside.counts()).sum(),
+                harvests.iter().map(|harvest| harvest.aside.settle(&sent)).sum(),
+            ),
+            replay: replay(harvests),
+            impact: impact(harvests),
+            shares: harvests.iter().flat_map(|harvest| harvest.groups.deliveries()).collect(),
+            strays: harvests.iter().map(|harvest| harvest.strays).sum(),
+            sent: sent.iter().sum(),
+            acknowledged: harvests.iter().map(|harvest| harvest.acknowledged).sum(),
+            written_off: harvests.iter().map(|harvest| harvest.written_off).sum(),
+            usage: harvests.iter().map(|harvest| harvest.usage).collect(),
+            session_count: session_count(self.plan, harvests),
+            steps: self.steps(harvests),
+            recorder: self.recorder,
+            intervals: self.series.into_intervals(),
+            marks: self.marks,
+            broker: self.watch.broker.as_ref().map(|it| (it.pid(), it.name().to_owned())),
+        }
+    }
+}
+
+/// How many messages the schedule has: `None` in closed loop, where the broker decides.
+pub(crate) fn planned_count(plan: &Plan, timeline: &Timeline) -> Option<u64> {
+    match plan.load {
+        _ if plan.message_count.is_some() => plan.message_count,
+        Load::Closed { .. } => None,
+        Load::Open { rate_per_s } => {
+            let schedule = Schedule::new(timeline, rate_per_s, plan.publisher_count);
+            Some((0..plan.publisher_count).map(|number| schedule.message_count(number)).sum())
+        }
+    }
+}
+
+fn session_count(plan: &Plan, harvests: &[Harvest]) -> u64 {
+    let created = (0..plan.steps.len()).filter(|&number| plan.steps[number].creates_sessions());
+    let books =
+        created.flat_map(|number| harvests.iter().filter_map(move |it| it.steps.get(number)));
+    books.map(|book| book.operations.count("connect")).sum()
+}
+
+fn replay(harvests: &[Harvest]) -> ReplayBook {
+    let mut sum = ReplayBook::default();
+    harvests.iter().for_each(|harvest| sum.absorb(&harvest.replay));
+    sum
+}
+
+fn impact(harvests: &[Harvest]) -> Option<Impact> {
+    let mut impacts = harvests.iter().filter_map(|harvest| harvest.impact.as_ref());
+    let mut sum = impacts.next()?.clone();
+    impacts.for_each(|impact| sum.absorb(impact));
+    Some(sum)
+}
+
+fn sent_per_topic(harvests: &[Harvest]) -> Vec<u64> {
+    let mut sums = vec![0; harvests.first().map_or(0, |harvest| harvest.sent.len())];
+    for harvest in harvests {
+        sums.iter_mut().zip(&harvest.sent).for_each(|(sum, sent)| *sum += sent);
+    }
+    sums
+}

@@ -1,0 +1,4 @@
+//! What the system says of this machine, of this process and of the broker's.
+
+pub(crate) mod machine;
+pub(crate) mod process;
