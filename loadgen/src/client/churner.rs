@@ -158,7 +158,8 @@ impl Actor for Churner {
 mod tests {
     use super::*;
     use crate::pace::schedule::Timeline;
-    use crate::plan::step::{Churn, Crew};
+    use crate::plan::Crew;
+    use crate::plan::step::Churn;
     use crate::plan::tests::plan;
     use ringmq::mqtt::{Suback, Version, split};
     use std::sync::Arc;

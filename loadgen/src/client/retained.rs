@@ -8,40 +8,6 @@ use ringmq::mqtt::{
 use crate::client::qos::{Received, Receiver, Violation};
 use crate::client::{Actor, BATCH_BYTES};
 use crate::recording::Bench;
-use crate::recording::tally::{Counts, Settlement};
-
-/// What all replays of one executor came to.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub(crate) struct ReplayBook {
-    expected: u64,
-    delivered: u64,
-    duplicated: u64,
-    /// Not the last message that was published on its topic.
-    pub(crate) outdated: u64,
-    /// Without the RETAIN flag [MQTT-3.3.1-8].
-    pub(crate) unflagged: u64,
-}
-
-impl ReplayBook {
-    pub(crate) fn counts(&self) -> Counts {
-        let Self { delivered, duplicated, .. } = *self;
-        Counts { delivered, duplicated, duplicated_unmarked: duplicated, ..Counts::default() }
-    }
-
-    pub(crate) fn settle(&self) -> Settlement {
-        let lost = self.expected - self.delivered;
-        Settlement { expected: self.expected, lost, invented: 0 }
-    }
-
-    /// Adds what `other` has counted.
-    pub(crate) fn absorb(&mut self, other: &Self) {
-        self.expected += other.expected;
-        self.delivered += other.delivered;
-        self.duplicated += other.duplicated;
-        self.outdated += other.outdated;
-        self.unflagged += other.unflagged;
-    }
-}
 
 /// ```text
 /// Fresh ─ SUBSCRIBE ─> Receiving ─ everything has come, PINGREQ ─> Pinged ─ PINGRESP ─> Done
@@ -224,6 +190,7 @@ mod tests {
     use super::*;
     use crate::plan::payload::Stamp;
     use crate::plan::{Plan, tests::plan};
+    use crate::recording::replay::ReplayBook;
     use ringmq::mqtt::{Suback, Version, split};
     use std::sync::Arc;
 

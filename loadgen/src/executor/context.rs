@@ -10,11 +10,11 @@ use std::task::{Context, Poll};
 use anyhow::Result;
 
 use crate::client::Actor;
-use crate::executor::control::Clock;
 use crate::executor::handle::{Agenda, Handle};
 use crate::executor::mailbox::Mailbox;
 use crate::executor::pump::Pump;
 use crate::recording::Bench;
+use crate::sample::clock::Clock;
 use crate::transport::{Key, Sockets};
 
 pub(crate) struct Stage {

@@ -3,25 +3,9 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Instant;
 
 use crate::pace::schedule::Timeline;
 use crate::recording::recorder::Recorder;
-
-/// Nanoseconds since the program started, on the monotonic clock; the same for all executors.
-#[derive(Clone, Copy)]
-pub(crate) struct Clock(Instant);
-
-impl Clock {
-    pub(crate) fn start() -> Self {
-        Self(Instant::now())
-    }
-
-    #[inline]
-    pub(crate) fn now_ns(self) -> i64 {
-        self.0.elapsed().as_nanos() as i64
-    }
-}
 
 pub(crate) struct Control {
     /// Steps that were begun.

@@ -9,6 +9,7 @@ mod handle;
 mod incident;
 pub(crate) mod mailbox;
 mod pump;
+pub(crate) mod result;
 mod socket;
 mod visits;
 
@@ -25,23 +26,23 @@ use glommio::timer::Timer;
 use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, Task, spawn_local};
 
 use crate::client::publisher::Publisher;
-use crate::client::retained::ReplayBook;
 use crate::client::subscriber::Subscriber;
 use crate::executor::connect::{Door, Opened};
 use crate::executor::context::{Seat, Stage};
-use crate::executor::control::{Clock, Control, Station};
+use crate::executor::control::{Control, Station};
 use crate::executor::handle::Handle;
 use crate::executor::mailbox::Mailbox;
+use crate::executor::result::{Harvest, StepBook};
 use crate::pace::schedule::{Pacer, Schedule, Timeline};
 use crate::plan::step::{HANDSHAKE_COUNT_MAX, Step};
 use crate::plan::{Client, Greeting, Plan};
-use crate::recording::groups::Groups;
-use crate::recording::impact::Impact;
+use crate::recording::Bench;
 use crate::recording::operations::Operations;
 use crate::recording::recorder::Recorder;
-use crate::recording::tally::{Counts, Settlement, Tally};
-use crate::recording::{Bench, Strays};
+use crate::recording::tally::Counts;
+use crate::sample::clock::Clock;
 use crate::sample::machine;
+use crate::sample::usage::Usage;
 use crate::transport::{Sockets, Wakeup};
 
 /// Memory that an executor registers with its ring; the default of 10 MiB buys nothing here.
@@ -69,70 +70,6 @@ pub(crate) struct Orders {
     pub(crate) clock: Clock,
     pub(crate) control: Arc<Control>,
     pub(crate) mailboxes: Arc<[Mailbox]>,
-}
-
-/// What an executor hands in at the end.
-pub(crate) struct Harvest {
-    pub(crate) recorder: Box<Recorder>,
-    pub(crate) tally: Tally,
-    pub(crate) groups: Groups,
-    pub(crate) aside: Tally,
-    pub(crate) replay: ReplayBook,
-    pub(crate) impact: Option<Impact>,
-    pub(crate) strays: Strays,
-    /// Messages sent per topic.
-    pub(crate) sent: Vec<u64>,
-    pub(crate) acknowledged: u64,
-    /// Messages that the closed loop no longer waits for.
-    pub(crate) written_off: u64,
-    pub(crate) usage: Usage,
-    /// Of the steps that were begun.
-    pub(crate) steps: Vec<StepBook>,
-}
-
-impl Harvest {
-    pub(crate) fn counts(&self) -> Counts {
-        [self.tally.counts(), self.groups.counts(), self.replay.counts()].into_iter().sum()
-    }
-
-    /// Closes the books. `sent` holds the number of messages sent for each topic of the plan.
-    pub(crate) fn settle(&self, sent: &[u64]) -> Settlement {
-        let parts = [self.tally.settle(sent), self.groups.settle(sent), self.replay.settle()];
-        parts.into_iter().sum()
-    }
-}
-
-/// What one executor did in one step.
-pub(crate) struct StepBook {
-    pub(crate) operations: Operations,
-    pub(crate) usage: Usage,
-}
-
-/// What the thread of an executor used in the steady part of the run.
-#[derive(Clone, Copy, Default, PartialEq, Debug)]
-pub(crate) struct Usage {
-    pub(crate) cpu_s: f64,
-    /// Ready to run, but without a core.
-    pub(crate) wait_s: f64,
-    pub(crate) elapsed_s: f64,
-}
-
-impl Usage {
-    fn now(clock: Clock) -> Self {
-        Self {
-            cpu_s: machine::thread_cpu_s(),
-            wait_s: machine::thread_wait_s().unwrap_or_default(),
-            elapsed_s: clock.now_ns() as f64 / 1e9,
-        }
-    }
-
-    fn since(self, earlier: Self) -> Self {
-        Self {
-            cpu_s: self.cpu_s - earlier.cpu_s,
-            wait_s: self.wait_s - earlier.wait_s,
-            elapsed_s: self.elapsed_s - earlier.elapsed_s,
-        }
-    }
 }
 
 /// Starts an executor on a thread of its own. It hands in an error when its sockets have no ring.

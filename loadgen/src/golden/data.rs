@@ -4,23 +4,26 @@ use std::time::Duration;
 
 use ringmq::mqtt::QoS;
 
-use crate::client::retained::ReplayBook;
-use crate::executor::Usage;
 use crate::pace::schedule::Timeline;
+use crate::plan::Plan;
+use crate::plan::objective::{Objective, Quantile};
 use crate::plan::step::{Duty, Step, Visit};
-use crate::plan::{Plan, tests::plan};
+use crate::plan::tests::plan;
+use crate::recording::brief::Brief;
 use crate::recording::impact::Impact;
 use crate::recording::operations::Operations;
 use crate::recording::recorder::{Recorder, Times};
+use crate::recording::replay::ReplayBook;
 use crate::recording::tally::{Counts, Settlement};
 use crate::report::Report;
 use crate::report::document::Document;
+use crate::report::outcome::{Outcome, StepOutcome};
+use crate::report::search_row::{Probe, SearchRow};
 use crate::report::series::tests::{interval, sample};
-use crate::report::series::{Brief, BrokerInterval, Interval, Phase};
+use crate::report::series::{BrokerInterval, Interval, Phase};
 use crate::report::tests::{machine, outcome};
-use crate::run::search::{Objective, Probe, Quantile, SearchRow};
-use crate::run::{Outcome, StepOutcome};
 use crate::sample::process::Sample;
+use crate::sample::usage::Usage;
 
 const MS: i64 = 1_000_000;
 const TIMELINE: Timeline = Timeline { start_ns: 0, steady_ns: 0, end_ns: 10_000 * MS };

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use super::escape;
+use super::escape::escape;
 use super::scale::Scale;
 
 const WIDTH: f64 = 960.0;

@@ -5,7 +5,8 @@ use serde_json::Value;
 use super::chart::{Band, Chart, Hint, Line};
 use super::scale::{Scale, binary_unit, time_unit};
 use crate::report::document::Document;
-use crate::report::figures::{self, Latency};
+use crate::report::figure::Latency;
+use crate::report::figures;
 use crate::units::Unit;
 
 /// More intervals than this are drawn together.

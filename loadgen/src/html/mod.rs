@@ -3,14 +3,17 @@
 
 mod chart;
 mod course;
+mod escape;
 mod scale;
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
+use self::escape::escape;
 use crate::report::document::{Document, Outcome, Spread};
-use crate::report::figures::{self, Figure, Group, Latency, QUANTILES};
+use crate::report::figure::{Figure, Group, Latency, QUANTILES};
+use crate::report::figures;
 use crate::units::{Unit, count};
 
 const STYLE: &str = include_str!("style.css");
@@ -34,21 +37,6 @@ pub(crate) fn page(document: &Document) -> String {
          {}</title>\n<style>\n{STYLE}</style>\n</head>\n<body>\n{body}</body>\n</html>\n",
         document.verdict_word()
     )
-}
-
-/// For text and for attributes in double quotes.
-fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for char in text.chars() {
-        match char {
-            '&' => escaped.push_str("&amp;"),
-            '<' => escaped.push_str("&lt;"),
-            '>' => escaped.push_str("&gt;"),
-            '"' => escaped.push_str("&quot;"),
-            char => escaped.push(char),
-        }
-    }
-    escaped
 }
 
 impl Document {

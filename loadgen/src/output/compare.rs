@@ -7,7 +7,8 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::report::document::{Document, Outcome, Spread};
-use crate::report::figures::{self, Better, Figure};
+use crate::report::figure::{Better, Figure};
+use crate::report::figures;
 
 /// Reports to compare.
 #[derive(Args)]

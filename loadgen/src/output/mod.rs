@@ -15,8 +15,15 @@ use crate::html;
 use crate::output::hlog::{IntervalLog, distribution};
 use crate::recording::recorder::Recorder;
 use crate::report::document::{Document, Outcome};
-use crate::run::Watch;
 use crate::sample::process::Process;
+
+/// What looks on while a run goes.
+#[derive(Default)]
+pub(crate) struct Watch {
+    /// The broker, if it runs on this machine.
+    pub(crate) broker: Option<Process>,
+    pub(crate) log: Option<IntervalLog>,
+}
 
 /// What to look at besides the run itself, and where to write what was seen.
 #[derive(Args, Clone, Default)]

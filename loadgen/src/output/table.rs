@@ -3,7 +3,8 @@
 use std::fmt::{self, Display, Formatter};
 
 use crate::report::document::{Document, Outcome, Spread};
-use crate::report::figures::{self, Figure, Group, Latency, QUANTILES};
+use crate::report::figure::{Figure, Group, Latency, QUANTILES};
+use crate::report::figures;
 use crate::units::{Unit, count, digits};
 
 const NAME_WIDTH: usize = 36;

@@ -3,6 +3,7 @@
 //! A scenario makes a plan; everything else carries it out. Publishers, subscribers and topics
 //! are numbered from 0; topic t of publisher p has the number p * topics_per_publisher + t.
 
+pub(crate) mod objective;
 pub(crate) mod payload;
 pub(crate) mod step;
 
@@ -13,9 +14,9 @@ use std::time::Duration;
 use ringmq::mqtt::{QoS, Version};
 use serde_json::Value;
 
+use crate::plan::objective::Search;
 use crate::plan::payload::RunId;
-use crate::plan::step::{Churn, Crew, Duty, Incident, SessionUse, Step};
-use crate::run::search::Search;
+use crate::plan::step::{Churn, Duty, Incident, SessionUse, Step};
 use crate::units::count;
 
 /// Sequence numbers kept in memory: one per subscriber and topic that it listens to.
@@ -95,6 +96,17 @@ pub(crate) enum Load {
     Open { rate_per_s: f64 },
     /// This many messages outstanding per publisher.
     Closed { window_size: u32 },
+}
+
+/// Clients of one kind, numbered from 0.
+#[derive(Clone, Copy)]
+pub(crate) struct Crew {
+    /// One of them, for people.
+    pub(crate) name: &'static str,
+    pub(crate) count: u32,
+    pub(crate) filters: fn(&Plan, member: u32) -> Vec<String>,
+    /// How much the system may receive for a member before it is read; `None`: as it likes.
+    pub(crate) receive_buffer_bytes: Option<usize>,
 }
 
 /// One connection of the plan.

@@ -8,8 +8,6 @@
 
 use std::time::Duration;
 
-use crate::plan::Plan;
-
 /// Handshakes in flight, over all executors, where that is not what is measured: many brokers
 /// listen with a backlog of 100, and a connection attempt past it costs a second.
 pub(crate) const HANDSHAKE_COUNT_MAX: u32 = 100;
@@ -50,17 +48,6 @@ impl Step {
             Self::Flow | Self::Idle { .. } => false,
         }
     }
-}
-
-/// Clients of one kind, numbered from 0.
-#[derive(Clone, Copy)]
-pub(crate) struct Crew {
-    /// One of them, for people.
-    pub(crate) name: &'static str,
-    pub(crate) count: u32,
-    pub(crate) filters: fn(&Plan, member: u32) -> Vec<String>,
-    /// How much the system may receive for a member before it is read; `None`: as it likes.
-    pub(crate) receive_buffer_bytes: Option<usize>,
 }
 
 /// What members of the crew do in one step.

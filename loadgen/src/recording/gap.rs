@@ -1,20 +1,6 @@
 //! The longest time for which a subscriber got nothing, in the steady part of the run.
 
-use serde::Serialize;
-
 use crate::pace::schedule::Timeline;
-use crate::recording::recorder::Recorder;
-use crate::report::figures::{Better, Figure, of_messages};
-use crate::units::Unit::Nanoseconds;
-
-pub(crate) const FIGURES: &[Figure] = &[of_messages(
-    "/stall/longest_gap_ns",
-    "longest gap",
-    Nanoseconds,
-    Better::LowerUnjudged,
-    "The longest time in the steady part between two deliveries at one subscriber, or from its \
-     last one to the end: under a flood, for how long it was starved",
-)];
 
 /// When a subscriber got something last.
 #[derive(Default)]
@@ -28,19 +14,6 @@ impl LastDelivery {
         let Some(before_ns) = self.at_ns.replace(now_ns) else { return 0 };
         let (from_ns, to_ns) = (before_ns.max(timeline.steady_ns), now_ns.min(timeline.end_ns));
         u64::try_from(to_ns - from_ns).unwrap_or(0)
-    }
-}
-
-#[derive(Serialize)]
-pub(crate) struct StallRow {
-    pub(crate) longest_gap_ns: u64,
-}
-
-impl StallRow {
-    /// Nothing where there were no two deliveries.
-    pub(crate) fn of(recorder: &Recorder) -> Option<Self> {
-        let longest_gap_ns = recorder.longest_gap_ns;
-        (longest_gap_ns > 0).then_some(Self { longest_gap_ns })
     }
 }
 

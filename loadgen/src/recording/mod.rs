@@ -1,11 +1,13 @@
 //! What the connections of one executor share: the plan, the pace and the books. No sockets, no
 //! clock: times come in as arguments.
 
+pub(crate) mod brief;
 pub(crate) mod gap;
 pub(crate) mod groups;
 pub(crate) mod impact;
 pub(crate) mod operations;
 pub(crate) mod recorder;
+pub(crate) mod replay;
 pub(crate) mod tally;
 
 use std::iter::Sum;
@@ -14,7 +16,6 @@ use std::sync::Arc;
 
 use ringmq::mqtt::{Publish, QoS};
 
-use crate::client::retained::ReplayBook;
 use crate::pace::schedule::{Schedule, Timeline};
 use crate::pace::window::{ClosedLoop, Completion};
 use crate::plan::payload::Stamp;
@@ -24,6 +25,7 @@ use crate::recording::groups::{Groups, MemberPlace};
 use crate::recording::impact::Impact;
 use crate::recording::operations::Operations;
 use crate::recording::recorder::{Recorder, Times};
+use crate::recording::replay::ReplayBook;
 use crate::recording::tally::{Arrival, Tally};
 
 /// No run gets this far: a higher number has been damaged on its way.

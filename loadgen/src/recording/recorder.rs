@@ -3,7 +3,7 @@
 use hdrhistogram::Histogram;
 
 use crate::pace::schedule::Timeline;
-use crate::report::series::Brief;
+use crate::recording::brief::Brief;
 
 /// One hour: anything longer is recorded as this.
 const LATENCY_NS_MAX: u64 = 3_600_000_000_000;

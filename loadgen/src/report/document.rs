@@ -7,7 +7,8 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value, json};
 
-use crate::report::figures::{self, Figure, Shown};
+use crate::report::figure::{Figure, Shown};
+use crate::report::figures;
 use crate::report::{FORMAT, Report};
 use crate::units::{count, number};
 

@@ -6,98 +6,16 @@ use std::borrow::Cow;
 
 use serde_json::Value;
 
-use crate::units::Unit;
-
-/// One number of a report.
-#[derive(Clone, Debug)]
-pub(crate) struct Figure {
-    /// Where it stands in the JSON of a run (RFC 6901). A run that has no such number, or `null`
-    /// there, has no such figure.
-    pub(crate) at: Cow<'static, str>,
-    pub(crate) name: Cow<'static, str>,
-    pub(crate) unit: Unit,
-    pub(crate) better: Better,
-    pub(crate) shown: Shown,
-    pub(crate) meaning: &'static str,
-}
-
-/// Which way a figure gets better, and whether `compare` may fail a run over it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Better {
-    Higher,
-    Lower,
-    /// Lower, but too unsteady from run to run to fail anybody over it.
-    LowerUnjudged,
-    /// It says what was done, not how well.
-    Neither,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Shown {
-    Always,
-    /// Only if it is not zero.
-    NotZero,
-    /// Only if the scenario publishes.
-    WithMessages,
-    /// Of a histogram: only if there is anything in it.
-    WithSamples,
-}
-
-/// Figures that belong together.
-pub(crate) struct Group {
-    pub(crate) name: Cow<'static, str>,
-    pub(crate) figures: Cow<'static, [Figure]>,
-}
-
-/// A latency: a figure for each of [`QUANTILES`].
-#[derive(Clone)]
-pub(crate) struct Latency {
-    pub(crate) at: Cow<'static, str>,
-    pub(crate) name: Cow<'static, str>,
-    /// From where to where, for a row of a table of latencies.
-    pub(crate) span: Cow<'static, str>,
-    pub(crate) meaning: &'static str,
-}
-
-const fn figure(
-    at: &'static str,
-    name: &'static str,
-    unit: Unit,
-    better: Better,
-    meaning: &'static str,
-) -> Figure {
-    let (at, name) = (Cow::Borrowed(at), Cow::Borrowed(name));
-    Figure { at, name, unit, better, shown: Shown::Always, meaning }
-}
-
-pub(crate) const fn of_messages(
-    at: &'static str,
-    name: &'static str,
-    unit: Unit,
-    better: Better,
-    meaning: &'static str,
-) -> Figure {
-    let (at, name) = (Cow::Borrowed(at), Cow::Borrowed(name));
-    Figure { at, name, unit, better, shown: Shown::WithMessages, meaning }
-}
-
-const fn rare(
-    at: &'static str,
-    name: &'static str,
-    better: Better,
-    meaning: &'static str,
-) -> Figure {
-    let (at, name) = (Cow::Borrowed(at), Cow::Borrowed(name));
-    Figure { at, name, unit: Count, better, shown: Shown::NotZero, meaning }
-}
-
-use Better::{Higher, Lower, LowerUnjudged, Neither};
-use Unit::{Bytes, Cores, Count, Nanoseconds, PerSecond, Seconds, Share};
+use crate::report::figure::Better::{Higher, Lower, LowerUnjudged, Neither};
+use crate::report::figure::{
+    ACKNOWLEDGE, Figure, Group, LATENESS, Latency, Shown, figure, of_messages, rare,
+};
+use crate::units::Unit::{Bytes, Cores, Count, Nanoseconds, PerSecond, Seconds, Share};
 
 /// All figures of every scenario but the latencies, in the order in which they are shown.
 const GROUPS: &[(&str, &[Figure])] = &[
     ("throughput", THROUGHPUT),
-    ("stalls", crate::recording::gap::FIGURES),
+    ("stalls", STALLS),
     ("faults", FAULTS),
     ("search", SEARCH),
     ("incident", INCIDENT),
@@ -177,6 +95,15 @@ const THROUGHPUT: &[Figure] = &[
         "From the first connection attempt until the last client was ready",
     ),
 ];
+
+const STALLS: &[Figure] = &[of_messages(
+    "/stall/longest_gap_ns",
+    "longest gap",
+    Nanoseconds,
+    LowerUnjudged,
+    "The longest time in the steady part between two deliveries at one subscriber, or from its \
+     last one to the end: under a flood, for how long it was starved",
+)];
 
 const FAULTS: &[Figure] = &[
     of_messages(
@@ -395,9 +322,6 @@ const GENERATOR: &[Figure] = &[
     ),
 ];
 
-const ACKNOWLEDGE: &str = "/acknowledge_latency_ns";
-const LATENESS: &str = "/generator/lateness_ns";
-
 const LATENCIES: &[Latency] = &[
     Latency {
         at: Cow::Borrowed("/latency_ns"),
@@ -460,35 +384,6 @@ const HEADLINE: &[&str] = &[
     "/broker/cpu_s_per_million_deliveries",
     "/broker/rss_bytes_max",
 ];
-
-/// Key in the report, name, and whether it is steady enough to be judged by `compare`.
-pub(crate) const QUANTILES: &[(&str, &str, bool)] = &[
-    ("p50", "p50", true),
-    ("p90", "p90", true),
-    ("p99", "p99", true),
-    ("p99_9", "p99.9", true),
-    ("p99_99", "p99.99", false),
-    ("max", "max", false),
-];
-
-impl Latency {
-    /// It explains others, and is not what is measured.
-    pub(crate) fn is_supplement(&self) -> bool {
-        [ACKNOWLEDGE, LATENESS].contains(&self.at.as_ref())
-    }
-
-    pub(crate) fn figures(&self) -> impl Iterator<Item = Figure> {
-        let judged_at_all = self.at != LATENESS;
-        QUANTILES.iter().map(move |(key, name, judged)| Figure {
-            at: format!("{}/{key}", self.at).into(),
-            name: format!("{} {name}", self.name).into(),
-            unit: Nanoseconds,
-            better: if *judged && judged_at_all { Lower } else { LowerUnjudged },
-            shown: Shown::WithSamples,
-            meaning: self.meaning,
-        })
-    }
-}
 
 /// Groups of a run: those of every scenario, and one for the operations of this one.
 pub(crate) fn groups(run: &Value) -> Vec<Group> {

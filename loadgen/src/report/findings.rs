@@ -5,13 +5,14 @@ use serde::Serialize;
 
 use crate::plan::Plan;
 use crate::plan::step::Duty;
-use crate::recording::gap::StallRow;
 use crate::recording::impact::Impact;
 use crate::recording::operations::{Operation, RECONNECT};
+use crate::recording::recorder::Recorder;
+use crate::report::outcome::{Outcome, StepOutcome};
+use crate::report::percentiles::Percentiles;
+use crate::report::search_row::SearchRow;
 use crate::report::series::per;
-use crate::report::{Executor, Percentiles};
-use crate::run::search::SearchRow;
-use crate::run::{Outcome, StepOutcome};
+use crate::report::usage::Executor;
 use crate::units::count;
 
 /// Steps shorter than this say nothing about the use of a core.
@@ -78,6 +79,11 @@ pub(crate) struct SharesRow {
     pub(crate) least: u64,
     pub(crate) mean: f64,
     pub(crate) most: u64,
+}
+
+#[derive(Serialize)]
+pub(crate) struct StallRow {
+    pub(crate) longest_gap_ns: u64,
 }
 
 /// All of this, as far as the scenario has it.
@@ -150,6 +156,14 @@ impl AsideRow {
             duplicated: counts.duplicated,
             out_of_order: counts.out_of_order,
         }
+    }
+}
+
+impl StallRow {
+    /// Nothing where there were no two deliveries.
+    pub(crate) fn of(recorder: &Recorder) -> Option<Self> {
+        let longest_gap_ns = recorder.longest_gap_ns;
+        (longest_gap_ns > 0).then_some(Self { longest_gap_ns })
     }
 }
 

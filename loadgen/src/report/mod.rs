@@ -1,23 +1,28 @@
 //! What a run came to: figures, verdicts, JSON. All arithmetic, no measuring.
 
 pub(crate) mod document;
+pub(crate) mod figure;
 pub(crate) mod figures;
 pub(crate) mod findings;
+pub(crate) mod outcome;
+pub(crate) mod percentiles;
 pub(crate) mod resources;
+pub(crate) mod search_row;
 pub(crate) mod series;
+pub(crate) mod usage;
 
-use hdrhistogram::Histogram;
 use ringmq::mqtt::QoS;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::executor::Usage;
 use crate::plan::Plan;
 use crate::report::findings::{Findings, StepRow};
+use crate::report::outcome::{Outcome, planned_count};
+use crate::report::percentiles::Percentiles;
 use crate::report::resources::{Broker, MachineUse, per_million};
+use crate::report::search_row::SearchRow;
 use crate::report::series::{Interval, per};
-use crate::run::search::SearchRow;
-use crate::run::{Outcome, planned_count};
+use crate::report::usage::Executor;
 use crate::sample::machine::Machine;
 
 /// Raised when the meaning of a field changes.
@@ -26,8 +31,6 @@ pub(crate) const FORMAT: u32 = 2;
 const CPU_SHARE_MAX: f64 = 0.95;
 /// An executor that waited for a core this share of the time was disturbed by others.
 const WAIT_SHARE_MAX: f64 = 0.10;
-/// Points of a curve for each halving of the distance to 100 %.
-const CURVE_TICKS_PER_HALF: u32 = 5;
 /// A schedule kept this well is never the limit.
 const LATENESS_NS_MAX: u64 = 1_000_000;
 
@@ -107,14 +110,6 @@ pub(crate) struct Generator {
     pub(crate) lateness_ns: Percentiles,
 }
 
-#[derive(Serialize, Clone, Copy, PartialEq, Debug)]
-pub(crate) struct Executor {
-    pub(crate) cpu_s: f64,
-    pub(crate) cpu_share: f64,
-    /// Ready to run, but without a core.
-    pub(crate) wait_share: f64,
-}
-
 #[derive(Serialize)]
 pub(crate) struct Connect {
     pub(crate) connections: u64,
@@ -166,22 +161,6 @@ pub(crate) struct Deliveries {
     /// QoS 2: the same packet again before PUBREL; no second delivery.
     pub(crate) retransmitted: u64,
     pub(crate) wrong_qos: u64,
-}
-
-/// Of a histogram with three significant digits.
-#[derive(Serialize, Clone, Default, PartialEq, Debug)]
-pub(crate) struct Percentiles {
-    pub(crate) count: u64,
-    pub(crate) min: u64,
-    pub(crate) mean: f64,
-    pub(crate) p50: u64,
-    pub(crate) p90: u64,
-    pub(crate) p99: u64,
-    pub(crate) p99_9: u64,
-    pub(crate) p99_99: u64,
-    pub(crate) max: u64,
-    /// As a line: pairs of a quantile, from 0 to 1, and the value that so many did not exceed.
-    pub(crate) curve: Vec<(f64, u64)>,
 }
 
 impl Report {
@@ -309,16 +288,6 @@ fn limits(executors: &[Executor], lateness: &Percentiles, latency: &Percentiles)
     reasons
 }
 
-impl Executor {
-    pub(crate) fn of(usage: &Usage) -> Self {
-        Self {
-            cpu_s: usage.cpu_s,
-            cpu_share: per(usage.cpu_s, usage.elapsed_s),
-            wait_share: per(usage.wait_s, usage.elapsed_s),
-        }
-    }
-}
-
 impl Connect {
     fn of(outcome: &Outcome) -> Self {
         Self {
@@ -368,27 +337,6 @@ impl Deliveries {
     }
 }
 
-impl Percentiles {
-    pub(crate) fn of(histogram: &Histogram<u64>) -> Self {
-        if histogram.is_empty() {
-            return Self::default();
-        }
-        let at = |quantile| histogram.value_at_quantile(quantile);
-        Self {
-            count: histogram.len(),
-            min: histogram.min(),
-            mean: histogram.mean(),
-            p50: at(0.5),
-            p90: at(0.9),
-            p99: at(0.99),
-            p99_9: at(0.999),
-            p99_99: at(0.9999),
-            max: histogram.max(),
-            curve: curve(histogram),
-        }
-    }
-}
-
 impl Moments {
     fn of(outcome: &Outcome) -> Self {
         let seconds = |ns: i64| ns as f64 / 1e9;
@@ -401,16 +349,6 @@ impl Moments {
             drained_s: outcome.marks.drained.map(|mark| seconds(mark.at_ns)),
         }
     }
-}
-
-/// Points ever closer to 1: some for each halving of what is left.
-fn curve(histogram: &Histogram<u64>) -> Vec<(f64, u64)> {
-    let steps = histogram.iter_quantiles(CURVE_TICKS_PER_HALF);
-    let value = |step_value: u64| step_value.min(histogram.max());
-    let mut points: Vec<(f64, u64)> =
-        steps.map(|step| (step.quantile_iterated_to(), value(step.value_iterated_to()))).collect();
-    points.dedup();
-    points
 }
 
 fn steady_s(outcome: &Outcome) -> f64 {
@@ -427,6 +365,7 @@ pub(crate) mod tests {
     use crate::recording::tally::{Counts, Settlement};
     use crate::report::series::tests::{interval, mark, sample};
     use crate::report::series::{Marks, Phase};
+    use crate::sample::usage::Usage;
 
     const SECOND: i64 = 1_000_000_000;
 

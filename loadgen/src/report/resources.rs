@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
+use crate::report::outcome::Outcome;
 use crate::report::series::{Mark, Marks, per};
-use crate::run::Outcome;
 use crate::sample::process::Sample;
 
 /// The broker under test, if it was sampled.

@@ -1,9 +1,9 @@
 //! The course of a run: what happened in each interval, and what was used at its turning points.
 
-use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use crate::pace::schedule::Timeline;
+use crate::recording::brief::Brief;
 use crate::recording::recorder::Recorder;
 use crate::sample::machine::{self, MachineTimes};
 use crate::sample::process::{Process, Sample};
@@ -50,38 +50,6 @@ pub(crate) struct Interval {
     /// Cores that this program used.
     pub(crate) generator_cores: f64,
     pub(crate) broker: Option<BrokerInterval>,
-}
-
-/// A histogram in short.
-#[derive(Serialize, Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Brief {
-    pub(crate) p50: u64,
-    pub(crate) p99: u64,
-    pub(crate) max: u64,
-}
-
-impl Brief {
-    /// Of both together.
-    pub(crate) fn of(parts: [&Histogram<u64>; 2]) -> Option<Self> {
-        match parts.map(Histogram::is_empty) {
-            [true, true] => None,
-            [false, true] => Some(Self::of_one(parts[0])),
-            [true, false] => Some(Self::of_one(parts[1])),
-            [false, false] => {
-                let mut sum = parts[0].clone();
-                sum.add(parts[1]).expect("histograms of a recorder have the same bounds");
-                Some(Self::of_one(&sum))
-            }
-        }
-    }
-
-    fn of_one(histogram: &Histogram<u64>) -> Self {
-        Self {
-            p50: histogram.value_at_quantile(0.5),
-            p99: histogram.value_at_quantile(0.99),
-            max: histogram.max(),
-        }
-    }
 }
 
 #[derive(Serialize, Clone, Copy, PartialEq, Debug)]

@@ -12,23 +12,23 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, anyhow};
 use glommio::ExecutorJoinHandle;
 
-use crate::client::retained::ReplayBook;
-use crate::executor::control::{Clock, Control};
+use crate::executor::control::Control;
 use crate::executor::mailbox::Mailbox;
-use crate::executor::{Harvest, Orders, Usage, spawn};
-use crate::output::hlog::IntervalLog;
-use crate::pace::schedule::{Schedule, Timeline};
+use crate::executor::result::Harvest;
+use crate::executor::{Orders, spawn};
+use crate::output::Watch;
+use crate::pace::schedule::Timeline;
+use crate::plan::Plan;
 use crate::plan::step::{Step, Visit};
-use crate::plan::{Load, Plan};
-use crate::recording::Strays;
 use crate::recording::impact::Impact;
 use crate::recording::operations::Operations;
 use crate::recording::recorder::Recorder;
-use crate::recording::tally::{Counts, Settlement};
-use crate::report::series::{Interval, Mark, Marks, Series, Shown};
+use crate::recording::replay::ReplayBook;
+use crate::report::outcome::{Outcome, StepOutcome, planned_count};
+use crate::report::series::{Mark, Marks, Series, Shown};
 use crate::run::progress::Progress;
+use crate::sample::clock::Clock;
 use crate::sample::machine;
-use crate::sample::process::Process;
 
 /// How often the main thread looks at the executors.
 const LOOK: Duration = Duration::from_millis(10);
@@ -36,57 +36,6 @@ const LOOK: Duration = Duration::from_millis(10);
 const START_DELAY_NS: i64 = 50_000_000;
 /// After the last delivery that was due: a duplicate may still come.
 const GRACE: Duration = Duration::from_millis(200);
-
-/// Everything that was measured.
-pub(crate) struct Outcome {
-    /// Why the run did not get to its end.
-    pub(crate) failure: Option<String>,
-    pub(crate) started_unix_s: u64,
-    pub(crate) connected: u64,
-    pub(crate) connect_s: f64,
-    /// Not before everybody is connected.
-    pub(crate) timeline: Option<Timeline>,
-    pub(crate) recorder: Recorder,
-    pub(crate) intervals: Vec<Interval>,
-    pub(crate) marks: Marks,
-    /// Pid and name of the broker, if it was sampled.
-    pub(crate) broker: Option<(u32, String)>,
-    pub(crate) counts: Counts,
-    pub(crate) settlement: Settlement,
-    /// Of members of the crew that take deliveries.
-    pub(crate) aside: (Counts, Settlement),
-    pub(crate) replay: ReplayBook,
-    pub(crate) impact: Option<Impact>,
-    /// How many messages each member of a shared subscription has got.
-    pub(crate) shares: Vec<u64>,
-    pub(crate) strays: Strays,
-    pub(crate) sent: u64,
-    pub(crate) acknowledged: u64,
-    pub(crate) written_off: u64,
-    /// Of each executor.
-    pub(crate) usage: Vec<Usage>,
-    pub(crate) steps: Vec<StepOutcome>,
-    /// Persistent sessions that were created and left.
-    pub(crate) session_count: u64,
-}
-
-/// What looks on while a run goes.
-#[derive(Default)]
-pub(crate) struct Watch {
-    /// The broker, if it runs on this machine.
-    pub(crate) broker: Option<Process>,
-    pub(crate) log: Option<IntervalLog>,
-}
-
-/// What happened in one step.
-pub(crate) struct StepOutcome {
-    pub(crate) name: &'static str,
-    pub(crate) begin_ns: i64,
-    pub(crate) end_ns: i64,
-    pub(crate) operations: Operations,
-    /// Of each executor.
-    pub(crate) usage: Vec<Usage>,
-}
 
 /// Carries the plan out.
 ///
@@ -433,18 +382,6 @@ impl<'a> Run<'a> {
             intervals: self.series.into_intervals(),
             marks: self.marks,
             broker: self.watch.broker.as_ref().map(|it| (it.pid(), it.name().to_owned())),
-        }
-    }
-}
-
-/// How many messages the schedule has: `None` in closed loop, where the broker decides.
-pub(crate) fn planned_count(plan: &Plan, timeline: &Timeline) -> Option<u64> {
-    match plan.load {
-        _ if plan.message_count.is_some() => plan.message_count,
-        Load::Closed { .. } => None,
-        Load::Open { rate_per_s } => {
-            let schedule = Schedule::new(timeline, rate_per_s, plan.publisher_count);
-            Some((0..plan.publisher_count).map(|number| schedule.message_count(number)).sum())
         }
     }
 }

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
+use crate::output::Watch;
 use crate::plan::Plan;
 use crate::recording::recorder::Recorder;
 use crate::report::Report;
-use crate::run::{self, Watch};
+use crate::run;
 use crate::sample::machine::Machine;
 
 /// What came of all rounds.

@@ -1,79 +1,17 @@
 //! The highest rate that meets an objective: doubled until it is missed, then bisected.
 
-use std::fmt;
-
 use anyhow::Result;
-use serde::Serialize;
 
+use crate::output::Watch;
+use crate::plan::objective::{Objective, Quantile, Search};
 use crate::plan::{Load, Plan};
+use crate::report::search_row::{Probe, SearchRow};
 use crate::report::{Report, Verdict};
-use crate::run::Watch;
 use crate::run::repeat::{Measured, round};
 use crate::units::{duration, number};
 
 /// A rate counts as reached when this share of it was published in time.
 const REACHED_SHARE: f64 = 0.99;
-
-/// What is looked for, and how.
-#[derive(Clone, Copy, PartialEq, Debug)]
-pub(crate) struct Search {
-    pub(crate) objective: Objective,
-    /// Where to begin.
-    pub(crate) from_per_s: f64,
-    /// No higher than this.
-    pub(crate) to_per_s: f64,
-    /// It is enough to know the rate up to this share.
-    pub(crate) precision: f64,
-    pub(crate) probe_count_max: u32,
-}
-
-/// No message may be lost, and this quantile of the latency must not exceed the limit.
-#[derive(Serialize, Clone, Copy, PartialEq, Debug)]
-pub(crate) struct Objective {
-    pub(crate) quantile: Quantile,
-    pub(crate) limit_ns: u64,
-}
-
-#[derive(clap::ValueEnum, Serialize, Clone, Copy, PartialEq, Eq, Debug)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Quantile {
-    P50,
-    P90,
-    P99,
-    #[value(name = "p99.9")]
-    P99_9,
-    #[value(name = "p99.99")]
-    P99_99,
-    Max,
-}
-
-/// What the search came to.
-#[derive(Serialize, Clone, Debug)]
-pub(crate) struct SearchRow {
-    pub(crate) objective: Objective,
-    /// The highest rate that met it; none if no rate did.
-    pub(crate) rate_per_s: Option<f64>,
-    /// The lowest rate that missed it; none if the search ended at its upper end.
-    pub(crate) missed_per_s: Option<f64>,
-    pub(crate) probes: Vec<Probe>,
-}
-
-impl SearchRow {
-    /// Whether a better generator might have found a higher rate.
-    pub(crate) fn is_generator_bound(&self) -> bool {
-        let missed = |probe: &&Probe| Some(probe.rate_per_s) == self.missed_per_s;
-        self.probes.iter().find(missed).is_some_and(|probe| probe.generator_bound)
-    }
-}
-
-#[derive(Serialize, Clone, Debug)]
-pub(crate) struct Probe {
-    pub(crate) rate_per_s: f64,
-    /// Why the objective was missed; none when it was met.
-    pub(crate) missed: Option<String>,
-    pub(crate) latency_ns: u64,
-    pub(crate) generator_bound: bool,
-}
 
 /// Probes until the rate is known. The report is that of the highest rate that met the objective,
 /// or of the last probe when none did.
@@ -161,18 +99,6 @@ impl Probe {
     }
 }
 
-impl fmt::Display for Probe {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let latency = duration(self.latency_ns);
-        write!(f, "{} publishes/s, {latency}: ", number(self.rate_per_s))?;
-        match &self.missed {
-            Some(reason) => write!(f, "missed ({reason})")?,
-            None => f.write_str("met")?,
-        }
-        if self.generator_bound { f.write_str("; generator-bound") } else { Ok(()) }
-    }
-}
-
 /// Which rate to try next.
 struct Bisection {
     search: Search,
@@ -242,28 +168,6 @@ mod tests {
             assert!(missed <= met * 1.05, "{capacity}: {rates:?}");
             assert!(rates.len() < 30, "{rates:?}");
         }
-    }
-
-    #[test]
-    fn a_generator_that_was_the_limit_where_the_objective_was_missed_admits_it() {
-        let probe = |rate_per_s, missed: Option<&str>, generator_bound| Probe {
-            rate_per_s,
-            missed: missed.map(str::to_owned),
-            latency_ns: 0,
-            generator_bound,
-        };
-        let row = |bound_below, bound_above| SearchRow {
-            objective: search(1.0, 1.0).objective,
-            rate_per_s: Some(100.0),
-            missed_per_s: Some(150.0),
-            probes: vec![
-                probe(100.0, None, bound_below),
-                probe(200.0, Some("late"), true),
-                probe(150.0, Some("late"), bound_above),
-            ],
-        };
-        assert!(row(false, true).is_generator_bound());
-        assert!(!row(true, false).is_generator_bound());
     }
 
     #[test]

@@ -3,10 +3,10 @@
 use clap::{ArgMatches, Args};
 use serde::Serialize;
 
-use super::{Flow, Scenario};
-use crate::cli::{rate, share};
-use crate::plan::step::{Churn, Crew, Duty, Step, Visit};
-use crate::plan::{Plan, some};
+use super::flow::{Flow, Scenario};
+use crate::plan::step::{Churn, Duty, Step, Visit};
+use crate::plan::{Crew, Plan, some};
+use crate::scenario::values::{rate, share};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "churn",

@@ -5,10 +5,11 @@ use std::time::Duration;
 use clap::{ArgMatches, Args, FromArgMatches};
 use serde::Serialize;
 
-use super::Scenario;
-use crate::cli::{RunOptions, VisitOptions, seconds};
-use crate::plan::step::{Crew, Duty, SessionUse, Step, Visit};
-use crate::plan::{Plan, some};
+use super::flow::Scenario;
+use crate::plan::step::{Duty, SessionUse, Step, Visit};
+use crate::plan::{Crew, Plan, some};
+use crate::scenario::options::{RunOptions, VisitOptions};
+use crate::scenario::values::seconds;
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "connect",

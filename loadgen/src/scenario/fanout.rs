@@ -3,7 +3,7 @@
 use clap::{ArgMatches, Args};
 use serde::Serialize;
 
-use super::{Flow, Scenario};
+use super::flow::{Flow, Scenario};
 use crate::plan::{Plan, some};
 
 pub(crate) const SCENARIO: Scenario = Scenario {

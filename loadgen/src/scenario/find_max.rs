@@ -4,10 +4,12 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use serde::Serialize;
 
-use super::{SCENARIOS, Scenario};
-use crate::cli::{rate, refuse, share};
+use super::SCENARIOS;
+use super::flow::Scenario;
+use crate::cli::refuse;
 use crate::plan::Plan;
-use crate::run::search::{Objective, Quantile, Search};
+use crate::plan::objective::{Objective, Quantile, Search};
+use crate::scenario::values::{rate, share};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "find-max",

@@ -5,10 +5,11 @@ use std::time::Duration;
 use clap::{ArgMatches, Args};
 use serde::Serialize;
 
-use super::{Flow, Scenario};
-use crate::cli::{refuse, seconds};
-use crate::plan::step::{Crew, Duty, Incident, IncidentKind, Step, Visit};
-use crate::plan::{Plan, some};
+use super::flow::{Flow, Scenario};
+use crate::cli::refuse;
+use crate::plan::step::{Duty, Incident, IncidentKind, Step, Visit};
+use crate::plan::{Crew, Plan, some};
+use crate::scenario::values::seconds;
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "reconnect-storm",

@@ -3,10 +3,11 @@
 use clap::{ArgMatches, Args, FromArgMatches};
 use serde::Serialize;
 
-use super::Scenario;
-use crate::cli::{LoadOptions, RunOptions, VisitOptions, refuse};
-use crate::plan::step::{Crew, Duty, SessionUse, Step, Visit};
-use crate::plan::{Plan, by_wildcard, some};
+use super::flow::Scenario;
+use crate::cli::refuse;
+use crate::plan::step::{Duty, SessionUse, Step, Visit};
+use crate::plan::{Crew, Plan, by_wildcard, some};
+use crate::scenario::options::{LoadOptions, RunOptions, VisitOptions};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "retained",

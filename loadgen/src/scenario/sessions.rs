@@ -5,10 +5,12 @@ use std::time::Duration;
 use clap::{ArgMatches, Args, FromArgMatches};
 use serde::Serialize;
 
-use super::Scenario;
-use crate::cli::{LoadOptions, RunOptions, VisitOptions, refuse, seconds, share};
-use crate::plan::step::{Crew, Duty, SessionUse, Step, Visit};
-use crate::plan::{Plan, by_name, some};
+use super::flow::Scenario;
+use crate::cli::refuse;
+use crate::plan::step::{Duty, SessionUse, Step, Visit};
+use crate::plan::{Crew, Plan, by_name, some};
+use crate::scenario::options::{LoadOptions, RunOptions, VisitOptions};
+use crate::scenario::values::{seconds, share};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "sessions",

@@ -5,10 +5,11 @@ use std::time::Duration;
 use clap::{ArgMatches, Args};
 use serde::Serialize;
 
-use super::{Flow, Scenario};
-use crate::cli::{refuse, seconds, share};
-use crate::plan::step::{Crew, Duty, Incident, IncidentKind, Step, Visit};
-use crate::plan::{Plan, by_name, some};
+use super::flow::{Flow, Scenario};
+use crate::cli::refuse;
+use crate::plan::step::{Duty, Incident, IncidentKind, Step, Visit};
+use crate::plan::{Crew, Plan, by_name, some};
+use crate::scenario::values::{seconds, share};
 
 /// What the system takes in for a slow consumer: with its default of megabytes a broker would
 /// hardly notice.
