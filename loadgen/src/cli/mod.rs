@@ -10,7 +10,8 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 use crate::output::compare::CompareOptions;
 use crate::output::{OutputOptions, ShowOptions};
 use crate::plan::Plan;
-use crate::scenario::SCENARIOS;
+use crate::scenario::scenarios;
+use crate::scenario::values::refuse;
 
 /// In place of a scenario; a file whose name ends in .toml needs no flag.
 const SCENARIO_FILE: &str = "--scenario-file";
@@ -37,6 +38,11 @@ pub(crate) struct Measurement {
 pub(crate) fn parse(
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Result<Invocation, clap::Error> {
+    // What a scenario refuses does not know the command that it is part of.
+    judge(arguments).map_err(|error| error.format(&mut command()))
+}
+
+fn judge(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, clap::Error> {
     let matches = command().try_get_matches_from(with_file(arguments)?)?;
     let (name, matches) = matches.subcommand().expect("clap requires a subcommand");
     match name {
@@ -44,8 +50,7 @@ pub(crate) fn parse(
         SHOW => return ShowOptions::from_arg_matches(matches).map(Invocation::Show),
         _ => (),
     }
-    let scenario = SCENARIOS
-        .iter()
+    let scenario = scenarios()
         .find(|scenario| scenario.name == name)
         .expect("clap accepts only the subcommands that come from this table");
     let plan = (scenario.plan)(matches)?;
@@ -78,11 +83,6 @@ fn innermost(matches: &ArgMatches) -> &ArgMatches {
     matches.subcommand().map_or(matches, |(_, matches)| innermost(matches))
 }
 
-/// Options that make no sense together.
-pub(crate) fn refuse(message: &str) -> clap::Error {
-    command().error(clap::error::ErrorKind::ValueValidation, message)
-}
-
 pub(crate) fn command() -> Command {
     Command::new("ringmq-loadgen")
         .version(env!("CARGO_PKG_VERSION"))
@@ -97,7 +97,7 @@ pub(crate) fn command() -> Command {
         )
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommands(SCENARIOS.iter().map(|scenario| {
+        .subcommands(scenarios().map(|scenario| {
             // Last, because options that are flattened in bring a description of their own.
             (scenario.arguments)(Command::new(scenario.name)).about(scenario.about)
         }))
@@ -146,7 +146,7 @@ pub(crate) mod tests {
 
     #[test]
     fn help_describes_each_scenario() {
-        for scenario in SCENARIOS {
+        for scenario in scenarios() {
             let command = command();
             let subcommand = command.find_subcommand(scenario.name).expect("it is in the table");
             assert_eq!(

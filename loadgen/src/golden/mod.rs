@@ -16,7 +16,7 @@ use crate::recording::recorder::Recorder;
 use crate::report::document::Document;
 use crate::report::series::Phase;
 use crate::report::series::tests::interval;
-use crate::scenario::SCENARIOS;
+use crate::scenario::scenarios;
 
 /// Compares an output with its golden file, or writes the file if the environment says so.
 #[track_caller]
@@ -125,7 +125,7 @@ fn percentile_distribution() {
 
 #[test]
 fn help() {
-    let scenarios = SCENARIOS.iter().map(|scenario| scenario.name.to_owned());
+    let scenarios = scenarios().map(|scenario| scenario.name.to_owned());
     let command = cli::command();
     let search = command.find_subcommand("find-max").expect("it is in the table");
     let searches = search.get_subcommands().map(|inner| format!("find-max {}", inner.get_name()));

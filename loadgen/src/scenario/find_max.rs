@@ -4,12 +4,11 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use serde::Serialize;
 
-use super::SCENARIOS;
 use super::flow::Scenario;
-use crate::cli::refuse;
+use super::loads::LOADS;
 use crate::plan::Plan;
 use crate::plan::objective::{Objective, Quantile, Search};
-use crate::scenario::values::{rate, share};
+use crate::scenario::values::{rate, refuse, share};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "find-max",
@@ -43,8 +42,7 @@ struct SearchOptions {
 
 /// All scenarios that have a rate and a time, with the options of the search.
 fn arguments(command: Command) -> Command {
-    let inner = SCENARIOS.iter().filter(|scenario| scenario.name != SCENARIO.name);
-    let commands = inner.filter_map(|scenario| {
+    let commands = LOADS.iter().filter_map(|scenario| {
         let command = (scenario.arguments)(Command::new(scenario.name));
         let has = |name: &str| command.get_arguments().any(|argument| argument.get_id() == name);
         let searchable = has("rate") && has("duration");
@@ -55,7 +53,7 @@ fn arguments(command: Command) -> Command {
 
 fn plan(matches: &ArgMatches) -> Result<Plan, clap::Error> {
     let (name, matches) = matches.subcommand().expect("clap requires a subcommand");
-    let inner = SCENARIOS.iter().find(|scenario| scenario.name == name);
+    let inner = LOADS.iter().find(|scenario| scenario.name == name);
     let inner = inner.expect("clap accepts only the subcommands that come from this table");
     for fixed in ["rate", "window", "repeats"] {
         if matches.value_source(fixed) == Some(ValueSource::CommandLine) {

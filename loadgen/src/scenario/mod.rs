@@ -1,4 +1,5 @@
-//! What can be measured. To add a scenario, add a file of the shape of [`fanout`] and a row here.
+//! What can be measured. To add a scenario, add a file of the shape of [`fanout`] and a row
+//! to [`loads`].
 
 mod churn;
 mod connect;
@@ -6,6 +7,7 @@ mod fanin;
 mod fanout;
 mod find_max;
 mod flow;
+mod loads;
 mod options;
 mod pairs;
 mod reconnect_storm;
@@ -13,39 +15,34 @@ mod retained;
 mod sessions;
 mod shared;
 mod slow_consumer;
-mod values;
+pub(crate) mod values;
 
-use crate::scenario::flow::Scenario;
+use self::flow::Scenario;
+use self::loads::LOADS;
 
 /// Every scenario, in the order of `--help`.
-pub(crate) const SCENARIOS: &[Scenario] = &[
-    fanout::SCENARIO,
-    fanin::SCENARIO,
-    pairs::SCENARIO,
-    connect::SCENARIO,
-    sessions::SCENARIO,
-    retained::SCENARIO,
-    shared::SCENARIO,
-    churn::SCENARIO,
-    reconnect_storm::SCENARIO,
-    slow_consumer::SCENARIO,
-    find_max::SCENARIO,
-];
+pub(crate) fn scenarios() -> impl Iterator<Item = &'static Scenario> {
+    LOADS.iter().chain([&find_max::SCENARIO])
+}
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::cli;
     use crate::plan::Plan;
+    use clap::Command;
 
     /// What a command line amounts to.
     pub(crate) fn plan_of(words: &str) -> Plan {
-        cli::tests::parse_words(words).unwrap_or_else(|error| panic!("{error}")).plan
+        let words: Vec<&str> = words.split_whitespace().collect();
+        let scenario = scenarios().find(|scenario| scenario.name == words[0]);
+        let scenario = scenario.expect("the first word names a scenario");
+        let matches = (scenario.arguments)(Command::new(scenario.name)).get_matches_from(words);
+        (scenario.plan)(&matches).unwrap_or_else(|error| panic!("{error}"))
     }
 
     #[test]
     fn every_scenario_runs_with_its_defaults() {
-        for scenario in SCENARIOS.iter().filter(|scenario| scenario.name != "find-max") {
+        for scenario in LOADS {
             let plan = plan_of(scenario.name);
             assert_eq!(plan.scenario, scenario.name);
             assert!(!plan.cast.is_empty(), "{}", scenario.name);

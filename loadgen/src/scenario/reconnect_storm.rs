@@ -6,10 +6,9 @@ use clap::{ArgMatches, Args};
 use serde::Serialize;
 
 use super::flow::{Flow, Scenario};
-use crate::cli::refuse;
 use crate::plan::step::{Duty, Incident, IncidentKind, Step, Visit};
 use crate::plan::{Crew, Plan, some};
-use crate::scenario::values::seconds;
+use crate::scenario::values::{refuse, seconds};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "reconnect-storm",

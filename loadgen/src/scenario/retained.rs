@@ -4,10 +4,10 @@ use clap::{ArgMatches, Args, FromArgMatches};
 use serde::Serialize;
 
 use super::flow::Scenario;
-use crate::cli::refuse;
 use crate::plan::step::{Duty, SessionUse, Step, Visit};
 use crate::plan::{Crew, Plan, by_wildcard, some};
 use crate::scenario::options::{LoadOptions, RunOptions, VisitOptions};
+use crate::scenario::values::refuse;
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "retained",

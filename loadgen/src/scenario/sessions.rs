@@ -6,11 +6,10 @@ use clap::{ArgMatches, Args, FromArgMatches};
 use serde::Serialize;
 
 use super::flow::Scenario;
-use crate::cli::refuse;
 use crate::plan::step::{Duty, SessionUse, Step, Visit};
 use crate::plan::{Crew, Plan, by_name, some};
 use crate::scenario::options::{LoadOptions, RunOptions, VisitOptions};
-use crate::scenario::values::{seconds, share};
+use crate::scenario::values::{refuse, seconds, share};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "sessions",

@@ -4,8 +4,8 @@ use clap::{ArgMatches, Args};
 use serde::Serialize;
 
 use super::flow::{Flow, Scenario};
-use crate::cli::refuse;
 use crate::plan::{Plan, some};
+use crate::scenario::values::refuse;
 
 pub(crate) const SCENARIO: Scenario = Scenario {
     name: "shared",

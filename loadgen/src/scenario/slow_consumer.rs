@@ -6,10 +6,9 @@ use clap::{ArgMatches, Args};
 use serde::Serialize;
 
 use super::flow::{Flow, Scenario};
-use crate::cli::refuse;
 use crate::plan::step::{Duty, Incident, IncidentKind, Step, Visit};
 use crate::plan::{Crew, Plan, by_name, some};
-use crate::scenario::values::{seconds, share};
+use crate::scenario::values::{refuse, seconds, share};
 
 /// What the system takes in for a slow consumer: with its default of megabytes a broker would
 /// hardly notice.

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use clap::error::ErrorKind;
 use serde::Serialize;
 
 use crate::plan::payload::STAMP_BYTES;
@@ -10,6 +11,11 @@ const PAYLOAD_BYTES_MAX: usize = 16 << 20;
 const SECONDS_MAX: f64 = 7.0 * 86_400.0;
 const SOURCE_COUNT_MAX: u128 = 65_536;
 const RATE_MAX: f64 = 10_000_000.0;
+
+/// Options that make no sense together.
+pub(crate) fn refuse(message: &str) -> clap::Error {
+    clap::Error::raw(ErrorKind::ValueValidation, message)
+}
 
 /// Addresses of this machine.
 #[derive(Serialize, Clone)]
