@@ -5,6 +5,7 @@ use anyhow::Result;
 use crate::output::Watch;
 use crate::plan::objective::{Objective, Quantile, Search};
 use crate::plan::{Load, Plan};
+use crate::report::percentiles::Percentiles;
 use crate::report::search_row::{Probe, SearchRow};
 use crate::report::{Report, Verdict};
 use crate::run::repeat::{Measured, round};
@@ -26,7 +27,7 @@ pub(crate) fn find(plan: &Plan, search: Search, watch: &mut Watch) -> Result<Mea
         let plan = at_rate(plan, rate_per_s);
         let measured = round(&plan, watch)?;
         let failed = measured.failure.is_some();
-        let probe = Probe::of(rate_per_s, &measured.reports[0], search.objective);
+        let probe = probe(rate_per_s, &measured.reports[0], search.objective);
         eprintln!("probe {}: {probe}", probes.len() + 1);
         bisection.enter(rate_per_s, probe.missed.is_none());
         let slot = if probe.missed.is_none() { &mut best } else { &mut last };
@@ -53,50 +54,44 @@ fn at_rate(plan: &Plan, rate_per_s: f64) -> Plan {
     plan
 }
 
-impl Objective {
-    fn value(self, report: &Report) -> u64 {
-        let latency = &report.latency_ns;
-        match self.quantile {
-            Quantile::P50 => latency.p50,
-            Quantile::P90 => latency.p90,
-            Quantile::P99 => latency.p99,
-            Quantile::P99_9 => latency.p99_9,
-            Quantile::P99_99 => latency.p99_99,
-            Quantile::Max => latency.max,
-        }
-    }
+fn probe(rate_per_s: f64, report: &Report, objective: Objective) -> Probe {
+    let latency_ns = latency_ns(&report.latency_ns, objective.quantile);
+    let missed = promise_broken(report)
+        .or_else(|| rate_missed(rate_per_s, report))
+        .or_else(|| limit_missed(latency_ns, objective.limit_ns));
+    let generator_bound = report.generator.generator_bound;
+    Probe { rate_per_s, missed, latency_ns, generator_bound }
+}
 
-    /// Why `report` misses it.
-    fn missed(self, rate_per_s: f64, report: &Report) -> Option<String> {
-        let latency_ns = self.value(report);
-        if let Verdict::Failed { failure } = &report.verdict {
-            return Some(failure.clone());
-        }
-        if let Verdict::Violated { violations } = &report.verdict {
-            return Some(violations.join("; "));
-        }
-        if report.deliveries.lost > 0 {
-            return Some(format!("{} lost", report.deliveries.lost));
-        }
-        if report.publishes.unsent > 0 || report.publishes.per_second < rate_per_s * REACHED_SHARE {
-            return Some(format!(
-                "only {} published per second",
-                number(report.publishes.per_second)
-            ));
-        }
-        (latency_ns > self.limit_ns).then(|| format!("above {}", duration(self.limit_ns)))
+fn latency_ns(latency: &Percentiles, quantile: Quantile) -> u64 {
+    match quantile {
+        Quantile::P50 => latency.p50,
+        Quantile::P90 => latency.p90,
+        Quantile::P99 => latency.p99,
+        Quantile::P99_9 => latency.p99_9,
+        Quantile::P99_99 => latency.p99_99,
+        Quantile::Max => latency.max,
     }
 }
 
-impl Probe {
-    fn of(rate_per_s: f64, report: &Report, objective: Objective) -> Self {
-        Self {
-            rate_per_s,
-            missed: objective.missed(rate_per_s, report),
-            latency_ns: objective.value(report),
-            generator_bound: report.generator.generator_bound,
-        }
+/// A run that failed or broke a promise meets no objective, nor does one that lost a message.
+fn promise_broken(report: &Report) -> Option<String> {
+    let lost = report.deliveries.lost;
+    match &report.verdict {
+        Verdict::Failed { failure } => Some(failure.clone()),
+        Verdict::Violated { violations } => Some(violations.join("; ")),
+        Verdict::Ok => (lost > 0).then(|| format!("{lost} lost")),
     }
+}
+
+fn rate_missed(rate_per_s: f64, report: &Report) -> Option<String> {
+    let published_per_s = report.publishes.per_second;
+    let reached = report.publishes.unsent == 0 && published_per_s >= rate_per_s * REACHED_SHARE;
+    (!reached).then(|| format!("only {} published per second", number(published_per_s)))
+}
+
+fn limit_missed(latency_ns: u64, limit_ns: u64) -> Option<String> {
+    (latency_ns > limit_ns).then(|| format!("above {}", duration(limit_ns)))
 }
 
 /// Which rate to try next.
