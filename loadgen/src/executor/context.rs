@@ -72,7 +72,7 @@ impl Stage {
 
     /// Ready when it is the others' turn; pending when there is nothing to do for now.
     pub(crate) fn poll_turn(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.pump.borrow_mut().turn(self) {
+        if self.pump.borrow_mut().turn(self.clock, &self.bench, || self.pass_on()) {
             return Poll::Ready(());
         }
         self.agenda.sleep(cx.waker());

@@ -5,6 +5,7 @@
 //! a few are read or written at a time. So what was received is handled, and stamped with the time,
 //! within microseconds, and what is stamped as sent is written as soon.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,9 +17,9 @@ use socket2::SockRef;
 
 use crate::client::Actor;
 use crate::executor::connection::Connection;
-use crate::executor::context::Stage;
 use crate::executor::handle::{Agenda, Handle};
 use crate::recording::Bench;
+use crate::sample::clock::Clock;
 use crate::transport::{Event, Key, Reading, Sockets, Written};
 
 /// Connections written in one system call. All of them have the time before it as the time at
@@ -130,30 +131,36 @@ impl Pump {
 
     /// Reads and writes until there is nothing more to do, or the others' turn has come. False
     /// if there is nothing to do before the event descriptor or the agenda tells.
-    pub(crate) fn turn(&mut self, stage: &Stage) -> bool {
-        let begin_ns = stage.clock.now_ns();
+    /// `pass_on` is called when some were read, before what came of it is written.
+    pub(crate) fn turn(
+        &mut self,
+        clock: Clock,
+        bench: &RefCell<Bench>,
+        pass_on: impl Fn(),
+    ) -> bool {
+        let begin_ns = clock.now_ns();
         self.sockets.wake();
         loop {
-            (0..READS_PER_ROUND).any(|_| !self.read_some(stage));
-            stage.pass_on();
-            (0..WRITES_PER_ROUND).any(|_| !self.write_some(stage));
+            (0..READS_PER_ROUND).any(|_| !self.read_some(clock, bench));
+            pass_on();
+            (0..WRITES_PER_ROUND).any(|_| !self.write_some(clock, bench));
             if self.agenda.is_empty() && self.sockets.sleep() {
                 return false;
             }
-            if stage.clock.now_ns() - begin_ns > TURN_NS_MAX {
+            if clock.now_ns() - begin_ns > TURN_NS_MAX {
                 return true;
             }
         }
     }
 
     /// Handles what some sockets have received. False if there was nothing.
-    fn read_some(&mut self, stage: &Stage) -> bool {
+    fn read_some(&mut self, clock: Clock, bench: &RefCell<Bench>) -> bool {
         if !self.sockets.look(1) {
             return false;
         }
         // All of it has been received just now.
-        let now_ns = stage.clock.now_ns();
-        let bench = &mut *stage.bench.borrow_mut();
+        let now_ns = clock.now_ns();
+        let bench = &mut *bench.borrow_mut();
         while let Some((key, event)) = self.sockets.next_event() {
             self.handle(now_ns, key, event, bench);
         }
@@ -181,12 +188,12 @@ impl Pump {
     }
 
     /// Writes what the next connections have to say. False if there are none.
-    fn write_some(&mut self, stage: &Stage) -> bool {
+    fn write_some(&mut self, clock: Clock, bench: &RefCell<Bench>) -> bool {
         if self.agenda.is_empty() {
             return false;
         }
-        let now_ns = stage.clock.now_ns();
-        let bench = &mut *stage.bench.borrow_mut();
+        let now_ns = clock.now_ns();
+        let bench = &mut *bench.borrow_mut();
         while self.writes.len() < WRITES_PER_CALL
             && let Some(key) = self.agenda.next()
         {
