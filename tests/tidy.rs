@@ -2,15 +2,21 @@
 //! may get. They read the sources. Each fence is a function from sources to complaints, and is
 //! shown to be able to fail by a test of its own at the end.
 
+#[path = "tidy/circles.rs"]
+mod circles;
+#[path = "tidy/layers.rs"]
+mod layers;
 #[path = "tidy/source.rs"]
 mod source;
 
 use std::path::Path;
 
+use circles::{CIRCLES, circles_are_known};
+use layers::{LOADGEN_LAYERS, Layers, arrows_that_point_up};
 use source::{PathUse, Source, functions, paths, read_all};
 
 /// Which modules of the broker each module may import besides itself. An arrow points down.
-const LAYERS: &[(&str, &[&str])] = &[
+const LAYERS: Layers<'_> = &[
     ("mqtt", &[]),
     ("config", &[]),
     ("metrics", &[]),
@@ -105,10 +111,18 @@ const EMPTY_NAMES: &[&str] = &["utils", "util", "common", "types", "helpers", "h
 type Complaints = Vec<String>;
 
 fn imports_point_down(source: &Source) -> Complaints {
-    let Some(layer) = source.layer() else { return Vec::new() };
-    let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == layer) else {
-        return vec![source.at(1, &format!("the module {layer} is not in the table LAYERS"))];
+    match (source.layer(), source.loadgen_layer()) {
+        (Some(layer), _) => imports_are_in(LAYERS, source, layer),
+        (_, Some(layer)) => imports_are_in(LOADGEN_LAYERS, source, layer),
+        _ => Vec::new(),
+    }
+}
+
+fn imports_are_in(table: Layers<'_>, source: &Source, layer: &str) -> Complaints {
+    let Some((_, allowed)) = table.iter().find(|(name, _)| *name == layer) else {
+        return vec![source.at(1, &format!("the module {layer} is not in the table of layers"))];
     };
+    let layer_of = |path: &PathUse| layer_of(table, path);
     let imports = paths(&source.code).into_iter().filter_map(|path| Some((layer_of(&path)?, path)));
     imports
         .filter(|(imported, _)| imported != layer && !allowed.contains(&imported.as_str()))
@@ -117,12 +131,12 @@ fn imports_point_down(source: &Source) -> Complaints {
 }
 
 /// The layer that a path leads into: the first one named behind `crate`, `ringmq` or `super`.
-fn layer_of(path: &PathUse) -> Option<String> {
+fn layer_of(table: Layers<'_>, path: &PathUse) -> Option<String> {
     let roots = ["crate", "ringmq", "super"];
     let mut segments = path.segments.iter().map(String::as_str);
     roots.contains(&segments.next()?).then_some(())?;
     let first = segments.find(|segment| *segment != "super")?;
-    let is_layer = LAYERS.iter().any(|(name, _)| *name == first);
+    let is_layer = table.iter().any(|(name, _)| *name == first);
     is_layer.then(|| first.to_owned())
 }
 
@@ -271,6 +285,20 @@ mod of_the_repository {
     }
 
     #[test]
+    fn circles() {
+        let sources = read_all(root(), &["src", "loadgen/src"]);
+        let mut complaints = circles_are_known(&sources, "src", CIRCLES);
+        complaints.extend(circles_are_known(&sources, "loadgen/src", &[]));
+        assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+    }
+
+    #[test]
+    fn tables() {
+        let complaints = [LAYERS, LOADGEN_LAYERS].map(arrows_that_point_up).concat();
+        assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+    }
+
+    #[test]
     fn purity() {
         check(pure_layers_are_pure);
     }
@@ -354,6 +382,18 @@ mod each_fence_can_fail {
         accepts(fence, "src/mqtt/x.rs", "// crate::session\nlet x = \"crate::shard\";");
         accepts(fence, "src/server/x.rs", "use crate::{shard, transport, mqtt};");
         accepts(fence, "tests/x.rs", "use ringmq::shard::Shard;");
+    }
+
+    #[test]
+    fn rooms_of_the_load_generator() {
+        let fence = imports_point_down;
+        let code = "use crate::run::repeat;";
+        complains(fence, "loadgen/src/report/mod.rs", code, "mod.rs:1: report may not use run");
+        complains(fence, "loadgen/src/pace/x.rs", "use crate::{plan::Plan, pace};", "use plan");
+        complains(fence, "loadgen/src/units.rs", "fn f(x: crate::html::Page) {}", "use html");
+        complains(fence, "loadgen/src/novelty.rs", "", "novelty is not in the table");
+        accepts(fence, "loadgen/src/report/x.rs", "use crate::recording::gap::LastDelivery;");
+        accepts(fence, "loadgen/src/report/x.rs", "use crate::report::series; use super::usage;");
     }
 
     #[test]

@@ -42,6 +42,14 @@ impl Source {
         }
     }
 
+    /// The same of the load generator: `report` for `loadgen/src/report/figures.rs`.
+    pub(crate) fn loadgen_layer(&self) -> Option<&str> {
+        match self.parts()[..] {
+            ["loadgen", "src", layer, ..] => Some(layer),
+            _ => None,
+        }
+    }
+
     /// Whether it is part of the broker or the load generator, rather than a test or a benchmark.
     pub(crate) fn is_product(&self) -> bool {
         self.path.starts_with("src/") || self.path.starts_with("loadgen/src/")
@@ -265,6 +273,33 @@ pub(crate) fn paths(code: &str) -> Vec<PathUse> {
     paths
 }
 
+/// Blanks what is handed on to others (`pub use`, `pub(crate) use`), and gives its paths.
+pub(crate) fn without_reexports(code: &str) -> (String, Vec<PathUse>) {
+    let (mut rest, mut reexports) = (String::with_capacity(code.len()), Vec::new());
+    for statement in code.split_inclusive(';') {
+        match reexport_start(statement) {
+            Some(start) => {
+                let (before, reexport) = statement.split_at(start);
+                rest.push_str(before);
+                rest.push_str(&blank(reexport));
+                let words = reexport.split_once("use").map_or("", |(_, words)| words);
+                reexports.extend(paths(words));
+            }
+            None => rest.push_str(statement),
+        }
+    }
+    (rest, reexports)
+}
+
+/// Where a `pub use` begins, behind attributes and other items without `;`.
+fn reexport_start(statement: &str) -> Option<usize> {
+    statement.rfind("pub").filter(|start| {
+        let tail = statement[start + 3..].trim_start();
+        let scoped = tail.strip_prefix('(').and_then(|scope| scope.split_once(')'));
+        scoped.map_or(tail, |(_, tail)| tail.trim_start()).starts_with("use ")
+    })
+}
+
 /// Whether the token stands behind `::`, and so belongs to a path that was already taken apart.
 fn follows(tokens: &[(usize, &str)], place: usize) -> bool {
     tokens[place - 1].1 == "::"
@@ -411,6 +446,18 @@ mod tests {
         assert_eq!(joined("a::b::<c::d>::e; x: f::G<h::I>"), ["a::b", "c::d", "f::G", "h::I"]);
         assert_eq!(joined("use super::super::x::*;"), ["super::super::x::*"]);
         assert_eq!(paths("\nuse a::b;")[0].line, 2);
+    }
+
+    #[test]
+    fn what_is_handed_on_is_told_from_what_is_imported() {
+        let code =
+            "use a::b;\n#[cfg(x)]\npub(crate) use c::{d, e::f};\npub use g::h;\nfn pub_use() {}";
+        let (rest, reexports) = without_reexports(code);
+        assert_eq!(joined(&rest), ["a::b"]);
+        let reexports: Vec<String> =
+            reexports.into_iter().map(|path| path.segments.join("::")).collect();
+        assert_eq!(reexports, ["c::d", "c::e::f", "g::h"]);
+        assert_eq!(rest.lines().count(), 5);
     }
 
     #[test]
