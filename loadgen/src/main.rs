@@ -1,12 +1,12 @@
 //! ringmq-loadgen: measures how fast an MQTT broker delivers, and whether it delivers everything.
 //!
-//! From the pure to the impure: `payload`, `tally`, `share`, `pacer`, `closed_loop`, `recorder`,
-//! `operations`, `impact` and `report` are arithmetic; `client`, `handshake` and the actors
-//! (`publisher`, `subscriber`, `bystander`, `churner`, `replay`) speak MQTT to byte buffers;
-//! `bench` holds what the connections of one executor share. A `connection` stands between bytes
-//! and its actor; `pump` and `socket` alone touch sockets. `worker` runs one executor, `run` is the
-//! main thread, `rounds` and `search` repeat it.
-//! A `scenario` turns options into a `plan` of `step`s, which all of these carry out.
+//! The rooms, from the bottom up (`tests/tidy.rs` keeps who may import whom). `sample` reads what
+//! the system says. `pace` says when a message is due, `plan` what a run consists of, `recording`
+//! keeps what one executor has sent and received; these are arithmetic. `client` speaks MQTT to
+//! byte buffers. `executor` runs one thread: its `pump` and `socket` alone touch sockets. `report`
+//! makes figures and a JSON document from what was measured, `html` and `output` show them. `run`
+//! is the main thread: it starts the executors, repeats runs and searches for a rate. A `scenario`
+//! turns options into a plan, and `cli` reads the command line.
 
 mod cli;
 mod client;

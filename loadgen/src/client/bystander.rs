@@ -4,7 +4,7 @@ use ringmq::mqtt::Packet;
 
 use crate::client::Actor;
 use crate::client::qos::{Receiver, Violation};
-use crate::recording::Bench;
+use crate::recording::Recording;
 
 #[derive(Default)]
 pub(crate) struct Bystander {
@@ -24,10 +24,10 @@ impl Actor for Bystander {
         &mut self,
         _now_ns: i64,
         packet: &Packet<'_>,
-        bench: &mut Bench,
+        recording: &mut Recording,
         out: &mut Vec<u8>,
     ) -> Result<(), Violation> {
-        self.receiver.handle(packet, bench.plan.version, out).map(drop)
+        self.receiver.handle(packet, recording.plan.version, out).map(drop)
     }
 
     fn is_done(&self) -> bool {

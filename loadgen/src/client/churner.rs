@@ -10,7 +10,7 @@ use ringmq::mqtt::{
 use crate::client::Actor;
 use crate::client::qos::{Receiver, Violation};
 use crate::plan::Plan;
-use crate::recording::Bench;
+use crate::recording::Recording;
 
 /// Questions that may be open at once; what is due beyond that waits, and counts from its time.
 const OPEN_COUNT_MAX: usize = 1000;
@@ -44,18 +44,18 @@ impl Churner {
         }
     }
 
-    fn ask(&mut self, intended_ns: i64, bench: &mut Bench, out: &mut Vec<u8>) {
+    fn ask(&mut self, intended_ns: i64, recording: &mut Recording, out: &mut Vec<u8>) {
         let packet_id = PacketId::new((self.index % 65_535) as u16 + 1).expect("it is above 0");
-        let held_count = bench.plan.churn.map_or(1, |churn| u64::from(churn.held_count));
+        let held_count = recording.plan.churn.map_or(1, |churn| u64::from(churn.held_count));
         let kind = if self.newest - self.oldest < held_count {
-            self.subscribe(packet_id, &bench.plan, out);
+            self.subscribe(packet_id, &recording.plan, out);
             PacketType::Subscribe
         } else {
-            self.unsubscribe(packet_id, &bench.plan, out);
+            self.unsubscribe(packet_id, &recording.plan, out);
             PacketType::Unsubscribe
         };
         self.questions.push_back(Question { packet_id, kind, intended_ns });
-        bench.open_question_count += 1;
+        recording.open_question_count += 1;
         self.index += 1;
     }
 
@@ -91,7 +91,7 @@ impl Churner {
         &mut self,
         kind: PacketType,
         packet_id: PacketId,
-        bench: &mut Bench,
+        recording: &mut Recording,
         now_ns: i64,
     ) -> Result<(), Violation> {
         let asked = |question: &Question| question.packet_id == packet_id && question.kind == kind;
@@ -99,7 +99,7 @@ impl Churner {
             return Err(Violation::UnknownPacketId { kind, packet_id: packet_id.get() });
         };
         let question = self.questions.remove(at).expect("it has just been found");
-        bench.record_answer(operation(kind), question.intended_ns, now_ns);
+        recording.record_answer(operation(kind), question.intended_ns, now_ns);
         Ok(())
     }
 }
@@ -126,30 +126,30 @@ impl Actor for Churner {
         &mut self,
         now_ns: i64,
         packet: &Packet<'_>,
-        bench: &mut Bench,
+        recording: &mut Recording,
         out: &mut Vec<u8>,
     ) -> Result<(), Violation> {
         match packet {
             Packet::Suback(suback) => {
-                let (granted, wanted) = (suback.reasons[0], bench.plan.qos);
+                let (granted, wanted) = (suback.reasons[0], recording.plan.qos);
                 if granted != wanted as u8 {
                     return Err(Violation::Downgraded { granted, wanted });
                 }
-                self.answer(PacketType::Subscribe, suback.packet_id, bench, now_ns)
+                self.answer(PacketType::Subscribe, suback.packet_id, recording, now_ns)
             }
             Packet::Unsuback(unsuback) => {
-                self.answer(PacketType::Unsubscribe, unsuback.packet_id, bench, now_ns)
+                self.answer(PacketType::Unsubscribe, unsuback.packet_id, recording, now_ns)
             }
-            packet => self.receiver.handle(packet, bench.plan.version, out).map(drop),
+            packet => self.receiver.handle(packet, recording.plan.version, out).map(drop),
         }
     }
 
-    fn produce(&mut self, now_ns: i64, bench: &mut Bench, out: &mut Vec<u8>) {
+    fn produce(&mut self, now_ns: i64, recording: &mut Recording, out: &mut Vec<u8>) {
         while self.questions.len() < OPEN_COUNT_MAX {
-            let Some(intended_ns) = bench.churn_due(self.number, self.index, now_ns) else {
+            let Some(intended_ns) = recording.churn_due(self.number, self.index, now_ns) else {
                 return;
             };
-            self.ask(intended_ns, bench, out);
+            self.ask(intended_ns, recording, out);
         }
     }
 }
@@ -166,7 +166,7 @@ mod tests {
 
     const SECOND: i64 = 1_000_000_000;
 
-    fn bench(wildcard_share: f64) -> Bench {
+    fn recording(wildcard_share: f64) -> Recording {
         let churn = Some(Churn { rate_per_s: 10.0, held_count: 2, wildcard_share });
         let crew = Crew {
             name: "churner",
@@ -174,9 +174,9 @@ mod tests {
             filters: |_, _| Vec::new(),
             receive_buffer_bytes: None,
         };
-        let mut bench = Bench::new(Arc::new(Plan { churn, crew: Some(crew), ..plan() }), 0);
-        bench.start(Timeline { start_ns: 0, steady_ns: 0, end_ns: SECOND });
-        bench
+        let mut recording = Recording::new(Arc::new(Plan { churn, crew: Some(crew), ..plan() }), 0);
+        recording.start(Timeline { start_ns: 0, steady_ns: 0, end_ns: SECOND });
+        recording
     }
 
     fn asked(mut bytes: &[u8]) -> Vec<String> {
@@ -208,9 +208,9 @@ mod tests {
 
     #[test]
     fn filters_are_held_up_to_their_number_and_then_replaced() {
-        let mut bench = bench(0.0);
+        let mut recording = recording(0.0);
         let (mut churner, mut out) = (Churner::new(0), Vec::new());
-        churner.produce(SECOND / 2, &mut bench, &mut out);
+        churner.produce(SECOND / 2, &mut recording, &mut out);
         let names = asked(&out);
         let short: Vec<&str> = names
             .iter()
@@ -234,19 +234,19 @@ mod tests {
 
     #[test]
     fn answers_count_from_the_intended_time_and_only_once() {
-        let mut bench = bench(0.0);
+        let mut recording = recording(0.0);
         let (mut churner, mut out) = (Churner::new(0), Vec::new());
-        churner.produce(SECOND / 10, &mut bench, &mut out);
-        assert_eq!(bench.open_question_count, 2);
+        churner.produce(SECOND / 10, &mut recording, &mut out);
+        assert_eq!(recording.open_question_count, 2);
         let suback = Packet::Suback(Suback {
             packet_id: PacketId::new(2).expect("not 0"),
             properties: Properties::EMPTY,
             reasons: &[0],
         });
-        churner.handle(SECOND / 5, &suback, &mut bench, &mut out).expect("it was asked");
-        let (name, row) = bench.operations.iter().next().expect("an operation");
+        churner.handle(SECOND / 5, &suback, &mut recording, &mut out).expect("it was asked");
+        let (name, row) = recording.operations.iter().next().expect("an operation");
         let latency_ms = row.latency.max() / 1_000_000;
         assert_eq!((name, row.latency.len(), latency_ms), ("subscribe", 1, 100));
-        assert!(churner.handle(SECOND / 5, &suback, &mut bench, &mut out).is_err(), "twice");
+        assert!(churner.handle(SECOND / 5, &suback, &mut recording, &mut out).is_err(), "twice");
     }
 }

@@ -11,7 +11,7 @@ pub(crate) mod subscriber;
 use ringmq::mqtt::{Packet, split};
 
 use crate::client::qos::Violation;
-use crate::recording::Bench;
+use crate::recording::Recording;
 
 /// Bytes that are written in one batch before the socket is tried.
 pub(crate) const BATCH_BYTES: usize = 64 * 1024;
@@ -29,13 +29,13 @@ pub(crate) trait Actor {
         &mut self,
         now_ns: i64,
         packet: &Packet<'_>,
-        bench: &mut Bench,
+        recording: &mut Recording,
         out: &mut Vec<u8>,
     ) -> Result<(), Violation>;
 
     /// Appends what is due of its own accord; called when the socket takes more, and again when
     /// [`BATCH_BYTES`] were written.
-    fn produce(&mut self, _now_ns: i64, _bench: &mut Bench, _out: &mut Vec<u8>) {}
+    fn produce(&mut self, _now_ns: i64, _bench: &mut Recording, _out: &mut Vec<u8>) {}
 
     /// The socket does not take more for now.
     fn handle_blocked(&mut self) {}
@@ -56,10 +56,11 @@ pub(crate) trait Actor {
         &mut self,
         now_ns: i64,
         bytes: &[u8],
-        bench: &mut Bench,
+        recording: &mut Recording,
         out: &mut Vec<u8>,
     ) -> Result<Handled, Violation> {
-        let (version, packet_bytes_max) = (bench.plan.version, bench.plan.packet_bytes_max());
+        let (version, packet_bytes_max) =
+            (recording.plan.version, recording.plan.packet_bytes_max());
         let mut handled = Handled::default();
         while let Some((frame, used)) = split(&bytes[handled.byte_count..], packet_bytes_max)? {
             match Packet::decode(frame, version)? {
@@ -67,7 +68,7 @@ pub(crate) trait Actor {
                     handled.pong = true;
                     self.handle_pingresp();
                 }
-                packet => self.handle(now_ns, &packet, bench, out)?,
+                packet => self.handle(now_ns, &packet, recording, out)?,
             }
             handled.byte_count += used;
         }

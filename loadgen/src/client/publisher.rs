@@ -9,7 +9,7 @@ use crate::client::{Actor, BATCH_BYTES};
 use crate::plan::Plan;
 use crate::plan::payload::Stamp;
 use crate::recording::recorder::Times;
-use crate::recording::{Bench, Turn};
+use crate::recording::{Recording, Turn};
 
 /// Topic names that a publisher keeps; beyond that it makes each when it is needed.
 const NAME_COUNT_MAX: usize = 4096;
@@ -56,40 +56,40 @@ impl Publisher {
         Turn { publisher: self.number, place: self.place, index: self.next_index }
     }
 
-    fn publish(&mut self, times: Times, bench: &mut Bench, out: &mut Vec<u8>) {
+    fn publish(&mut self, times: Times, recording: &mut Recording, out: &mut Vec<u8>) {
         let turn = self.turn();
-        let topic_count = u64::from(bench.plan.topics_per_publisher);
+        let topic_count = u64::from(recording.plan.topics_per_publisher);
         let topic = (turn.index % topic_count) as usize;
         let stamp = Stamp {
-            run: bench.plan.run,
+            run: recording.plan.run,
             publisher: self.number,
             topic: topic as u32,
             sequence: turn.index / topic_count,
             intended_ns: times.intended_ns,
             sent_ns: times.sent_ns,
         };
-        stamp.write(&mut bench.payload);
-        self.encode(topic, times.intended_ns, bench, out);
-        bench.record_publish(turn, times, times.intended_ns <= self.held_until_ns);
+        stamp.write(&mut recording.payload);
+        self.encode(topic, times.intended_ns, recording, out);
+        recording.record_publish(turn, times, times.intended_ns <= self.held_until_ns);
         self.next_index += 1;
     }
 
-    fn encode(&mut self, topic: usize, intended_ns: i64, bench: &Bench, out: &mut Vec<u8>) {
+    fn encode(&mut self, topic: usize, intended_ns: i64, recording: &Recording, out: &mut Vec<u8>) {
         let packet_id = self.sender.begin(InFlight { index: self.next_index, intended_ns });
         let name = match self.names.get(topic) {
             Some(name) => Cow::Borrowed(name.as_str()),
-            None => Cow::Owned(bench.plan.topic_name(self.first_topic + topic as u32)),
+            None => Cow::Owned(recording.plan.topic_name(self.first_topic + topic as u32)),
         };
         let publish = Publish {
             dup: false,
-            qos: bench.plan.qos,
-            retain: bench.plan.retain,
+            qos: recording.plan.qos,
+            retain: recording.plan.retain,
             topic: TopicName::parse(&name).expect("our topic names are valid"),
             packet_id,
             properties: Properties::EMPTY,
-            payload: &bench.payload,
+            payload: &recording.payload,
         };
-        publish.encode(bench.plan.version, out);
+        publish.encode(recording.plan.version, out);
     }
 }
 
@@ -102,29 +102,29 @@ impl Actor for Publisher {
         &mut self,
         now_ns: i64,
         packet: &Packet<'_>,
-        bench: &mut Bench,
+        recording: &mut Recording,
         out: &mut Vec<u8>,
     ) -> Result<(), Violation> {
         if let Some(InFlight { index, intended_ns }) = self.sender.handle_ack(packet, out)? {
-            bench.record_acknowledged(self.number, index, intended_ns, now_ns);
+            recording.record_acknowledged(self.number, index, intended_ns, now_ns);
         }
         Ok(())
     }
 
-    fn produce(&mut self, now_ns: i64, bench: &mut Bench, out: &mut Vec<u8>) {
+    fn produce(&mut self, now_ns: i64, recording: &mut Recording, out: &mut Vec<u8>) {
         if self.blocked && self.sender.has_room() {
             self.blocked = false;
             self.held_until_ns = now_ns;
         }
         while out.len() < BATCH_BYTES {
-            let Some(intended_ns) = bench.due(self.turn(), now_ns) else {
+            let Some(intended_ns) = recording.due(self.turn(), now_ns) else {
                 return;
             };
             if !self.sender.has_room() {
                 self.blocked = true;
                 return;
             }
-            self.publish(Times { intended_ns, sent_ns: now_ns }, bench, out);
+            self.publish(Times { intended_ns, sent_ns: now_ns }, recording, out);
         }
     }
 
@@ -145,20 +145,20 @@ mod tests {
     const TIMELINE: Timeline = Timeline { start_ns: 0, steady_ns: 0, end_ns: 10 * SECOND };
 
     /// One publisher on one executor, started.
-    fn stage(qos: QoS, load: Load) -> (Publisher, Bench) {
+    fn stage(qos: QoS, load: Load) -> (Publisher, Recording) {
         let plan = Plan { publisher_count: 1, executor_count: 1, qos, load, ..plan() };
         let publisher = Publisher::new(&plan, 0);
-        let mut bench = Bench::new(Arc::new(plan), 0);
-        bench.start(TIMELINE);
-        (publisher, bench)
+        let mut recording = Recording::new(Arc::new(plan), 0);
+        recording.start(TIMELINE);
+        (publisher, recording)
     }
 
-    fn stamps(mut bytes: &[u8], bench: &Bench) -> Vec<Stamp> {
+    fn stamps(mut bytes: &[u8], recording: &Recording) -> Vec<Stamp> {
         let mut stamps = Vec::new();
         while let Some((frame, used)) = split(bytes, 1 << 20).expect("well formed") {
             match Packet::decode(frame, Version::V311).expect("well formed") {
                 Packet::Publish(publish) => {
-                    stamps.push(Stamp::read(publish.payload, bench.plan.run).expect("ours"));
+                    stamps.push(Stamp::read(publish.payload, recording.plan.run).expect("ours"));
                 }
                 other => panic!("{other:?}"),
             }
@@ -169,67 +169,70 @@ mod tests {
 
     #[test]
     fn open_loop_sends_all_that_is_due_with_its_own_intended_time() {
-        let (mut publisher, mut bench) = stage(QoS::AtMostOnce, Load::Open { rate_per_s: 10.0 });
+        let (mut publisher, mut recording) =
+            stage(QoS::AtMostOnce, Load::Open { rate_per_s: 10.0 });
         let mut out = Vec::new();
-        publisher.produce(SECOND / 5, &mut bench, &mut out);
-        let stamps = stamps(&out, &bench);
+        publisher.produce(SECOND / 5, &mut recording, &mut out);
+        let stamps = stamps(&out, &recording);
         let fields: Vec<_> =
             stamps.iter().map(|stamp| (stamp.topic, stamp.sequence, stamp.intended_ns)).collect();
         assert_eq!(fields, [(0, 0, 0), (1, 0, SECOND / 10), (0, 1, SECOND / 5)]);
         assert!(stamps.iter().all(|stamp| stamp.sent_ns == SECOND / 5));
-        assert_eq!(bench.sent, [2, 1]);
-        assert_eq!(bench.recorder.lateness.len(), 3);
+        assert_eq!(recording.sent, [2, 1]);
+        assert_eq!(recording.recorder.lateness.len(), 3);
     }
 
     #[test]
     fn lateness_while_the_socket_is_full_is_not_ours() {
-        let (mut publisher, mut bench) = stage(QoS::AtMostOnce, Load::Open { rate_per_s: 10.0 });
+        let (mut publisher, mut recording) =
+            stage(QoS::AtMostOnce, Load::Open { rate_per_s: 10.0 });
         publisher.handle_blocked();
-        publisher.produce(SECOND / 5, &mut bench, &mut Vec::new());
-        assert_eq!((bench.recorder.held_back, bench.recorder.lateness.len()), (3, 0));
-        publisher.produce(SECOND / 2, &mut bench, &mut Vec::new());
-        assert_eq!((bench.recorder.held_back, bench.recorder.lateness.len()), (3, 3));
+        publisher.produce(SECOND / 5, &mut recording, &mut Vec::new());
+        assert_eq!((recording.recorder.held_back, recording.recorder.lateness.len()), (3, 0));
+        publisher.produce(SECOND / 2, &mut recording, &mut Vec::new());
+        assert_eq!((recording.recorder.held_back, recording.recorder.lateness.len()), (3, 3));
     }
 
     #[test]
     fn without_a_free_packet_id_messages_wait_for_the_broker() {
-        let (mut publisher, mut bench) =
+        let (mut publisher, mut recording) =
             stage(QoS::AtLeastOnce, Load::Open { rate_per_s: 100_000.0 });
         let mut now_ns = 0;
-        while bench.sent.iter().sum::<u64>() < 65_535 {
+        while recording.sent.iter().sum::<u64>() < 65_535 {
             now_ns += SECOND / 1000;
-            publisher.produce(now_ns, &mut bench, &mut Vec::new());
+            publisher.produce(now_ns, &mut recording, &mut Vec::new());
         }
         let mut out = Vec::new();
-        publisher.produce(now_ns + SECOND, &mut bench, &mut out);
+        publisher.produce(now_ns + SECOND, &mut recording, &mut out);
         assert!(out.is_empty());
         let packet_id = ringmq::mqtt::PacketId::new(7).expect("not 0");
         let puback = Packet::Puback(Ack::success(packet_id));
-        publisher.handle(now_ns + SECOND, &puback, &mut bench, &mut out).expect("it is due");
-        publisher.produce(now_ns + SECOND, &mut bench, &mut out);
-        assert_eq!(stamps(&out, &bench).len(), 1);
-        assert_eq!(bench.recorder.held_back, 1);
-        assert_eq!(bench.acknowledged, 1);
+        publisher.handle(now_ns + SECOND, &puback, &mut recording, &mut out).expect("it is due");
+        publisher.produce(now_ns + SECOND, &mut recording, &mut out);
+        assert_eq!(stamps(&out, &recording).len(), 1);
+        assert_eq!(recording.recorder.held_back, 1);
+        assert_eq!(recording.acknowledged, 1);
     }
 
     #[test]
     fn closed_loop_at_qos_1_waits_for_deliveries_and_the_acknowledgement() {
-        let (mut publisher, mut bench) = stage(QoS::AtLeastOnce, Load::Closed { window_size: 2 });
+        let (mut publisher, mut recording) =
+            stage(QoS::AtLeastOnce, Load::Closed { window_size: 2 });
         let mut out = Vec::new();
-        publisher.produce(5, &mut bench, &mut out);
-        assert_eq!(stamps(&out, &bench).len(), 2);
+        publisher.produce(5, &mut recording, &mut out);
+        assert_eq!(stamps(&out, &recording).len(), 2);
         let packet_id = ringmq::mqtt::PacketId::new(1).expect("not 0");
         let puback = Packet::Puback(Ack::success(packet_id));
-        publisher.handle(6, &puback, &mut bench, &mut Vec::new()).expect("it is due");
+        publisher.handle(6, &puback, &mut recording, &mut Vec::new()).expect("it is due");
         out.clear();
-        publisher.produce(7, &mut bench, &mut out);
+        publisher.produce(7, &mut recording, &mut out);
         assert!(out.is_empty(), "acknowledged, but not delivered");
         let completion = crate::pace::window::Completion { publisher: 0, index: 0, time_ns: 9 };
-        let closed = bench.closed_loop().expect("this is a closed loop");
+        let closed = recording.closed_loop().expect("this is a closed loop");
         closed.handle_completion(completion);
         assert_eq!(closed.pop_released(), Some(0));
-        publisher.produce(12, &mut bench, &mut out);
-        let stamps = stamps(&out, &bench);
+        publisher.produce(12, &mut recording, &mut out);
+        let stamps = stamps(&out, &recording);
         assert_eq!(stamps.len(), 1);
         assert_eq!((stamps[0].intended_ns, stamps[0].sent_ns), (9, 12));
     }

@@ -22,7 +22,7 @@ use crate::executor::context::{Seat, Stage};
 use crate::executor::handle::Handle;
 use crate::executor::socket;
 use crate::plan::{Client, Greeting, Plan};
-use crate::recording::Bench;
+use crate::recording::Recording;
 use crate::sample::machine;
 
 /// Deliveries that may come before SUBACK.
@@ -194,13 +194,13 @@ impl Actor for Greeter {
         &mut self,
         _now_ns: i64,
         packet: &Packet<'_>,
-        _bench: &mut Bench,
+        _bench: &mut Recording,
         out: &mut Vec<u8>,
     ) -> Result<(), Violation> {
         self.handshake.handle(packet, out)
     }
 
-    fn produce(&mut self, _now_ns: i64, _bench: &mut Bench, out: &mut Vec<u8>) {
+    fn produce(&mut self, _now_ns: i64, _bench: &mut Recording, out: &mut Vec<u8>) {
         out.append(&mut self.hello);
     }
 
@@ -209,10 +209,11 @@ impl Actor for Greeter {
         &mut self,
         now_ns: i64,
         bytes: &[u8],
-        bench: &mut Bench,
+        recording: &mut Recording,
         out: &mut Vec<u8>,
     ) -> Result<Handled, Violation> {
-        let (version, packet_bytes_max) = (bench.plan.version, bench.plan.packet_bytes_max());
+        let (version, packet_bytes_max) =
+            (recording.plan.version, recording.plan.packet_bytes_max());
         let (mut at, was_ready) = (0, self.handshake.is_ready());
         while !self.handshake.is_ready() {
             let Some((frame, used)) = split(&bytes[at..], packet_bytes_max)? else { break };
@@ -220,7 +221,7 @@ impl Actor for Greeter {
             if self.handshake.is_early(&packet) {
                 self.early.extend_from_slice(&bytes[at..at + used]);
             } else {
-                self.handle(now_ns, &packet, bench, out)?;
+                self.handle(now_ns, &packet, recording, out)?;
             }
             at += used;
         }

@@ -12,7 +12,7 @@ use ringmq::mqtt::{Disconnect, Packet, ReasonCode};
 use crate::client::qos::Violation;
 use crate::client::{Actor, BATCH_BYTES};
 use crate::executor::handle::{Handle, Ping};
-use crate::recording::Bench;
+use crate::recording::Recording;
 
 /// A connection whose peer does not read is itself not read any more.
 const UNSENT_BYTES_MAX: usize = 1 << 20;
@@ -45,11 +45,11 @@ impl Connection {
         now_ns: i64,
         actor: Box<dyn Actor>,
         early: Vec<u8>,
-        bench: &mut Bench,
+        recording: &mut Recording,
     ) -> Result<(), Violation> {
         self.actor = actor;
         let rest = mem::replace(&mut self.half, early);
-        self.receive(now_ns, &rest, bench)
+        self.receive(now_ns, &rest, recording)
     }
 
     /// Handles what came at `now_ns`.
@@ -60,17 +60,17 @@ impl Connection {
         &mut self,
         now_ns: i64,
         bytes: &[u8],
-        bench: &mut Bench,
+        recording: &mut Recording,
     ) -> Result<(), Violation> {
         self.handle.record_read(now_ns);
         if self.half.is_empty() {
-            let used = self.handle_packets(now_ns, bytes, bench)?;
+            let used = self.handle_packets(now_ns, bytes, recording)?;
             self.half.extend_from_slice(&bytes[used..]);
             return Ok(());
         }
         let mut whole = mem::take(&mut self.half);
         whole.extend_from_slice(bytes);
-        let used = self.handle_packets(now_ns, &whole, bench)?;
+        let used = self.handle_packets(now_ns, &whole, recording)?;
         if used < whole.len() {
             whole.drain(..used);
             self.half = whole;
@@ -82,9 +82,9 @@ impl Connection {
         &mut self,
         now_ns: i64,
         bytes: &[u8],
-        bench: &mut Bench,
+        recording: &mut Recording,
     ) -> Result<usize, Violation> {
-        let handled = self.actor.handle_packets(now_ns, bytes, bench, &mut self.unsent)?;
+        let handled = self.actor.handle_packets(now_ns, bytes, recording, &mut self.unsent)?;
         if handled.pong {
             self.handle.set_ping(Ping::None);
         }
@@ -100,14 +100,18 @@ impl Connection {
     ///
     /// # Errors
     /// The broker has not answered a ping.
-    pub(crate) fn produce(&mut self, now_ns: i64, bench: &mut Bench) -> Result<(), Violation> {
+    pub(crate) fn produce(
+        &mut self,
+        now_ns: i64,
+        recording: &mut Recording,
+    ) -> Result<(), Violation> {
         if self.left || self.is_blocked {
             return Ok(());
         }
         match self.handle.ping() {
             Ping::None | Ping::Outstanding => (),
             Ping::Wanted => {
-                Packet::Pingreq.encode(bench.plan.version, &mut self.unsent);
+                Packet::Pingreq.encode(recording.plan.version, &mut self.unsent);
                 self.handle.set_ping(Ping::Outstanding);
             }
             Ping::Missed => return Err(Violation::Silent),
@@ -116,9 +120,9 @@ impl Connection {
             self.handle.begin_to_close();
             self.left = true;
             let disconnect = Disconnect::because(ReasonCode::NORMAL_DISCONNECTION);
-            disconnect.encode(bench.plan.version, &mut self.unsent);
+            disconnect.encode(recording.plan.version, &mut self.unsent);
         } else {
-            self.actor.produce(now_ns, bench, &mut self.unsent);
+            self.actor.produce(now_ns, recording, &mut self.unsent);
         }
         Ok(())
     }

@@ -13,13 +13,13 @@ use crate::client::Actor;
 use crate::executor::handle::{Agenda, Handle};
 use crate::executor::mailbox::Mailbox;
 use crate::executor::pump::Pump;
-use crate::recording::Bench;
+use crate::recording::Recording;
 use crate::sample::clock::Clock;
 use crate::transport::{Key, Sockets};
 
 pub(crate) struct Stage {
     pub(crate) clock: Clock,
-    pub(crate) bench: RefCell<Bench>,
+    pub(crate) recording: RefCell<Recording>,
     /// The handles of the publishers, by place.
     pub(crate) publishers: RefCell<Vec<Rc<Handle>>>,
     /// Of all executors.
@@ -31,14 +31,14 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) fn new(
         clock: Clock,
-        bench: Bench,
+        recording: Recording,
         mailboxes: Arc<[Mailbox]>,
         sockets: Sockets,
     ) -> Self {
         let agenda = Rc::new(Agenda::default());
         Self {
             clock,
-            bench: RefCell::new(bench),
+            recording: RefCell::new(recording),
             publishers: RefCell::default(),
             mailboxes,
             pump: RefCell::new(Pump::new(sockets, Rc::clone(&agenda))),
@@ -53,8 +53,8 @@ impl Stage {
 
     /// Passes on what the closed loop has released and completed.
     pub(crate) fn pass_on(&self) {
-        let mut bench = self.bench.borrow_mut();
-        let Some(closed) = bench.closed_loop() else {
+        let mut recording = self.recording.borrow_mut();
+        let Some(closed) = recording.closed_loop() else {
             return;
         };
         while let Some(place) = closed.pop_released() {
@@ -72,7 +72,7 @@ impl Stage {
 
     /// Ready when it is the others' turn; pending when there is nothing to do for now.
     pub(crate) fn poll_turn(&self, cx: &Context<'_>) -> Poll<()> {
-        if self.pump.borrow_mut().turn(self.clock, &self.bench, || self.pass_on()) {
+        if self.pump.borrow_mut().turn(self.clock, &self.recording, || self.pass_on()) {
             return Poll::Ready(());
         }
         self.agenda.sleep(cx.waker());
@@ -101,9 +101,9 @@ impl Seat {
 
     /// Another actor takes the connection over, with what came before its time.
     pub(crate) fn employ(&self, actor: impl Actor + 'static, early: Vec<u8>) {
-        let Stage { clock, bench, pump, .. } = &*self.stage;
+        let Stage { clock, recording, pump, .. } = &*self.stage;
         let work = (Box::new(actor) as Box<dyn Actor>, early);
-        pump.borrow_mut().employ(self.key, clock.now_ns(), work, &mut bench.borrow_mut());
+        pump.borrow_mut().employ(self.key, clock.now_ns(), work, &mut recording.borrow_mut());
         self.stage.pass_on();
     }
 

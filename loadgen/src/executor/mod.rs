@@ -36,7 +36,7 @@ use crate::executor::result::{Harvest, StepBook};
 use crate::pace::schedule::{Pacer, Schedule, Timeline};
 use crate::plan::step::{HANDSHAKE_COUNT_MAX, Step};
 use crate::plan::{Client, Greeting, Plan};
-use crate::recording::Bench;
+use crate::recording::Recording;
 use crate::recording::operations::Operations;
 use crate::recording::recorder::Recorder;
 use crate::recording::tally::Counts;
@@ -143,11 +143,11 @@ impl Worker {
         let subscribers = plan.subscribers_on(orders.executor).map(Client::Subscriber);
         let publishers = plan.publishers_on(orders.executor).map(Client::Publisher);
         let clients = subscribers.chain(publishers).collect();
-        let bench = Bench::new(Arc::clone(plan), orders.executor);
+        let recording = Recording::new(Arc::clone(plan), orders.executor);
         // Placeholders: publishers are ready in any order.
         let places = plan.publishers_on(orders.executor).map(|_| Rc::default()).collect();
         let stage =
-            Rc::new(Stage::new(orders.clock, bench, Arc::clone(&orders.mailboxes), sockets));
+            Rc::new(Stage::new(orders.clock, recording, Arc::clone(&orders.mailboxes), sockets));
         *stage.publishers.borrow_mut() = places;
         let door = Door::new(Arc::clone(plan), orders.address, Rc::clone(&stage), orders.executor);
         Self {
@@ -211,11 +211,13 @@ impl Worker {
     }
 
     fn take_operations(&self) -> Operations {
-        let mut bench = self.stage.bench.borrow_mut();
-        for _ in 0..std::mem::take(&mut bench.open_question_count) {
-            bench.operations.record_failure("change subscriptions", "no answer from the broker");
+        let mut recording = self.stage.recording.borrow_mut();
+        for _ in 0..std::mem::take(&mut recording.open_question_count) {
+            recording
+                .operations
+                .record_failure("change subscriptions", "no answer from the broker");
         }
-        std::mem::take(&mut bench.operations)
+        std::mem::take(&mut recording.operations)
     }
 
     /// False: there will be no such step.
@@ -292,7 +294,7 @@ impl Worker {
                 self.see_off(client, opened.employ(publisher), Self::handle_broken);
             }
             Client::Subscriber(number) => {
-                let subscriber = Subscriber::new(&mut self.stage.bench.borrow_mut(), number);
+                let subscriber = Subscriber::new(&mut self.stage.recording.borrow_mut(), number);
                 self.see_off(client, opened.employ(subscriber), Self::handle_broken);
             }
             Client::Member(_) => unreachable!("members of the crew come by visits"),
@@ -332,8 +334,8 @@ impl Worker {
     }
 
     fn start(self: &Rc<Self>, timeline: Timeline) {
-        self.stage.bench.borrow_mut().start(timeline);
-        let schedule = self.stage.bench.borrow().schedule();
+        self.stage.recording.borrow_mut().start(timeline);
+        let schedule = self.stage.recording.borrow().schedule();
         match schedule {
             Some(schedule) => {
                 self.take_up(Rc::clone(self).keep_schedule(schedule));
@@ -371,7 +373,7 @@ impl Worker {
         let mut batch = Vec::new();
         loop {
             poll_fn(|cx| mailbox.poll_take(cx, &mut batch)).await;
-            if let Some(closed) = self.stage.bench.borrow_mut().closed_loop() {
+            if let Some(closed) = self.stage.recording.borrow_mut().closed_loop() {
                 batch.drain(..).for_each(|completion| closed.handle_completion(completion));
             }
             self.stage.pass_on();
@@ -398,7 +400,7 @@ impl Worker {
             self.watch_incident();
             if now_ns >= collect_ns {
                 collect_ns += interval_ns;
-                self.station().hand_over(&mut self.stage.bench.borrow_mut().recorder, now_ns);
+                self.station().hand_over(&mut self.stage.recording.borrow_mut().recorder, now_ns);
             }
             if now_ns >= write_off_ns {
                 write_off_ns += WRITE_OFF_INTERVAL_NS;
@@ -408,22 +410,23 @@ impl Worker {
         }
         // Another step may follow, whose intervals this must not be counted in.
         let now_ns = self.orders.clock.now_ns();
-        self.station().hand_over(&mut self.stage.bench.borrow_mut().recorder, now_ns);
+        self.station().hand_over(&mut self.stage.recording.borrow_mut().recorder, now_ns);
         stopwatch.usage(self.orders.clock)
     }
 
     fn show(&self) {
-        let bench = self.stage.bench.borrow();
-        let counts: Counts = [bench.tally.counts(), bench.groups.counts()].into_iter().sum();
+        let recording = self.stage.recording.borrow();
+        let counts: Counts =
+            [recording.tally.counts(), recording.groups.counts()].into_iter().sum();
         let station = self.station();
         let set = |figure: &AtomicU64, value| figure.store(value, Ordering::Relaxed);
         set(&station.delivered, counts.delivered);
         set(&station.missing, counts.missing);
-        set(&station.aside, bench.aside.counts().delivered);
-        set(&station.open_questions, bench.open_question_count);
-        set(&station.acknowledged, bench.acknowledged);
-        set(&station.published, bench.sent_count());
-        set(&station.owed, bench.owed_count());
+        set(&station.aside, recording.aside.counts().delivered);
+        set(&station.open_questions, recording.open_question_count);
+        set(&station.acknowledged, recording.acknowledged);
+        set(&station.published, recording.sent_count());
+        set(&station.owed, recording.owed_count());
     }
 
     /// Pings for those that have nothing to say, also while others are still connecting.
@@ -443,7 +446,7 @@ impl Worker {
     /// Messages lost must not hold the closed loop up for ever.
     fn write_off(&self, now_ns: i64) {
         let age_ns = (self.orders.plan.drain.as_nanos() as i64).max(WRITE_OFF_AGE_NS_MIN);
-        if let Some(closed) = self.stage.bench.borrow_mut().closed_loop() {
+        if let Some(closed) = self.stage.recording.borrow_mut().closed_loop() {
             closed.expire(now_ns, age_ns);
         }
         self.stage.pass_on();
@@ -468,18 +471,18 @@ impl Worker {
     }
 
     fn harvest(&self, usage: Usage, steps: Vec<StepBook>) -> Harvest {
-        let mut bench = self.stage.bench.borrow_mut();
-        let written_off = bench.closed_loop().map_or(0, |closed| closed.expired_count());
+        let mut recording = self.stage.recording.borrow_mut();
+        let written_off = recording.closed_loop().map_or(0, |closed| closed.expired_count());
         Harvest {
-            recorder: std::mem::replace(&mut bench.recorder, Box::new(Recorder::new())),
-            tally: std::mem::take(&mut bench.tally),
-            groups: std::mem::take(&mut bench.groups),
-            aside: std::mem::take(&mut bench.aside),
-            replay: bench.replay,
-            impact: bench.impact.take(),
-            strays: bench.strays,
-            sent: std::mem::take(&mut bench.sent),
-            acknowledged: bench.acknowledged,
+            recorder: std::mem::replace(&mut recording.recorder, Box::new(Recorder::new())),
+            tally: std::mem::take(&mut recording.tally),
+            groups: std::mem::take(&mut recording.groups),
+            aside: std::mem::take(&mut recording.aside),
+            replay: recording.replay,
+            impact: recording.impact.take(),
+            strays: recording.strays,
+            sent: std::mem::take(&mut recording.sent),
+            acknowledged: recording.acknowledged,
             written_off,
             usage,
             steps,

@@ -18,7 +18,7 @@ use socket2::SockRef;
 use crate::client::Actor;
 use crate::executor::connection::Connection;
 use crate::executor::handle::{Agenda, Handle};
-use crate::recording::Bench;
+use crate::recording::Recording;
 use crate::sample::clock::Clock;
 use crate::transport::{Event, Key, Reading, Sockets, Written};
 
@@ -107,10 +107,10 @@ impl Pump {
         key: Key,
         now_ns: i64,
         (actor, early): (Box<dyn Actor>, Vec<u8>),
-        bench: &mut Bench,
+        recording: &mut Recording,
     ) {
         let Some(place) = get(&mut self.places, key) else { return };
-        let handled = place.connection.employ(now_ns, actor, early, bench);
+        let handled = place.connection.employ(now_ns, actor, early, recording);
         place.end_if_wrong(handled);
         place.connection.handle.wake();
     }
@@ -135,15 +135,15 @@ impl Pump {
     pub(crate) fn turn(
         &mut self,
         clock: Clock,
-        bench: &RefCell<Bench>,
+        recording: &RefCell<Recording>,
         pass_on: impl Fn(),
     ) -> bool {
         let begin_ns = clock.now_ns();
         self.sockets.wake();
         loop {
-            (0..READS_PER_ROUND).any(|_| !self.read_some(clock, bench));
+            (0..READS_PER_ROUND).any(|_| !self.read_some(clock, recording));
             pass_on();
-            (0..WRITES_PER_ROUND).any(|_| !self.write_some(clock, bench));
+            (0..WRITES_PER_ROUND).any(|_| !self.write_some(clock, recording));
             if self.agenda.is_empty() && self.sockets.sleep() {
                 return false;
             }
@@ -154,20 +154,20 @@ impl Pump {
     }
 
     /// Handles what some sockets have received. False if there was nothing.
-    fn read_some(&mut self, clock: Clock, bench: &RefCell<Bench>) -> bool {
+    fn read_some(&mut self, clock: Clock, recording: &RefCell<Recording>) -> bool {
         if !self.sockets.look(1) {
             return false;
         }
         // All of it has been received just now.
         let now_ns = clock.now_ns();
-        let bench = &mut *bench.borrow_mut();
+        let recording = &mut *recording.borrow_mut();
         while let Some((key, event)) = self.sockets.next_event() {
-            self.handle(now_ns, key, event, bench);
+            self.handle(now_ns, key, event, recording);
         }
         true
     }
 
-    fn handle(&mut self, now_ns: i64, key: Key, event: Event, bench: &mut Bench) {
+    fn handle(&mut self, now_ns: i64, key: Key, event: Event, recording: &mut Recording) {
         let place = get(&mut self.places, key);
         if let Some(place) = &place {
             place.connection.handle.wake();
@@ -175,7 +175,7 @@ impl Pump {
         match (event, place) {
             (Event::Received(chunk), place) => {
                 if let Some(place) = place {
-                    place.receive(now_ns, self.sockets.bytes(&chunk), bench);
+                    place.receive(now_ns, self.sockets.bytes(&chunk), recording);
                 }
                 self.sockets.give_back(chunk);
             }
@@ -188,16 +188,16 @@ impl Pump {
     }
 
     /// Writes what the next connections have to say. False if there are none.
-    fn write_some(&mut self, clock: Clock, bench: &RefCell<Bench>) -> bool {
+    fn write_some(&mut self, clock: Clock, recording: &RefCell<Recording>) -> bool {
         if self.agenda.is_empty() {
             return false;
         }
         let now_ns = clock.now_ns();
-        let bench = &mut *bench.borrow_mut();
+        let recording = &mut *recording.borrow_mut();
         while self.writes.len() < WRITES_PER_CALL
             && let Some(key) = self.agenda.next()
         {
-            self.take_turn(now_ns, key, bench);
+            self.take_turn(now_ns, key, recording);
         }
         let writes = self.writes.iter().map(|key| {
             let place = &self.places[key.index as usize];
@@ -214,7 +214,7 @@ impl Pump {
     }
 
     /// A connection on the agenda: it is read or not, and says what it has to say.
-    fn take_turn(&mut self, now_ns: i64, key: Key, bench: &mut Bench) {
+    fn take_turn(&mut self, now_ns: i64, key: Key, recording: &mut Recording) {
         let Some(place) = get(&mut self.places, key) else { return };
         place.connection.handle.take_turn();
         if place.writing == Writing::Connecting {
@@ -222,7 +222,7 @@ impl Pump {
         }
         let is_read = place.over || place.connection.takes_bytes();
         place.reading = self.sockets.steer(place.reading, is_read, key, place.socket.as_fd());
-        if place.has_something_to_say(now_ns, bench) {
+        if place.has_something_to_say(now_ns, recording) {
             place.connection.handle.record_written(now_ns);
             debug_assert!(!self.writes.contains(&key), "nobody wakes itself in its turn");
             self.writes.push(key);
@@ -231,9 +231,9 @@ impl Pump {
 }
 
 impl Place {
-    fn receive(&mut self, now_ns: i64, bytes: &[u8], bench: &mut Bench) {
+    fn receive(&mut self, now_ns: i64, bytes: &[u8], recording: &mut Recording) {
         if !self.over {
-            let handled = self.connection.receive(now_ns, bytes, bench);
+            let handled = self.connection.receive(now_ns, bytes, recording);
             self.end_if_wrong(handled);
         }
     }
@@ -271,14 +271,14 @@ impl Place {
     }
 
     /// Lets it say what it has to say, if it can be written.
-    fn has_something_to_say(&mut self, now_ns: i64, bench: &mut Bench) -> bool {
+    fn has_something_to_say(&mut self, now_ns: i64, recording: &mut Recording) -> bool {
         if self.connection.handle.is_cut() && !self.over {
             self.end(Ok(()));
         }
         if self.over || self.writing != Writing::Open {
             return false;
         }
-        let produced = self.connection.produce(now_ns, bench);
+        let produced = self.connection.produce(now_ns, recording);
         self.end_if_wrong(produced);
         !self.over && !self.connection.unsent().is_empty()
     }

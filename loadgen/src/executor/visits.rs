@@ -141,17 +141,18 @@ impl Worker {
             Duty::Idle => self.keep(round, call, opened, Bystander::default()),
             Duty::Churn => self.keep(round, call, opened, Churner::new(member)),
             Duty::Aside => {
-                let subscriber = Subscriber::aside(&mut self.stage.bench.borrow_mut(), member);
+                let subscriber = Subscriber::aside(&mut self.stage.recording.borrow_mut(), member);
                 self.keep(round, call, opened, subscriber);
             }
             Duty::Receive => {
-                let subscriber = Subscriber::leaving(&mut self.stage.bench.borrow_mut(), member);
+                let subscriber =
+                    Subscriber::leaving(&mut self.stage.recording.borrow_mut(), member);
                 let read_ns = self.see_through(opened, subscriber).await?;
                 self.record("receive", call.intended_ns, read_ns);
             }
             Duty::Replay => {
                 let filter = self.orders.plan.filters_of(client).swap_remove(0);
-                let replayer = Replayer::new(&mut self.stage.bench.borrow_mut(), filter);
+                let replayer = Replayer::new(&mut self.stage.recording.borrow_mut(), filter);
                 self.see_through(opened, replayer).await?;
             }
             Duty::Clear => {
@@ -184,7 +185,7 @@ impl Worker {
     /// Losing a member tells about the broker and does not end the run.
     fn handle_lost(&self, client: Client, error: &Error) {
         let reason = format!("{}: {error:#}", self.orders.plan.name_of(client));
-        self.stage.bench.borrow_mut().operations.record_failure(STAY, &reason);
+        self.stage.recording.borrow_mut().operations.record_failure(STAY, &reason);
     }
 
     /// The member does its duty and leaves. When the broker has nothing to say any more, it has to
@@ -229,7 +230,7 @@ impl Worker {
     }
 
     fn record(&self, name: &'static str, intended_ns: i64, now_ns: i64) {
-        self.stage.bench.borrow_mut().operations.record(name, intended_ns, now_ns);
+        self.stage.recording.borrow_mut().operations.record(name, intended_ns, now_ns);
     }
 
     fn record_opened(&self, round: &Round, call: Call, opened: &Opened) {
@@ -246,11 +247,11 @@ impl Worker {
         if (in_vain && round.since_ns.is_none()) || error.is::<LimitHit>() {
             self.orders.control.fail(reason.clone());
         }
-        let bench = &mut *self.stage.bench.borrow_mut();
-        bench.operations.record_failure(round.operation(), &reason);
+        let recording = &mut *self.stage.recording.borrow_mut();
+        recording.operations.record_failure(round.operation(), &reason);
         if round.visit.duty == Duty::Receive && !error.is::<Unfinished>() {
             // What was published for it is lost with it.
-            Subscriber::new(bench, call.member);
+            Subscriber::new(recording, call.member);
         }
     }
 }

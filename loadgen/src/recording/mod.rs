@@ -31,7 +31,7 @@ use crate::recording::tally::{Arrival, Tally};
 /// No run gets this far: a higher number has been damaged on its way.
 const SEQUENCE_END: u64 = 1 << 48;
 
-pub(crate) struct Bench {
+pub(crate) struct Recording {
     pub(crate) plan: Arc<Plan>,
     executor: u32,
     pub(crate) recorder: Box<Recorder>,
@@ -122,7 +122,7 @@ pub(crate) struct Turn {
     pub(crate) index: u64,
 }
 
-impl Bench {
+impl Recording {
     pub(crate) fn new(plan: Arc<Plan>, executor: u32) -> Self {
         let (receivers_everywhere, receiving_executors) = plan.receivers_everywhere();
         Self {
