@@ -145,7 +145,7 @@ mod tests {
     const TIMELINE: Timeline = Timeline { start_ns: 0, steady_ns: 0, end_ns: 10 * SECOND };
 
     /// One publisher on one executor, started.
-    fn stage(qos: QoS, load: Load) -> (Publisher, Recording) {
+    fn started(qos: QoS, load: Load) -> (Publisher, Recording) {
         let plan = Plan { publisher_count: 1, executor_count: 1, qos, load, ..plan() };
         let publisher = Publisher::new(&plan, 0);
         let mut recording = Recording::new(Arc::new(plan), 0);
@@ -170,7 +170,7 @@ mod tests {
     #[test]
     fn open_loop_sends_all_that_is_due_with_its_own_intended_time() {
         let (mut publisher, mut recording) =
-            stage(QoS::AtMostOnce, Load::Open { rate_per_s: 10.0 });
+            started(QoS::AtMostOnce, Load::Open { rate_per_s: 10.0 });
         let mut out = Vec::new();
         publisher.produce(SECOND / 5, &mut recording, &mut out);
         let stamps = stamps(&out, &recording);
@@ -185,7 +185,7 @@ mod tests {
     #[test]
     fn lateness_while_the_socket_is_full_is_not_ours() {
         let (mut publisher, mut recording) =
-            stage(QoS::AtMostOnce, Load::Open { rate_per_s: 10.0 });
+            started(QoS::AtMostOnce, Load::Open { rate_per_s: 10.0 });
         publisher.handle_blocked();
         publisher.produce(SECOND / 5, &mut recording, &mut Vec::new());
         assert_eq!((recording.recorder.held_back, recording.recorder.lateness.len()), (3, 0));
@@ -196,7 +196,7 @@ mod tests {
     #[test]
     fn without_a_free_packet_id_messages_wait_for_the_broker() {
         let (mut publisher, mut recording) =
-            stage(QoS::AtLeastOnce, Load::Open { rate_per_s: 100_000.0 });
+            started(QoS::AtLeastOnce, Load::Open { rate_per_s: 100_000.0 });
         let mut now_ns = 0;
         while recording.sent.iter().sum::<u64>() < 65_535 {
             now_ns += SECOND / 1000;
@@ -217,7 +217,7 @@ mod tests {
     #[test]
     fn closed_loop_at_qos_1_waits_for_deliveries_and_the_acknowledgement() {
         let (mut publisher, mut recording) =
-            stage(QoS::AtLeastOnce, Load::Closed { window_size: 2 });
+            started(QoS::AtLeastOnce, Load::Closed { window_size: 2 });
         let mut out = Vec::new();
         publisher.produce(5, &mut recording, &mut out);
         assert_eq!(stamps(&out, &recording).len(), 2);

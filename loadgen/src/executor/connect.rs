@@ -1,4 +1,4 @@
-//! The way to the broker: connecting, and the handshake up to the last SUBACK.
+//! Connecting to the broker, and the handshake up to the last SUBACK.
 
 use std::cell::Cell;
 use std::fmt;
@@ -18,7 +18,7 @@ use ringmq::mqtt::{Packet, split};
 use crate::client::handshake::Handshake;
 use crate::client::qos::Violation;
 use crate::client::{Actor, Handled};
-use crate::executor::context::{Seat, Stage};
+use crate::executor::context::{ConnectionGuard, ExecutorContext};
 use crate::executor::handle::Handle;
 use crate::executor::socket;
 use crate::plan::{Client, Greeting, Plan};
@@ -30,7 +30,7 @@ const EARLY_BYTES_MAX: usize = 16 << 20;
 
 /// A connection that has finished its handshake.
 pub(crate) struct Opened {
-    seat: Seat,
+    guard: ConnectionGuard,
     greeted: Greeted,
 }
 
@@ -48,7 +48,7 @@ struct Greeted {
 
 impl Opened {
     pub(crate) fn handle(&self) -> &Rc<Handle> {
-        self.seat.handle()
+        self.guard.handle()
     }
 
     pub(crate) fn connected_ns(&self) -> i64 {
@@ -59,12 +59,12 @@ impl Opened {
         self.greeted.ready_ns
     }
 
-    /// Puts `actor` to work.
-    pub(crate) fn employ(self, mut actor: impl Actor + 'static) -> Seat {
-        let Self { seat, greeted } = self;
+    /// Hands the connection to `actor`.
+    pub(crate) fn start(self, mut actor: impl Actor + 'static) -> ConnectionGuard {
+        let Self { guard, greeted } = self;
         actor.handle_opened(greeted.receive_count_max);
-        seat.employ(actor, greeted.early);
-        seat
+        guard.start(actor, greeted.early);
+        guard
     }
 }
 
@@ -80,22 +80,27 @@ impl fmt::Display for LimitHit {
     }
 }
 
-/// The way to the broker.
-pub(crate) struct Door {
+/// Opens the connections of one executor.
+pub(crate) struct Connector {
     plan: Arc<Plan>,
     address: SocketAddr,
-    stage: Rc<Stage>,
+    context: Rc<ExecutorContext>,
     /// Connections that were begun here.
     begun_count: Cell<usize>,
 }
 
-impl Door {
-    /// `first` tells the doors of all executors apart.
-    pub(crate) fn new(plan: Arc<Plan>, address: SocketAddr, stage: Rc<Stage>, first: u32) -> Self {
-        Self { plan, address, stage, begun_count: Cell::new(first as usize) }
+impl Connector {
+    /// `first` is the number of the executor: it spreads the source addresses over all of them.
+    pub(crate) fn new(
+        plan: Arc<Plan>,
+        address: SocketAddr,
+        context: Rc<ExecutorContext>,
+        first: u32,
+    ) -> Self {
+        Self { plan, address, context, begun_count: Cell::new(first as usize) }
     }
 
-    /// The address to connect from: the doors together go through all of them in turn.
+    /// The address to connect from: all executors together use the addresses in turn.
     fn next_source(&self) -> Option<IpAddr> {
         let number = self.begun_count.get();
         self.begun_count.set(number + self.plan.executor_count as usize);
@@ -107,7 +112,7 @@ impl Door {
     ///
     /// # Errors
     /// Anything that goes wrong or takes longer than the plan allows, with the client's name.
-    pub(crate) async fn open(&self, greeting: Greeting) -> Result<Opened> {
+    pub(crate) async fn connect(&self, greeting: Greeting) -> Result<Opened> {
         let timeout = async {
             Timer::new(self.plan.connect_timeout).await;
             bail!("no answer from the broker within {:?}", self.plan.connect_timeout)
@@ -118,15 +123,15 @@ impl Door {
     }
 
     async fn shake_hands(&self, greeting: Greeting) -> Result<Opened> {
-        let socket = self.connect(greeting)?;
+        let socket = self.open_socket(greeting)?;
         let reception = Rc::default();
         let greeter = Greeter::new(&self.plan, greeting, Rc::clone(&reception));
-        let seat = self.stage.seat(socket, greeter);
-        let greeted = poll_fn(|cx| poll_greeted(&seat, &reception, cx)).await?;
-        Ok(Opened { seat, greeted })
+        let guard = self.context.add_connection(socket, greeter);
+        let greeted = poll_fn(|cx| poll_greeted(&guard, &reception, cx)).await?;
+        Ok(Opened { guard, greeted })
     }
 
-    fn connect(&self, greeting: Greeting) -> Result<OwnedFd> {
+    fn open_socket(&self, greeting: Greeting) -> Result<OwnedFd> {
         let buffer = match greeting.client {
             Client::Member(_) => self.plan.crew.and_then(|crew| crew.receive_buffer_bytes),
             _ => None,
@@ -140,19 +145,23 @@ impl Door {
     }
 }
 
-/// Where a greeter leaves its result for whoever has sent it.
+/// Where a greeter leaves its result for the task that waits for it.
 #[derive(Default)]
 struct Reception {
     greeted: Cell<Option<Greeted>>,
     waiting: Cell<Option<Waker>>,
 }
 
-fn poll_greeted(seat: &Seat, reception: &Reception, cx: &Context<'_>) -> Poll<Result<Greeted>> {
+fn poll_greeted(
+    guard: &ConnectionGuard,
+    reception: &Reception,
+    cx: &Context<'_>,
+) -> Poll<Result<Greeted>> {
     if let Some(greeted) = reception.greeted.take() {
         return Poll::Ready(Ok(greeted));
     }
     reception.waiting.set(Some(cx.waker().clone()));
-    seat.handle().poll_end(cx).map(|end| end.and_then(|()| bail!("it was closed")))
+    guard.handle().poll_end(cx).map(|end| end.and_then(|()| bail!("it was closed")))
 }
 
 /// Says what has to be said before a connection is ready, and leaves the rest to others.

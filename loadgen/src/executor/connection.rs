@@ -35,12 +35,12 @@ impl Connection {
         Self { handle, actor, half, unsent, is_blocked: false, left: false }
     }
 
-    /// Another actor takes over: it gets `early`, which came before its time, and what the last
-    /// one has not handled.
+    /// Starts another actor in place of the last one: it gets `early`, which came before its time,
+    /// and what the last one has not handled.
     ///
     /// # Errors
     /// The broker did what it must not.
-    pub(crate) fn employ(
+    pub(crate) fn start_actor(
         &mut self,
         now_ns: i64,
         actor: Box<dyn Actor>,

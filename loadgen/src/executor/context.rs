@@ -1,4 +1,4 @@
-//! What all connections of one executor use, and their seats on it.
+//! What all connections of one executor use, and the guards that keep them open.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -17,7 +17,8 @@ use crate::recording::Recording;
 use crate::sample::clock::Clock;
 use crate::transport::{Key, Sockets};
 
-pub(crate) struct Stage {
+/// The clock, the recording and the connections of one executor.
+pub(crate) struct ExecutorContext {
     pub(crate) clock: Clock,
     pub(crate) recording: RefCell<Recording>,
     /// The handles of the publishers, by place.
@@ -28,7 +29,7 @@ pub(crate) struct Stage {
     pump: RefCell<Pump>,
 }
 
-impl Stage {
+impl ExecutorContext {
     pub(crate) fn new(
         clock: Clock,
         recording: Recording,
@@ -79,32 +80,36 @@ impl Stage {
         Poll::Pending
     }
 
-    /// Takes in a connection whose socket begins to connect.
-    pub(crate) fn seat(self: &Rc<Self>, socket: OwnedFd, actor: impl Actor + 'static) -> Seat {
+    /// Adds a connection whose socket begins to connect.
+    pub(crate) fn add_connection(
+        self: &Rc<Self>,
+        socket: OwnedFd,
+        actor: impl Actor + 'static,
+    ) -> ConnectionGuard {
         let now_ns = self.clock.now_ns();
         let (key, handle) = self.pump.borrow_mut().insert(now_ns, socket, Box::new(actor));
-        Seat { stage: Rc::clone(self), key, handle }
+        ConnectionGuard { context: Rc::clone(self), key, handle }
     }
 }
 
-/// A connection of the pump, which is closed when this is dropped.
-pub(crate) struct Seat {
-    stage: Rc<Stage>,
+/// Closes a connection of the pump when it is dropped.
+pub(crate) struct ConnectionGuard {
+    context: Rc<ExecutorContext>,
     key: Key,
     handle: Rc<Handle>,
 }
 
-impl Seat {
+impl ConnectionGuard {
     pub(crate) fn handle(&self) -> &Rc<Handle> {
         &self.handle
     }
 
-    /// Another actor takes the connection over, with what came before its time.
-    pub(crate) fn employ(&self, actor: impl Actor + 'static, early: Vec<u8>) {
-        let Stage { clock, recording, pump, .. } = &*self.stage;
+    /// Hands the connection to another actor, with `early`, which came before its time.
+    pub(crate) fn start(&self, actor: impl Actor + 'static, early: Vec<u8>) {
+        let ExecutorContext { clock, recording, pump, .. } = &*self.context;
         let work = (Box::new(actor) as Box<dyn Actor>, early);
-        pump.borrow_mut().employ(self.key, clock.now_ns(), work, &mut recording.borrow_mut());
-        self.stage.pass_on();
+        pump.borrow_mut().start_actor(self.key, clock.now_ns(), work, &mut recording.borrow_mut());
+        self.context.pass_on();
     }
 
     /// Waits until the handle has closed the connection, or until the actor is done. DISCONNECT
@@ -122,8 +127,8 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.stage.pump.borrow_mut().remove(self.key);
+        self.context.pump.borrow_mut().remove(self.key);
     }
 }

@@ -9,7 +9,7 @@ use crate::plan::step::{Incident, IncidentKind, Step, Visit, VisitPace};
 
 impl Worker {
     pub(super) fn start_crew(self: &Rc<Self>, timeline: Timeline) {
-        let schedule = self.stage.recording.borrow().churn_schedule();
+        let schedule = self.context.recording.borrow().churn_schedule();
         if let Some(schedule) = schedule {
             self.take_up(Rc::clone(self).keep_churning(schedule));
         }
@@ -59,7 +59,7 @@ impl Worker {
 
     /// Tells the books when the incident is over.
     pub(super) fn watch_incident(&self) {
-        if let Some(impact) = &mut self.stage.recording.borrow_mut().impact {
+        if let Some(impact) = &mut self.context.recording.borrow_mut().impact {
             impact.end(self.orders.control.incident_end_ns());
         }
     }

@@ -27,8 +27,8 @@ use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, Task, spawn_l
 
 use crate::client::publisher::Publisher;
 use crate::client::subscriber::Subscriber;
-use crate::executor::connect::{Door, Opened};
-use crate::executor::context::{Seat, Stage};
+use crate::executor::connect::{Connector, Opened};
+use crate::executor::context::{ConnectionGuard, ExecutorContext};
 use crate::executor::control::{Control, Station};
 use crate::executor::handle::Handle;
 use crate::executor::mailbox::Mailbox;
@@ -123,8 +123,8 @@ impl Drop for Alarm {
 
 struct Worker {
     orders: Orders,
-    door: Door,
-    stage: Rc<Stage>,
+    connector: Connector,
+    context: Rc<ExecutorContext>,
     /// The clients of this executor, and which of them is next to connect.
     clients: Vec<Client>,
     next_client: Cell<usize>,
@@ -146,14 +146,19 @@ impl Worker {
         let recording = Recording::new(Arc::clone(plan), orders.executor);
         // Placeholders: publishers are ready in any order.
         let places = plan.publishers_on(orders.executor).map(|_| Rc::default()).collect();
-        let stage =
-            Rc::new(Stage::new(orders.clock, recording, Arc::clone(&orders.mailboxes), sockets));
-        *stage.publishers.borrow_mut() = places;
-        let door = Door::new(Arc::clone(plan), orders.address, Rc::clone(&stage), orders.executor);
+        let context = Rc::new(ExecutorContext::new(
+            orders.clock,
+            recording,
+            Arc::clone(&orders.mailboxes),
+            sockets,
+        ));
+        *context.publishers.borrow_mut() = places;
+        let connector =
+            Connector::new(Arc::clone(plan), orders.address, Rc::clone(&context), orders.executor);
         Self {
-            door,
+            connector,
             orders,
-            stage,
+            context,
             clients,
             next_client: Cell::new(0),
             handles: RefCell::default(),
@@ -180,7 +185,7 @@ impl Worker {
     /// a task that only woke itself up would keep it from that.
     async fn take_turns(self: Rc<Self>) {
         loop {
-            poll_fn(|cx| self.stage.poll_turn(cx)).await;
+            poll_fn(|cx| self.context.poll_turn(cx)).await;
             Timer::new(BREATH).await;
         }
     }
@@ -188,7 +193,7 @@ impl Worker {
     /// Has a turn follow whenever something happens to a socket while the executor sleeps.
     async fn be_woken(self: Rc<Self>, wakeup: Wakeup) {
         while wakeup.wait().await.is_ok() {
-            self.stage.wake_turn();
+            self.context.wake_turn();
         }
     }
 
@@ -211,7 +216,7 @@ impl Worker {
     }
 
     fn take_operations(&self) -> Operations {
-        let mut recording = self.stage.recording.borrow_mut();
+        let mut recording = self.context.recording.borrow_mut();
         for _ in 0..std::mem::take(&mut recording.open_question_count) {
             recording
                 .operations
@@ -276,38 +281,43 @@ impl Worker {
             if control.is_stopping() {
                 return;
             }
-            match self.door.open(Greeting::clean(client)).await {
-                Ok(opened) => self.employ(client, opened),
+            match self.connector.connect(Greeting::clean(client)).await {
+                Ok(opened) => self.start_client(client, opened),
                 Err(error) => return control.fail(format!("{error:#}")),
             }
         }
     }
 
-    fn employ(self: &Rc<Self>, client: Client, opened: Opened) {
+    fn start_client(self: &Rc<Self>, client: Client, opened: Opened) {
         let handle = Rc::clone(opened.handle());
         self.handles.borrow_mut().push(Rc::clone(&handle));
         match client {
             Client::Publisher(number) => {
                 let publisher = Publisher::new(&self.orders.plan, number);
                 handle.go_first();
-                self.stage.publishers.borrow_mut()[publisher.place()] = handle;
-                self.see_off(client, opened.employ(publisher), Self::handle_broken);
+                self.context.publishers.borrow_mut()[publisher.place()] = handle;
+                self.watch_end(client, opened.start(publisher), Self::handle_broken);
             }
             Client::Subscriber(number) => {
-                let subscriber = Subscriber::new(&mut self.stage.recording.borrow_mut(), number);
-                self.see_off(client, opened.employ(subscriber), Self::handle_broken);
+                let subscriber = Subscriber::new(&mut self.context.recording.borrow_mut(), number);
+                self.watch_end(client, opened.start(subscriber), Self::handle_broken);
             }
             Client::Member(_) => unreachable!("members of the crew come by visits"),
         }
         self.station().connected.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Waits for the end of a connection, and tells if it was not a good one.
-    fn see_off(self: &Rc<Self>, client: Client, seat: Seat, handle_bad: fn(&Self, Client, &Error)) {
+    /// Waits for the end of a connection, and reports one that was not good.
+    fn watch_end(
+        self: &Rc<Self>,
+        client: Client,
+        guard: ConnectionGuard,
+        handle_bad: fn(&Self, Client, &Error),
+    ) {
         self.open_count.set(self.open_count.get() + 1);
         let worker = Rc::clone(self);
         let task = async move {
-            let end = seat.left().await;
+            let end = guard.left().await;
             worker.open_count.set(worker.open_count.get() - 1);
             if let Err(error) = end {
                 handle_bad(&worker, client, &error);
@@ -334,8 +344,8 @@ impl Worker {
     }
 
     fn start(self: &Rc<Self>, timeline: Timeline) {
-        self.stage.recording.borrow_mut().start(timeline);
-        let schedule = self.stage.recording.borrow().schedule();
+        self.context.recording.borrow_mut().start(timeline);
+        let schedule = self.context.recording.borrow().schedule();
         match schedule {
             Some(schedule) => {
                 self.take_up(Rc::clone(self).keep_schedule(schedule));
@@ -354,7 +364,8 @@ impl Worker {
         let mut pacer = Pacer::new(schedule, publishers);
         loop {
             let now_ns = self.orders.clock.now_ns();
-            let Some(next_ns) = pacer.tick(now_ns, |place| self.stage.wake_publisher(place)) else {
+            let Some(next_ns) = pacer.tick(now_ns, |place| self.context.wake_publisher(place))
+            else {
                 return;
             };
             self.sleep_until(next_ns).await;
@@ -364,7 +375,7 @@ impl Worker {
     /// Closed loop: everybody may fill its window.
     async fn open_windows(self: Rc<Self>, timeline: Timeline) {
         self.sleep_until(timeline.start_ns).await;
-        self.stage.publishers.borrow().iter().for_each(|publisher| publisher.wake());
+        self.context.publishers.borrow().iter().for_each(|publisher| publisher.wake());
     }
 
     /// Closed loop: takes what other executors have completed.
@@ -373,10 +384,10 @@ impl Worker {
         let mut batch = Vec::new();
         loop {
             poll_fn(|cx| mailbox.poll_take(cx, &mut batch)).await;
-            if let Some(closed) = self.stage.recording.borrow_mut().closed_loop() {
+            if let Some(closed) = self.context.recording.borrow_mut().closed_loop() {
                 batch.drain(..).for_each(|completion| closed.handle_completion(completion));
             }
-            self.stage.pass_on();
+            self.context.pass_on();
         }
     }
 
@@ -400,7 +411,7 @@ impl Worker {
             self.watch_incident();
             if now_ns >= collect_ns {
                 collect_ns += interval_ns;
-                self.station().hand_over(&mut self.stage.recording.borrow_mut().recorder, now_ns);
+                self.station().hand_over(&mut self.context.recording.borrow_mut().recorder, now_ns);
             }
             if now_ns >= write_off_ns {
                 write_off_ns += WRITE_OFF_INTERVAL_NS;
@@ -410,12 +421,12 @@ impl Worker {
         }
         // Another step may follow, whose intervals this must not be counted in.
         let now_ns = self.orders.clock.now_ns();
-        self.station().hand_over(&mut self.stage.recording.borrow_mut().recorder, now_ns);
+        self.station().hand_over(&mut self.context.recording.borrow_mut().recorder, now_ns);
         stopwatch.usage(self.orders.clock)
     }
 
     fn show(&self) {
-        let recording = self.stage.recording.borrow();
+        let recording = self.context.recording.borrow();
         let counts: Counts =
             [recording.tally.counts(), recording.groups.counts()].into_iter().sum();
         let station = self.station();
@@ -446,10 +457,10 @@ impl Worker {
     /// Messages lost must not hold the closed loop up for ever.
     fn write_off(&self, now_ns: i64) {
         let age_ns = (self.orders.plan.drain.as_nanos() as i64).max(WRITE_OFF_AGE_NS_MIN);
-        if let Some(closed) = self.stage.recording.borrow_mut().closed_loop() {
+        if let Some(closed) = self.context.recording.borrow_mut().closed_loop() {
             closed.expire(now_ns, age_ns);
         }
-        self.stage.pass_on();
+        self.context.pass_on();
     }
 
     /// Everybody says DISCONNECT. Whoever cannot is cut off.
@@ -471,7 +482,7 @@ impl Worker {
     }
 
     fn harvest(&self, usage: Usage, steps: Vec<StepBook>) -> Harvest {
-        let mut recording = self.stage.recording.borrow_mut();
+        let mut recording = self.context.recording.borrow_mut();
         let written_off = recording.closed_loop().map_or(0, |closed| closed.expired_count());
         Harvest {
             recorder: std::mem::replace(&mut recording.recorder, Box::new(Recorder::new())),

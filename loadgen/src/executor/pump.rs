@@ -101,8 +101,8 @@ impl Pump {
         (key, handle)
     }
 
-    /// Another actor takes the connection over, with what came before its time.
-    pub(crate) fn employ(
+    /// Hands a connection to another actor, with `early`, which came before its time.
+    pub(crate) fn start_actor(
         &mut self,
         key: Key,
         now_ns: i64,
@@ -110,7 +110,7 @@ impl Pump {
         recording: &mut Recording,
     ) {
         let Some(place) = get(&mut self.places, key) else { return };
-        let handled = place.connection.employ(now_ns, actor, early, recording);
+        let handled = place.connection.start_actor(now_ns, actor, early, recording);
         place.end_if_wrong(handled);
         place.connection.handle.wake();
     }

@@ -132,7 +132,7 @@ impl Worker {
     async fn call(self: &Rc<Self>, round: &Round, call: Call) -> Result<(), Error> {
         let Visit { session, subscribes, duty, .. } = round.visit;
         let Call { client, member, .. } = call;
-        let opened = self.door.open(Greeting { client, session, subscribes }).await?;
+        let opened = self.connector.connect(Greeting { client, session, subscribes }).await?;
         self.record_opened(round, call, &opened);
         match duty {
             Duty::Leave => {
@@ -141,18 +141,19 @@ impl Worker {
             Duty::Idle => self.keep(round, call, opened, Bystander::default()),
             Duty::Churn => self.keep(round, call, opened, Churner::new(member)),
             Duty::Aside => {
-                let subscriber = Subscriber::aside(&mut self.stage.recording.borrow_mut(), member);
+                let subscriber =
+                    Subscriber::aside(&mut self.context.recording.borrow_mut(), member);
                 self.keep(round, call, opened, subscriber);
             }
             Duty::Receive => {
                 let subscriber =
-                    Subscriber::leaving(&mut self.stage.recording.borrow_mut(), member);
+                    Subscriber::leaving(&mut self.context.recording.borrow_mut(), member);
                 let read_ns = self.see_through(opened, subscriber).await?;
                 self.record("receive", call.intended_ns, read_ns);
             }
             Duty::Replay => {
                 let filter = self.orders.plan.filters_of(client).swap_remove(0);
-                let replayer = Replayer::new(&mut self.stage.recording.borrow_mut(), filter);
+                let replayer = Replayer::new(&mut self.context.recording.borrow_mut(), filter);
                 self.see_through(opened, replayer).await?;
             }
             Duty::Clear => {
@@ -179,31 +180,31 @@ impl Worker {
         if round.since_ns.is_none() {
             self.station().connected.fetch_add(1, Ordering::Relaxed);
         }
-        self.see_off(client, opened.employ(actor), Self::handle_lost);
+        self.watch_end(client, opened.start(actor), Self::handle_lost);
     }
 
     /// Losing a member tells about the broker and does not end the run.
     fn handle_lost(&self, client: Client, error: &Error) {
         let reason = format!("{}: {error:#}", self.orders.plan.name_of(client));
-        self.stage.recording.borrow_mut().operations.record_failure(STAY, &reason);
+        self.context.recording.borrow_mut().operations.record_failure(STAY, &reason);
     }
 
     /// The member does its duty and leaves. When the broker has nothing to say any more, it has to
     /// leave as well. Returns when it was last heard of.
     async fn see_through(&self, opened: Opened, actor: impl Actor + 'static) -> Result<i64, Error> {
-        let seat = opened.employ(actor);
+        let guard = opened.start(actor);
         let patience = async {
-            self.lose_patience(seat.handle()).await;
+            self.lose_patience(guard.handle()).await;
             Err(Error::msg("the broker does not even take DISCONNECT"))
         };
-        let left = seat.left().or(patience).await;
+        let left = guard.left().or(patience).await;
         left.map_err(|error| Error::new(Unfinished(format!("{error:#}"))))?;
-        let read_ns = seat.handle().read_ns();
+        let read_ns = guard.handle().read_ns();
         let timeout = async {
             Timer::new(END_TIME_MAX).await;
         };
         // Whoever closes first keeps the port for a minute, and that had better be the broker.
-        seat.gone().or(timeout).await;
+        guard.gone().or(timeout).await;
         Ok(read_ns)
     }
 
@@ -230,7 +231,7 @@ impl Worker {
     }
 
     fn record(&self, name: &'static str, intended_ns: i64, now_ns: i64) {
-        self.stage.recording.borrow_mut().operations.record(name, intended_ns, now_ns);
+        self.context.recording.borrow_mut().operations.record(name, intended_ns, now_ns);
     }
 
     fn record_opened(&self, round: &Round, call: Call, opened: &Opened) {
@@ -247,7 +248,7 @@ impl Worker {
         if (in_vain && round.since_ns.is_none()) || error.is::<LimitHit>() {
             self.orders.control.fail(reason.clone());
         }
-        let recording = &mut *self.stage.recording.borrow_mut();
+        let recording = &mut *self.context.recording.borrow_mut();
         recording.operations.record_failure(round.operation(), &reason);
         if round.visit.duty == Duty::Receive && !error.is::<Unfinished>() {
             // What was published for it is lost with it.
