@@ -32,7 +32,7 @@ use crate::executor::context::{ConnectionGuard, ExecutorContext};
 use crate::executor::control::{Control, Station};
 use crate::executor::handle::Handle;
 use crate::executor::mailbox::Mailbox;
-use crate::executor::result::{Harvest, StepBook};
+use crate::executor::result::{ExecutorResult, StepBook};
 use crate::pace::schedule::{Pacer, Schedule, Timeline};
 use crate::plan::step::{HANDSHAKE_COUNT_MAX, Step};
 use crate::plan::{Client, Greeting, Plan};
@@ -76,7 +76,7 @@ pub(crate) struct Orders {
 ///
 /// # Errors
 /// There is no executor.
-pub(crate) fn spawn(orders: Orders) -> Result<ExecutorJoinHandle<Result<Harvest>>> {
+pub(crate) fn spawn(orders: Orders) -> Result<ExecutorJoinHandle<Result<ExecutorResult>>> {
     LocalExecutorBuilder::new(Placement::Unbound)
         .name(&format!("loadgen-{}", orders.executor))
         .io_memory(RING_BYTES)
@@ -84,11 +84,11 @@ pub(crate) fn spawn(orders: Orders) -> Result<ExecutorJoinHandle<Result<Harvest>
         .spawn(move || async move {
             let control = Arc::clone(&orders.control);
             let _alarm = Alarm(Arc::clone(&control));
-            let harvest = work(orders).await;
-            if let Err(error) = &harvest {
+            let result = work(orders).await;
+            if let Err(error) = &result {
                 control.fail(format!("{error:#}"));
             }
-            harvest
+            result
         })
         .map_err(std::io::Error::from)
         .map_err(|error| match machine::explain_limit(&error, 0) {
@@ -98,16 +98,16 @@ pub(crate) fn spawn(orders: Orders) -> Result<ExecutorJoinHandle<Result<Harvest>
         .context("cannot start an io_uring executor")
 }
 
-async fn work(orders: Orders) -> Result<Harvest> {
+async fn work(orders: Orders) -> Result<ExecutorResult> {
     let sockets = Sockets::new()?;
     let wakeup = Wakeup::new(sockets.wakeup()?);
     let worker = Rc::new(Worker::new(orders, sockets));
     worker.take_up(Rc::clone(&worker).take_turns());
     worker.take_up(Rc::clone(&worker).be_woken(wakeup));
     worker.take_up(Rc::clone(&worker).keep_alive());
-    let harvest = Rc::clone(&worker).run().await;
+    let result = Rc::clone(&worker).run().await;
     worker.drop_chores().await;
-    Ok(harvest)
+    Ok(result)
 }
 
 /// Others must not wait for an executor that has panicked.
@@ -197,7 +197,7 @@ impl Worker {
         }
     }
 
-    async fn run(self: Rc<Self>) -> Harvest {
+    async fn run(self: Rc<Self>) -> ExecutorResult {
         let (mut usage, mut steps) = (Usage::default(), Vec::new());
         for (number, step) in self.orders.plan.steps.iter().enumerate() {
             if !self.await_step(number).await {
@@ -212,7 +212,7 @@ impl Worker {
             self.station().steps_done.store(number + 1, Ordering::Release);
         }
         self.leave().await;
-        self.harvest(usage, steps)
+        self.executor_result(usage, steps)
     }
 
     fn take_operations(&self) -> Operations {
@@ -481,10 +481,10 @@ impl Worker {
         self.crew.borrow().iter().for_each(|handle| act(handle));
     }
 
-    fn harvest(&self, usage: Usage, steps: Vec<StepBook>) -> Harvest {
+    fn executor_result(&self, usage: Usage, steps: Vec<StepBook>) -> ExecutorResult {
         let mut recording = self.context.recording.borrow_mut();
         let written_off = recording.closed_loop().map_or(0, |closed| closed.expired_count());
-        Harvest {
+        ExecutorResult {
             recorder: std::mem::replace(&mut recording.recorder, Box::new(Recorder::new())),
             tally: std::mem::take(&mut recording.tally),
             groups: std::mem::take(&mut recording.groups),

@@ -10,7 +10,7 @@ use crate::recording::tally::{Counts, Settlement, Tally};
 use crate::sample::usage::Usage;
 
 /// What an executor hands in at the end.
-pub(crate) struct Harvest {
+pub(crate) struct ExecutorResult {
     pub(crate) recorder: Box<Recorder>,
     pub(crate) tally: Tally,
     pub(crate) groups: Groups,
@@ -28,7 +28,7 @@ pub(crate) struct Harvest {
     pub(crate) steps: Vec<StepBook>,
 }
 
-impl Harvest {
+impl ExecutorResult {
     pub(crate) fn counts(&self) -> Counts {
         [self.tally.counts(), self.groups.counts(), self.replay.counts()].into_iter().sum()
     }

@@ -14,7 +14,7 @@ use glommio::ExecutorJoinHandle;
 
 use crate::executor::control::Control;
 use crate::executor::mailbox::Mailbox;
-use crate::executor::result::Harvest;
+use crate::executor::result::ExecutorResult;
 use crate::executor::{Orders, spawn};
 use crate::output::Watch;
 use crate::pace::schedule::Timeline;
@@ -55,11 +55,11 @@ pub(crate) fn run(plan: &Arc<Plan>, watch: &mut Watch) -> Result<Outcome> {
     run.take_steps();
     run.marks.drained = Some(run.mark());
     control.stop();
-    let harvests = executors
+    let results = executors
         .into_iter()
         .map(|executor| executor.join().map_err(|error| anyhow!("an executor failed: {error}"))?);
-    let harvests = harvests.collect::<Result<Vec<Harvest>>>()?;
-    Ok(run.outcome(&harvests))
+    let results = results.collect::<Result<Vec<ExecutorResult>>>()?;
+    Ok(run.outcome(&results))
 }
 
 fn check_sources(plan: &Plan, address: SocketAddr) -> Result<()> {
@@ -88,7 +88,7 @@ fn spawn_all(
     address: SocketAddr,
     clock: Clock,
     control: &Arc<Control>,
-) -> Result<Vec<ExecutorJoinHandle<Result<Harvest>>>> {
+) -> Result<Vec<ExecutorJoinHandle<Result<ExecutorResult>>>> {
     let mailboxes: Arc<[Mailbox]> = (0..plan.executor_count).map(|_| Mailbox::default()).collect();
     let orders = |executor| Orders {
         executor,
@@ -333,11 +333,11 @@ impl<'a> Run<'a> {
         Some(Timeline { end_ns: timeline.end_ns.min(self.published_ns), ..timeline })
     }
 
-    fn steps(&self, harvests: &[Harvest]) -> Vec<StepOutcome> {
+    fn steps(&self, results: &[ExecutorResult]) -> Vec<StepOutcome> {
         let steps = self.plan.steps.iter().zip(&self.step_times).enumerate();
         steps
             .map(|(number, (step, &(begin_ns, end_ns)))| {
-                let books = harvests.iter().filter_map(|harvest| harvest.steps.get(number));
+                let books = results.iter().filter_map(|result| result.steps.get(number));
                 let mut operations = Operations::default();
                 books.clone().for_each(|book| operations.absorb(&book.operations));
                 let usage = books.map(|book| book.usage).collect();
@@ -346,38 +346,38 @@ impl<'a> Run<'a> {
             .collect()
     }
 
-    fn outcome(mut self, harvests: &[Harvest]) -> Outcome {
+    fn outcome(mut self, results: &[ExecutorResult]) -> Outcome {
         self.progress.end();
-        for (harvest, station) in harvests.iter().zip(&self.control.stations) {
+        for (result, station) in results.iter().zip(&self.control.stations) {
             station.collect(&mut self.current);
-            self.current.absorb(&harvest.recorder);
+            self.current.absorb(&result.recorder);
         }
         let drained = self.marks.drained.expect("the executors stop after this mark");
         self.current.until_ns = self.current.until_ns.max(drained.at_ns);
         self.take_current(drained);
-        let sent = sent_per_topic(harvests);
+        let sent = sent_per_topic(results);
         Outcome {
             failure: self.control.failure(),
             started_unix_s: self.started_unix_s,
             connected: self.connected(),
             connect_s: self.connect_s,
             timeline: self.timeline(),
-            counts: harvests.iter().map(Harvest::counts).sum(),
-            settlement: harvests.iter().map(|harvest| harvest.settle(&sent)).sum(),
+            counts: results.iter().map(ExecutorResult::counts).sum(),
+            settlement: results.iter().map(|result| result.settle(&sent)).sum(),
             aside: (
-                harvests.iter().map(|harvest| harvest.aside.counts()).sum(),
-                harvests.iter().map(|harvest| harvest.aside.settle(&sent)).sum(),
+                results.iter().map(|result| result.aside.counts()).sum(),
+                results.iter().map(|result| result.aside.settle(&sent)).sum(),
             ),
-            replay: replay(harvests),
-            impact: impact(harvests),
-            shares: harvests.iter().flat_map(|harvest| harvest.groups.deliveries()).collect(),
-            strays: harvests.iter().map(|harvest| harvest.strays).sum(),
+            replay: replay(results),
+            impact: impact(results),
+            shares: results.iter().flat_map(|result| result.groups.deliveries()).collect(),
+            strays: results.iter().map(|result| result.strays).sum(),
             sent: sent.iter().sum(),
-            acknowledged: harvests.iter().map(|harvest| harvest.acknowledged).sum(),
-            written_off: harvests.iter().map(|harvest| harvest.written_off).sum(),
-            usage: harvests.iter().map(|harvest| harvest.usage).collect(),
-            session_count: session_count(self.plan, harvests),
-            steps: self.steps(harvests),
+            acknowledged: results.iter().map(|result| result.acknowledged).sum(),
+            written_off: results.iter().map(|result| result.written_off).sum(),
+            usage: results.iter().map(|result| result.usage).collect(),
+            session_count: session_count(self.plan, results),
+            steps: self.steps(results),
             recorder: self.recorder,
             intervals: self.series.into_intervals(),
             marks: self.marks,
@@ -386,30 +386,30 @@ impl<'a> Run<'a> {
     }
 }
 
-fn session_count(plan: &Plan, harvests: &[Harvest]) -> u64 {
+fn session_count(plan: &Plan, results: &[ExecutorResult]) -> u64 {
     let created = (0..plan.steps.len()).filter(|&number| plan.steps[number].creates_sessions());
     let books =
-        created.flat_map(|number| harvests.iter().filter_map(move |it| it.steps.get(number)));
+        created.flat_map(|number| results.iter().filter_map(move |it| it.steps.get(number)));
     books.map(|book| book.operations.count("connect")).sum()
 }
 
-fn replay(harvests: &[Harvest]) -> ReplayBook {
+fn replay(results: &[ExecutorResult]) -> ReplayBook {
     let mut sum = ReplayBook::default();
-    harvests.iter().for_each(|harvest| sum.absorb(&harvest.replay));
+    results.iter().for_each(|result| sum.absorb(&result.replay));
     sum
 }
 
-fn impact(harvests: &[Harvest]) -> Option<Impact> {
-    let mut impacts = harvests.iter().filter_map(|harvest| harvest.impact.as_ref());
+fn impact(results: &[ExecutorResult]) -> Option<Impact> {
+    let mut impacts = results.iter().filter_map(|result| result.impact.as_ref());
     let mut sum = impacts.next()?.clone();
     impacts.for_each(|impact| sum.absorb(impact));
     Some(sum)
 }
 
-fn sent_per_topic(harvests: &[Harvest]) -> Vec<u64> {
-    let mut sums = vec![0; harvests.first().map_or(0, |harvest| harvest.sent.len())];
-    for harvest in harvests {
-        sums.iter_mut().zip(&harvest.sent).for_each(|(sum, sent)| *sum += sent);
+fn sent_per_topic(results: &[ExecutorResult]) -> Vec<u64> {
+    let mut sums = vec![0; results.first().map_or(0, |result| result.sent.len())];
+    for result in results {
+        sums.iter_mut().zip(&result.sent).for_each(|(sum, sent)| *sum += sent);
     }
     sums
 }
