@@ -109,15 +109,15 @@ fn operation(kind: PacketType) -> &'static str {
     if kind == PacketType::Subscribe { "subscribe" } else { "unsubscribe" }
 }
 
-/// Filter number `filter` of a member: by name, or with wildcards of both kinds in turn.
-fn filter(plan: &Plan, member: u32, filter: u64) -> String {
+/// Filter number `filter` of a churner: by name, or with wildcards of both kinds in turn.
+fn filter(plan: &Plan, churner: u32, filter: u64) -> String {
     let share = plan.churn.map_or(0.0, |churn| churn.wildcard_share);
     let wildcards = |count: u64| (count as f64 * share).floor() as u64;
     let root = plan.topic_root();
     match (wildcards(filter + 1) > wildcards(filter), wildcards(filter) % 2) {
-        (false, _) => format!("{root}/churn/{member}/{filter}/name"),
-        (true, 0) => format!("{root}/churn/{member}/+/{filter}"),
-        (true, _) => format!("{root}/churn/{member}/{filter}/#"),
+        (false, _) => format!("{root}/churn/{churner}/{filter}/name"),
+        (true, 0) => format!("{root}/churn/{churner}/+/{filter}"),
+        (true, _) => format!("{root}/churn/{churner}/{filter}/#"),
     }
 }
 
@@ -158,7 +158,7 @@ impl Actor for Churner {
 mod tests {
     use super::*;
     use crate::pace::schedule::Timeline;
-    use crate::plan::Crew;
+    use crate::plan::Extras;
     use crate::plan::step::Churn;
     use crate::plan::tests::plan;
     use ringmq::mqtt::{Suback, Version, split};
@@ -168,13 +168,14 @@ mod tests {
 
     fn recording(wildcard_share: f64) -> Recording {
         let churn = Some(Churn { rate_per_s: 10.0, held_count: 2, wildcard_share });
-        let crew = Crew {
+        let extras = Extras {
             name: "churner",
             count: 1,
             filters: |_, _| Vec::new(),
             receive_buffer_bytes: None,
         };
-        let mut recording = Recording::new(Arc::new(Plan { churn, crew: Some(crew), ..plan() }), 0);
+        let mut recording =
+            Recording::new(Arc::new(Plan { churn, extras: Some(extras), ..plan() }), 0);
         recording.start(Timeline { start_ns: 0, steady_ns: 0, end_ns: SECOND });
         recording
     }

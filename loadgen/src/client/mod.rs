@@ -1,8 +1,8 @@
 //! What a connection does once it is ready: the one shape that publishers and subscribers share.
 
-pub(crate) mod bystander;
 pub(crate) mod churner;
 pub(crate) mod handshake;
+pub(crate) mod idle;
 pub(crate) mod publisher;
 pub(crate) mod qos;
 pub(crate) mod retained;

@@ -38,9 +38,9 @@ impl Subscriber {
     }
 
     /// One whose deliveries are counted apart from those of the others.
-    pub(crate) fn aside(recording: &mut Recording, number: u32) -> Self {
+    pub(crate) fn bystander(recording: &mut Recording, number: u32) -> Self {
         let topics = (recording.plan.interest)(&recording.plan, number);
-        let book = Book::Aside(recording.aside.add_subscriber(topics.clone()));
+        let book = Book::Bystander(recording.bystanders.add_subscriber(topics.clone()));
         Self::with_book(book, topics)
     }
 
@@ -70,7 +70,7 @@ impl Actor for Subscriber {
         match (self.receiver.handle(packet, recording.plan.version, out)?, packet) {
             (Received::New, Packet::Publish(publish)) => {
                 let first = recording.record_delivery(self.book, &self.topics, publish, now_ns);
-                if first && !matches!(self.book, Book::Aside(_)) {
+                if first && !matches!(self.book, Book::Bystander(_)) {
                     recording.record_gap(&mut self.last, now_ns);
                 }
                 if let Some(Leaving::Awaits(left)) = &mut self.leaving {

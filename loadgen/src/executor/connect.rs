@@ -133,7 +133,7 @@ impl Connector {
 
     fn open_socket(&self, greeting: Greeting) -> Result<OwnedFd> {
         let buffer = match greeting.client {
-            Client::Member(_) => self.plan.crew.and_then(|crew| crew.receive_buffer_bytes),
+            Client::Extra(_) => self.plan.extras.and_then(|extras| extras.receive_buffer_bytes),
             _ => None,
         };
         socket::connect(self.address, self.next_source(), buffer).map_err(|error| {

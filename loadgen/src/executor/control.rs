@@ -10,7 +10,7 @@ use crate::recording::recorder::Recorder;
 pub(crate) struct Control {
     /// Steps that were begun.
     begun: AtomicUsize,
-    /// Executors for whose part of the crew the incident is not over, and when it was for the last.
+    /// Executors for whose extra clients the incident is not over, and when it was for the last.
     afflicted: AtomicUsize,
     incident_end_ns: AtomicI64,
     timeline: OnceLock<Timeline>,
@@ -36,8 +36,8 @@ pub(crate) struct Station {
     pub(crate) owed: AtomicU64,
     /// Deliveries skipped so far.
     pub(crate) missing: AtomicU64,
-    /// Deliveries to members of the crew that are counted apart.
-    pub(crate) aside: AtomicU64,
+    /// Deliveries to extra clients, which are counted apart.
+    pub(crate) bystanders: AtomicU64,
     /// SUBSCRIBE and UNSUBSCRIBE that were not answered so far.
     pub(crate) open_questions: AtomicU64,
     exchange: Mutex<Exchange>,
@@ -82,7 +82,7 @@ impl Control {
         self.stations.iter().all(|station| station.steps_done.load(Ordering::Acquire) > number)
     }
 
-    /// The incident is over for the crew of one executor.
+    /// The incident is over for the extra clients of one executor.
     pub(crate) fn recover(&self, now_ns: i64) {
         if self.afflicted.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.incident_end_ns.store(now_ns, Ordering::Release);

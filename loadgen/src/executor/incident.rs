@@ -1,4 +1,5 @@
-//! What the crew does while messages flow: its subscriptions change, or something happens to it.
+//! What extra clients do while messages flow: their subscriptions change, or all connections of
+//! theirs are cut or stop reading.
 
 use std::rc::Rc;
 
@@ -8,7 +9,7 @@ use crate::plan::Plan;
 use crate::plan::step::{Incident, IncidentKind, Step, Visit, VisitPace};
 
 impl Worker {
-    pub(super) fn start_crew(self: &Rc<Self>, timeline: Timeline) {
+    pub(super) fn start_extras(self: &Rc<Self>, timeline: Timeline) {
         let schedule = self.context.recording.borrow().churn_schedule();
         if let Some(schedule) = schedule {
             self.take_up(Rc::clone(self).keep_churning(schedule));
@@ -18,24 +19,24 @@ impl Worker {
         }
     }
 
-    /// Wakes members when their subscriptions are to change.
+    /// Wakes extra clients when their subscriptions are to change.
     async fn keep_churning(self: Rc<Self>, schedule: Schedule) {
-        let count = self.orders.plan.crew.map_or(0, |crew| crew.count);
+        let count = self.orders.plan.extras.map_or(0, |extras| extras.count);
         let step = self.orders.plan.executor_count as usize;
-        let members = (self.orders.executor..count).step_by(step).collect();
-        let mut pacer = Pacer::new(schedule, members);
+        let extras = (self.orders.executor..count).step_by(step).collect();
+        let mut pacer = Pacer::new(schedule, extras);
         loop {
             let now_ns = self.orders.clock.now_ns();
-            let Some(next_ns) = pacer.tick(now_ns, |at| self.wake_member(at)) else {
+            let Some(next_ns) = pacer.tick(now_ns, |at| self.wake_extra(at)) else {
                 return;
             };
             self.sleep_until(next_ns).await;
         }
     }
 
-    /// Whoever has not come cannot be woken.
-    fn wake_member(&self, at: usize) {
-        if let Some(handle) = self.crew.borrow().get(at) {
+    /// A client that has not come cannot be woken.
+    fn wake_extra(&self, at: usize) {
+        if let Some(handle) = self.extras.borrow().get(at) {
             handle.wake();
         }
     }
@@ -45,13 +46,13 @@ impl Worker {
         self.sleep_until(at_ns).await;
         match incident.kind {
             IncidentKind::Storm { at_once } => {
-                self.crew.borrow().iter().for_each(|handle| handle.cut());
+                self.extras.borrow().iter().for_each(|handle| handle.cut());
                 self.visit_from(come_back(&self.orders.plan, at_once), Some(at_ns)).await;
             }
             IncidentKind::Stall { time } => {
-                self.crew.borrow().iter().for_each(|handle| handle.pause(true));
+                self.extras.borrow().iter().for_each(|handle| handle.pause(true));
                 self.sleep_until(at_ns + time.as_nanos() as i64).await;
-                self.crew.borrow().iter().for_each(|handle| handle.pause(false));
+                self.extras.borrow().iter().for_each(|handle| handle.pause(false));
             }
         }
         self.orders.control.recover(self.orders.clock.now_ns());
@@ -65,12 +66,12 @@ impl Worker {
     }
 }
 
-/// Everybody in the crew comes as in the first place.
+/// All extra clients come as in the first place.
 fn come_back(plan: &Plan, at_once: u32) -> Visit {
     let arrival = plan.steps.iter().find_map(|step| match step {
         Step::Visit(visit) if visit.duty.stays() => Some(*visit),
         _ => None,
     });
-    let arrival = arrival.expect("a crew to which something happens has arrived");
+    let arrival = arrival.expect("clients to which something happens have arrived");
     Visit { name: "reconnect", pace: VisitPace { rate_per_s: None, at_once }, ..arrival }
 }

@@ -129,8 +129,8 @@ struct Worker {
     clients: Vec<Client>,
     next_client: Cell<usize>,
     handles: RefCell<Vec<Rc<Handle>>>,
-    /// Of the members of the crew that stay connected, by place.
-    crew: RefCell<Vec<Rc<Handle>>>,
+    /// Of the extra clients that stay connected, by place.
+    extras: RefCell<Vec<Rc<Handle>>>,
     /// Connections that have not ended.
     open_count: Cell<usize>,
     /// What is done beside the steps.
@@ -162,7 +162,7 @@ impl Worker {
             clients,
             next_client: Cell::new(0),
             handles: RefCell::default(),
-            crew: RefCell::default(),
+            extras: RefCell::default(),
             open_count: Cell::new(0),
             chores: RefCell::default(),
         }
@@ -302,7 +302,7 @@ impl Worker {
                 let subscriber = Subscriber::new(&mut self.context.recording.borrow_mut(), number);
                 self.watch_end(client, opened.start(subscriber), Self::handle_broken);
             }
-            Client::Member(_) => unreachable!("members of the crew come by visits"),
+            Client::Extra(_) => unreachable!("extra clients come by visits"),
         }
         self.station().connected.fetch_add(1, Ordering::Relaxed);
     }
@@ -355,7 +355,7 @@ impl Worker {
                 self.take_up(Rc::clone(self).read_mailbox());
             }
         }
-        self.start_crew(timeline);
+        self.start_extras(timeline);
     }
 
     /// Open loop: wakes publishers when they have messages due.
@@ -433,7 +433,7 @@ impl Worker {
         let set = |figure: &AtomicU64, value| figure.store(value, Ordering::Relaxed);
         set(&station.delivered, counts.delivered);
         set(&station.missing, counts.missing);
-        set(&station.aside, recording.aside.counts().delivered);
+        set(&station.bystanders, recording.bystanders.counts().delivered);
         set(&station.open_questions, recording.open_question_count);
         set(&station.acknowledged, recording.acknowledged);
         set(&station.published, recording.sent_count());
@@ -478,7 +478,7 @@ impl Worker {
 
     fn everybody(&self, act: impl Fn(&Handle)) {
         self.handles.borrow().iter().for_each(|handle| act(handle));
-        self.crew.borrow().iter().for_each(|handle| act(handle));
+        self.extras.borrow().iter().for_each(|handle| act(handle));
     }
 
     fn executor_result(&self, usage: Usage, steps: Vec<StepBook>) -> ExecutorResult {
@@ -488,7 +488,7 @@ impl Worker {
             recorder: std::mem::replace(&mut recording.recorder, Box::new(Recorder::new())),
             tally: std::mem::take(&mut recording.tally),
             groups: std::mem::take(&mut recording.groups),
-            aside: std::mem::take(&mut recording.aside),
+            bystanders: std::mem::take(&mut recording.bystanders),
             replay: recording.replay,
             impact: recording.impact.take(),
             strays: recording.strays,

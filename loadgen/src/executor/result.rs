@@ -14,7 +14,7 @@ pub(crate) struct ExecutorResult {
     pub(crate) recorder: Box<Recorder>,
     pub(crate) tally: Tally,
     pub(crate) groups: Groups,
-    pub(crate) aside: Tally,
+    pub(crate) bystanders: Tally,
     pub(crate) replay: ReplayBook,
     pub(crate) impact: Option<Impact>,
     pub(crate) strays: Strays,

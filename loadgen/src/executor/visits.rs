@@ -1,4 +1,4 @@
-//! How the crew comes and goes.
+//! How extra clients come and go.
 
 use std::cell::Cell;
 use std::fmt;
@@ -13,8 +13,8 @@ use glommio::timer::Timer;
 
 use super::Worker;
 use crate::client::Actor;
-use crate::client::bystander::Bystander;
 use crate::client::churner::Churner;
+use crate::client::idle::Idle;
 use crate::client::retained::{Clearer, Replayer};
 use crate::client::subscriber::Subscriber;
 use crate::executor::connect::{LimitHit, Opened};
@@ -26,14 +26,14 @@ use crate::recording::operations::RECONNECT;
 /// When so many in a row have failed and none has succeeded, the others need not try.
 const VAIN_COUNT_MAX: u32 = 50;
 
-/// Operations of members beside connecting and subscribing.
+/// An operation of extra clients beside connecting and subscribing.
 const STAY: &str = "stay connected";
 
 const PATIENCE_STEP_NS: i64 = 1_000_000_000;
 /// How long a broker may take to close a connection after DISCONNECT.
 const END_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// A member was connected, but could not do its duty.
+/// An extra client was connected, but could not do its duty.
 #[derive(Debug)]
 struct Unfinished(String);
 
@@ -45,14 +45,14 @@ impl fmt::Display for Unfinished {
     }
 }
 
-/// Before somebody who could not come back tries again.
+/// Between two attempts to come back.
 const RETRY_TIME: Duration = Duration::from_millis(100);
 
 /// A visit as one executor sees it.
 struct Round {
     visit: Visit,
     begin_ns: i64,
-    /// Everybody was to come at this time, and tries until it works.
+    /// All were to come at this time, and try until it works.
     since_ns: Option<i64>,
     /// The next one to come, among all that take part.
     next: Cell<u32>,
@@ -60,22 +60,22 @@ struct Round {
     failed: Cell<u32>,
 }
 
-/// One member on its way.
+/// One extra client on its way.
 #[derive(Clone, Copy)]
 struct Call {
     client: Client,
-    member: u32,
+    extra: u32,
     place: u32,
     intended_ns: i64,
 }
 
 impl Worker {
-    /// Everybody comes whose turn it is on this executor: every Nth of those that take part.
+    /// Runs the visits of this executor: every Nth of those that take part.
     pub(super) async fn visit(self: &Rc<Self>, visit: Visit) {
         self.visit_from(visit, None).await;
     }
 
-    /// The same, by people who were all to come at one time, if there is one.
+    /// The same, for clients that were all to come at `since_ns`, if there is such a time.
     pub(super) async fn visit_from(self: &Rc<Self>, visit: Visit, since_ns: Option<i64>) {
         let executor_count = self.orders.plan.executor_count;
         let round = Rc::new(Round {
@@ -96,11 +96,11 @@ impl Worker {
     }
 
     async fn visit_in_turn(self: Rc<Self>, round: Rc<Round>) {
-        let crew = self.orders.plan.crew.expect("a plan with visits has a crew");
+        let extras = self.orders.plan.extras.expect("a plan with visits has extra clients");
         while let Some(place) = round.take_place(self.orders.plan.executor_count) {
             let intended_ns = self.await_turn(&round, place).await;
-            let member = round.visit.member(place, crew.count);
-            let call = Call { client: Client::Member(member), member, place, intended_ns };
+            let extra = round.visit.extra(place, extras.count);
+            let call = Call { client: Client::Extra(extra), extra, place, intended_ns };
             while !self.orders.control.is_stopping() {
                 let Err(error) = self.call(&round, call).await else {
                     round.succeeded.set(round.succeeded.get() + 1);
@@ -131,23 +131,23 @@ impl Worker {
 
     async fn call(self: &Rc<Self>, round: &Round, call: Call) -> Result<(), Error> {
         let Visit { session, subscribes, duty, .. } = round.visit;
-        let Call { client, member, .. } = call;
+        let Call { client, extra, .. } = call;
         let opened = self.connector.connect(Greeting { client, session, subscribes }).await?;
         self.record_opened(round, call, &opened);
         match duty {
             Duty::Leave => {
-                self.see_through(opened, Bystander::leaving()).await?;
+                self.see_through(opened, Idle::leaving()).await?;
             }
-            Duty::Idle => self.keep(round, call, opened, Bystander::default()),
-            Duty::Churn => self.keep(round, call, opened, Churner::new(member)),
-            Duty::Aside => {
+            Duty::Idle => self.keep(round, call, opened, Idle::default()),
+            Duty::Churn => self.keep(round, call, opened, Churner::new(extra)),
+            Duty::Bystander => {
                 let subscriber =
-                    Subscriber::aside(&mut self.context.recording.borrow_mut(), member);
+                    Subscriber::bystander(&mut self.context.recording.borrow_mut(), extra);
                 self.keep(round, call, opened, subscriber);
             }
             Duty::Receive => {
                 let subscriber =
-                    Subscriber::leaving(&mut self.context.recording.borrow_mut(), member);
+                    Subscriber::leaving(&mut self.context.recording.borrow_mut(), extra);
                 let read_ns = self.see_through(opened, subscriber).await?;
                 self.record("receive", call.intended_ns, read_ns);
             }
@@ -164,7 +164,7 @@ impl Worker {
         Ok(())
     }
 
-    /// The member stays connected.
+    /// The client stays connected.
     fn keep(
         self: &Rc<Self>,
         round: &Round,
@@ -173,23 +173,23 @@ impl Worker {
         actor: impl Actor + 'static,
     ) {
         let at = (place / self.orders.plan.executor_count) as usize;
-        let mut crew = self.crew.borrow_mut();
-        let room = crew.len().max(at + 1);
-        crew.resize_with(room, Rc::default);
-        crew[at] = Rc::clone(opened.handle());
+        let mut extras = self.extras.borrow_mut();
+        let room = extras.len().max(at + 1);
+        extras.resize_with(room, Rc::default);
+        extras[at] = Rc::clone(opened.handle());
         if round.since_ns.is_none() {
             self.station().connected.fetch_add(1, Ordering::Relaxed);
         }
         self.watch_end(client, opened.start(actor), Self::handle_lost);
     }
 
-    /// Losing a member tells about the broker and does not end the run.
+    /// Losing an extra client tells about the broker and does not end the run.
     fn handle_lost(&self, client: Client, error: &Error) {
         let reason = format!("{}: {error:#}", self.orders.plan.name_of(client));
         self.context.recording.borrow_mut().operations.record_failure(STAY, &reason);
     }
 
-    /// The member does its duty and leaves. When the broker has nothing to say any more, it has to
+    /// The client does its duty and leaves. When the broker has nothing to say any more, it has to
     /// leave as well. Returns when it was last heard of.
     async fn see_through(&self, opened: Opened, actor: impl Actor + 'static) -> Result<i64, Error> {
         let guard = opened.start(actor);
@@ -252,7 +252,7 @@ impl Worker {
         recording.operations.record_failure(round.operation(), &reason);
         if round.visit.duty == Duty::Receive && !error.is::<Unfinished>() {
             // What was published for it is lost with it.
-            Subscriber::new(recording, call.member);
+            Subscriber::new(recording, call.extra);
         }
     }
 }

@@ -57,14 +57,14 @@ fn settings() -> serde_json::Value {
 
 /// A run in which everything happens that a report can tell.
 pub(super) fn one_run() -> Document {
-    let aside = Visit::arrival(3, true, Duty::Aside);
+    let bystanders = Visit::arrival(3, true, Duty::Bystander);
     let plan = Plan {
         scenario: "golden",
         cast: "1 publisher -> 5 subscribers".to_owned(),
         settings: settings(),
         qos: QoS::AtLeastOnce,
         retain: true,
-        steps: vec![Step::Visit(aside), Step::Assemble, Step::Flow],
+        steps: vec![Step::Visit(bystanders), Step::Assemble, Step::Flow],
         ..plan()
     };
     let mut report = report(&plan, &eventful());
@@ -97,7 +97,7 @@ fn eventful() -> Outcome {
             missing: 5,
         },
         settlement: Settlement { expected: 100, lost: 5, invented: 6 },
-        aside: (
+        bystanders: (
             Counts { delivered: 40, duplicated: 1, out_of_order: 2, ..Counts::default() },
             Settlement { expected: 60, lost: 20, invented: 0 },
         ),

@@ -58,13 +58,13 @@ pub(crate) struct Plan {
     /// something.
     pub(crate) live: bool,
     /// Clients beside publishers and subscribers.
-    pub(crate) crew: Option<Crew>,
+    pub(crate) extras: Option<Extras>,
     pub(crate) steps: Vec<Step>,
     /// Subscribers that share a subscription; 1: everybody has its own.
     pub(crate) group_size: u32,
-    /// What members of the crew ask for while messages flow.
+    /// What the extra clients ask for while messages flow.
     pub(crate) churn: Option<Churn>,
-    /// What happens to the crew while messages flow.
+    /// What happens to the extra clients while messages flow.
     pub(crate) incident: Option<Incident>,
     pub(crate) payload_bytes: usize,
     pub(crate) warmup: Duration,
@@ -98,14 +98,14 @@ pub(crate) enum Load {
     Closed { window_size: u32 },
 }
 
-/// Clients of one kind, numbered from 0.
+/// Clients of one kind beside publishers and subscribers, numbered from 0.
 #[derive(Clone, Copy)]
-pub(crate) struct Crew {
+pub(crate) struct Extras {
     /// One of them, for people.
     pub(crate) name: &'static str,
     pub(crate) count: u32,
-    pub(crate) filters: fn(&Plan, member: u32) -> Vec<String>,
-    /// How much the system may receive for a member before it is read; `None`: as it likes.
+    pub(crate) filters: fn(&Plan, extra: u32) -> Vec<String>,
+    /// How much the system may receive for one of them before it is read; `None`: as it likes.
     pub(crate) receive_buffer_bytes: Option<usize>,
 }
 
@@ -114,8 +114,8 @@ pub(crate) struct Crew {
 pub(crate) enum Client {
     Publisher(u32),
     Subscriber(u32),
-    /// Of the crew.
-    Member(u32),
+    /// One of the extra clients.
+    Extra(u32),
 }
 
 /// How a client introduces itself.
@@ -205,15 +205,15 @@ impl Plan {
         self.flow_client_count() + u64::from(visits.max().unwrap_or_default())
     }
 
-    /// Whether members of the crew have this duty in any step.
+    /// Whether extra clients have this duty in any step.
     pub(crate) fn has_duty(&self, duty: Duty) -> bool {
         self.steps.iter().any(|step| matches!(step, Step::Visit(visit) if visit.duty == duty))
     }
 
-    /// Members of the crew that take all messages and are counted apart.
-    pub(crate) fn aside_count(&self) -> u64 {
-        let count = self.crew.map_or(0, |crew| crew.count);
-        if self.has_duty(Duty::Aside) { count.into() } else { 0 }
+    /// Extra clients that take all messages and whose deliveries are counted apart.
+    pub(crate) fn bystander_count(&self) -> u64 {
+        let count = self.extras.map_or(0, |extras| extras.count);
+        if self.has_duty(Duty::Bystander) { count.into() } else { 0 }
     }
 
     /// The messages of `publisher`, which takes turns with the others.
@@ -247,7 +247,7 @@ impl Plan {
         let (role, number) = match client {
             Client::Publisher(number) => ('p', number),
             Client::Subscriber(number) => ('s', number),
-            Client::Member(number) => ('m', number),
+            Client::Extra(number) => ('m', number),
         };
         format!("{}{}{role}{number}", self.client_prefix, self.run.short())
     }
@@ -257,8 +257,8 @@ impl Plan {
         match client {
             Client::Publisher(_) => Vec::new(),
             Client::Subscriber(number) => (self.filters)(self, number),
-            Client::Member(number) => {
-                self.crew.map_or_else(Vec::new, |crew| (crew.filters)(self, number))
+            Client::Extra(number) => {
+                self.extras.map_or_else(Vec::new, |extras| (extras.filters)(self, number))
             }
         }
     }
@@ -268,8 +268,8 @@ impl Plan {
         match client {
             Client::Publisher(number) => format!("publisher {number}"),
             Client::Subscriber(number) => format!("subscriber {number}"),
-            Client::Member(number) => {
-                format!("{} {number}", self.crew.map_or("member", |crew| crew.name))
+            Client::Extra(number) => {
+                format!("{} {number}", self.extras.map_or("extra client", |extras| extras.name))
             }
         }
     }
@@ -368,7 +368,7 @@ pub(crate) mod tests {
             message_count: None,
             retain: false,
             live: true,
-            crew: None,
+            extras: None,
             steps: vec![Step::Assemble, Step::Flow],
             group_size: 1,
             churn: None,

@@ -1,9 +1,9 @@
 //! What a run does one after the other, and who takes part beside publishers and subscribers.
 //!
 //! All executors finish a step before any begins the next. What is published and delivered
-//! follows from the plan; what the *crew* does follows from the *visits* here. A visit is one
-//! member's way through connecting, perhaps subscribing, and its duty; members take theirs side by
-//! side, but no more of them at once than the visit allows, so that a million of them need no more
+//! follows from the plan; what the *extra clients* do follows from the *visits* here. A visit is
+//! the way of one of them through connecting, perhaps subscribing, and its duty; they take theirs side
+//! by side, but no more of them at once than the visit allows, so that a million of them need no more
 //! memory and descriptors than those that are there at the same time.
 
 use std::time::Duration;
@@ -18,9 +18,9 @@ pub(crate) enum Step {
     Assemble,
     /// Messages are published as the load of the plan says; what is on its way is waited for.
     Flow,
-    /// Members of the crew come.
+    /// Extra clients come.
     Visit(Visit),
-    /// Whoever is connected stays connected.
+    /// All connections stay as they are.
     Idle { name: &'static str, time: Duration },
 }
 
@@ -50,15 +50,15 @@ impl Step {
     }
 }
 
-/// What members of the crew do in one step.
+/// What extra clients do in one step.
 #[derive(Clone, Copy)]
 pub(crate) struct Visit {
     /// What it is called in the report.
     pub(crate) name: &'static str,
-    /// How many members take part, evenly spread over the crew.
+    /// How many of them take part, evenly spread over all.
     pub(crate) count: u32,
     pub(crate) session: SessionUse,
-    /// Whether it subscribes to the member's filters when it connects.
+    /// Whether a client subscribes to its filters when it connects.
     pub(crate) subscribes: bool,
     pub(crate) duty: Duty,
     pub(crate) pace: VisitPace,
@@ -74,7 +74,7 @@ pub(crate) enum SessionUse {
     Resume,
 }
 
-/// How fast members come.
+/// How fast extra clients come.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct VisitPace {
     /// `None`: the next one comes as soon as one of those that are under way is done.
@@ -83,7 +83,7 @@ pub(crate) struct VisitPace {
     pub(crate) at_once: u32,
 }
 
-/// What a member does once it is connected.
+/// What an extra client does once it is connected.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Duty {
     /// Says goodbye at once.
@@ -99,28 +99,28 @@ pub(crate) enum Duty {
     /// Stays, and subscribes and unsubscribes as [`Churn`] says.
     Churn,
     /// Stays and takes deliveries, which are counted apart from those of the subscribers.
-    Aside,
+    Bystander,
 }
 
 impl Duty {
-    /// Whether the member stays connected when its visit is over.
+    /// Whether the client stays connected when its visit is over.
     pub(crate) fn stays(self) -> bool {
-        matches!(self, Self::Idle | Self::Churn | Self::Aside)
+        matches!(self, Self::Idle | Self::Churn | Self::Bystander)
     }
 }
 
-/// Members of the crew change their subscriptions all the time.
+/// Extra clients change their subscriptions all the time.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Churn {
-    /// SUBSCRIBE and UNSUBSCRIBE packets per second, of all members together.
+    /// SUBSCRIBE and UNSUBSCRIBE packets per second, of all of them together.
     pub(crate) rate_per_s: f64,
-    /// Filters that each member holds; from then on each new one takes the place of the oldest.
+    /// Filters that each of them holds; from then on each new one takes the place of the oldest.
     pub(crate) held_count: u32,
     /// Which part of the filters has wildcards.
     pub(crate) wildcard_share: f64,
 }
 
-/// Something that happens to all of the crew at once in the steady part of the flow.
+/// Something that happens to all extra clients at once in the steady part of the flow.
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct Incident {
     /// After the beginning of the steady part.
@@ -138,14 +138,14 @@ pub(crate) enum IncidentKind {
 }
 
 impl Visit {
-    /// Everybody in a crew of `count` connects and stays.
+    /// All of `count` extra clients connect and stay.
     pub(crate) fn arrival(count: u32, subscribes: bool, duty: Duty) -> Self {
         let pace = VisitPace { rate_per_s: None, at_once: HANDSHAKE_COUNT_MAX };
         Self { name: "arrive", count, session: SessionUse::Clean, subscribes, duty, pace }
     }
 
-    /// The member that comes as number `place` of those that take part in a crew of `count`.
-    pub(crate) fn member(&self, place: u32, count: u32) -> u32 {
+    /// The extra client, out of `count`, that comes as number `place` of those that take part.
+    pub(crate) fn extra(&self, place: u32, count: u32) -> u32 {
         (u64::from(place) * u64::from(count) / u64::from(self.count)) as u32
     }
 }
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn those_that_take_part_are_spread_over_the_crew() {
+    fn those_that_take_part_are_spread_over_all() {
         let pace = VisitPace { rate_per_s: None, at_once: 1 };
         let visit = Visit {
             name: "test",
@@ -165,10 +165,10 @@ mod tests {
             duty: Duty::Leave,
             pace,
         };
-        let members = |count| (0..visit.count).map(|place| visit.member(place, count)).collect();
-        let (quarter, all): (Vec<u32>, Vec<u32>) = (members(16), members(4));
+        let extras = |count| (0..visit.count).map(|place| visit.extra(place, count)).collect();
+        let (quarter, all): (Vec<u32>, Vec<u32>) = (extras(16), extras(4));
         assert_eq!(quarter, [0, 4, 8, 12]);
         assert_eq!(all, [0, 1, 2, 3]);
-        assert_eq!(visit.member(3, u32::MAX), (u64::from(u32::MAX) * 3 / 4) as u32);
+        assert_eq!(visit.extra(3, u32::MAX), (u64::from(u32::MAX) * 3 / 4) as u32);
     }
 }

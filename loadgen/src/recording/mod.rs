@@ -39,8 +39,8 @@ pub(crate) struct Recording {
     pub(crate) strays: Strays,
     /// Of those that share subscriptions.
     pub(crate) groups: Groups,
-    /// Of members of the crew that take deliveries.
-    pub(crate) aside: Tally,
+    /// Of extra clients that take deliveries.
+    pub(crate) bystanders: Tally,
     pub(crate) replay: ReplayBook,
     /// Set when a run starts that has an incident.
     pub(crate) impact: Option<Impact>,
@@ -104,7 +104,7 @@ pub(crate) enum Book {
     /// Among those that share a subscription.
     Share(MemberPlace),
     /// Apart from all others, from this flow on.
-    Aside(usize),
+    Bystander(usize),
 }
 
 enum Pace {
@@ -130,7 +130,7 @@ impl Recording {
             tally: Tally::default(),
             strays: Strays::default(),
             groups: Groups::default(),
-            aside: Tally::default(),
+            bystanders: Tally::default(),
             replay: ReplayBook::default(),
             impact: None,
             open_question_count: 0,
@@ -163,17 +163,17 @@ impl Recording {
                 &timeline,
             )),
         };
-        let members = plan.crew.map_or(0, |crew| crew.count);
-        let churn = plan.churn.map(|churn| Schedule::new(&timeline, churn.rate_per_s, members));
+        let extras = plan.extras.map_or(0, |extras| extras.count);
+        let churn = plan.churn.map(|churn| Schedule::new(&timeline, churn.rate_per_s, extras));
         self.impact = plan
             .incident
             .map(|incident| Impact::new(timeline.steady_ns + incident.at.as_nanos() as i64));
         self.course = Some(Course { timeline, pace, churn });
     }
 
-    /// When a member of the crew is to change its subscriptions, if that is due.
-    pub(crate) fn churn_due(&self, member: u32, index: u64, now_ns: i64) -> Option<i64> {
-        self.churn_schedule()?.due(member, index, now_ns)
+    /// When an extra client is to change its subscriptions, if that is due.
+    pub(crate) fn churn_due(&self, extra: u32, index: u64, now_ns: i64) -> Option<i64> {
+        self.churn_schedule()?.due(extra, index, now_ns)
     }
 
     pub(crate) fn churn_schedule(&self) -> Option<Schedule> {
@@ -256,10 +256,12 @@ impl Recording {
         let arrival = match book {
             Book::Own(first) => self.tally.record(first + place, stamp.sequence, publish.dup),
             Book::Share(at) => self.groups.record(at, place, stamp.sequence, publish.dup),
-            Book::Aside(first) => self.aside.record(first + place, stamp.sequence, publish.dup),
+            Book::Bystander(first) => {
+                self.bystanders.record(first + place, stamp.sequence, publish.dup)
+            }
         };
         let first = matches!(arrival, Arrival::InOrder | Arrival::OutOfOrder);
-        if first && self.plan.live && !matches!(book, Book::Aside(_)) {
+        if first && self.plan.live && !matches!(book, Book::Bystander(_)) {
             self.record_first(topic, &stamp, now_ns);
         }
         first

@@ -53,9 +53,9 @@ pub(crate) struct ImpactRow {
     pub(crate) after_ns: Percentiles,
 }
 
-/// Deliveries to members of the crew, which nobody else's figures contain.
+/// Deliveries to extra clients, which no other figures contain.
 #[derive(Serialize)]
-pub(crate) struct AsideRow {
+pub(crate) struct BystanderRow {
     pub(crate) expected: u64,
     pub(crate) delivered: u64,
     pub(crate) lost: u64,
@@ -91,7 +91,8 @@ pub(crate) struct StallRow {
 pub(crate) struct Findings {
     pub(crate) steps: Vec<StepRow>,
     pub(crate) impact: Option<ImpactRow>,
-    pub(crate) aside: Option<AsideRow>,
+    #[serde(rename = "aside")]
+    pub(crate) bystanders: Option<BystanderRow>,
     pub(crate) retained: Option<RetainedRow>,
     pub(crate) shares: Option<SharesRow>,
     pub(crate) stall: Option<StallRow>,
@@ -104,7 +105,7 @@ impl Findings {
         Self {
             steps: outcome.steps.iter().map(StepRow::of).collect(),
             impact: outcome.impact.as_ref().map(ImpactRow::of),
-            aside: plan.has_duty(Duty::Aside).then(|| AsideRow::of(outcome)),
+            bystanders: plan.has_duty(Duty::Bystander).then(|| BystanderRow::of(outcome)),
             retained: plan.retain.then_some(RetainedRow {
                 outdated: outcome.replay.outdated,
                 unflagged: outcome.replay.unflagged,
@@ -123,10 +124,10 @@ impl Findings {
             let bad = rows.into_iter().filter(|&(count, _)| count > 0);
             violations.extend(bad.map(|(count, what)| format!("{count} {what}")));
         }
-        if let Some(aside) = &self.aside
-            && aside.out_of_order > 0
+        if let Some(bystanders) = &self.bystanders
+            && bystanders.out_of_order > 0
         {
-            violations.push(format!("{} out of order at slow consumers", aside.out_of_order));
+            violations.push(format!("{} out of order at slow consumers", bystanders.out_of_order));
         }
         if self.impact.as_ref().is_some_and(|impact| impact.seconds.is_none()) {
             violations.push("not everybody was back in time".to_owned());
@@ -146,9 +147,9 @@ impl ImpactRow {
     }
 }
 
-impl AsideRow {
+impl BystanderRow {
     fn of(outcome: &Outcome) -> Self {
-        let (counts, settlement) = &outcome.aside;
+        let (counts, settlement) = &outcome.bystanders;
         Self {
             expected: settlement.expected,
             delivered: counts.delivered,

@@ -406,7 +406,7 @@ pub(crate) mod tests {
             usage: vec![Usage { cpu_s: 1.0, wait_s: 0.02, elapsed_s: 2.0 }],
             steps: Vec::new(),
             session_count: 0,
-            aside: Default::default(),
+            bystanders: Default::default(),
             replay: Default::default(),
             impact: None,
             shares: Vec::new(),

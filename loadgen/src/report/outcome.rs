@@ -27,8 +27,8 @@ pub(crate) struct Outcome {
     pub(crate) broker: Option<(u32, String)>,
     pub(crate) counts: Counts,
     pub(crate) settlement: Settlement,
-    /// Of members of the crew that take deliveries.
-    pub(crate) aside: (Counts, Settlement),
+    /// Of extra clients that take deliveries.
+    pub(crate) bystanders: (Counts, Settlement),
     pub(crate) replay: ReplayBook,
     pub(crate) impact: Option<Impact>,
     /// How many messages each member of a shared subscription has got.

@@ -322,7 +322,8 @@ impl<'a> Run<'a> {
             && (self.plan.qos as u8 == 0 || acknowledged >= published)
             && self.control.sum(|station| &station.open_questions) == 0
             && (self.plan.incident.is_none() || self.control.incident_end_ns() < i64::MAX)
-            && self.control.sum(|station| &station.aside) >= published * self.plan.aside_count()
+            && self.control.sum(|station| &station.bystanders)
+                >= published * self.plan.bystander_count()
             && self.control.sum(|station| &station.delivered)
                 >= self.control.sum(|station| &station.owed)
     }
@@ -364,9 +365,9 @@ impl<'a> Run<'a> {
             timeline: self.timeline(),
             counts: results.iter().map(ExecutorResult::counts).sum(),
             settlement: results.iter().map(|result| result.settle(&sent)).sum(),
-            aside: (
-                results.iter().map(|result| result.aside.counts()).sum(),
-                results.iter().map(|result| result.aside.settle(&sent)).sum(),
+            bystanders: (
+                results.iter().map(|result| result.bystanders.counts()).sum(),
+                results.iter().map(|result| result.bystanders.settle(&sent)).sum(),
             ),
             replay: replay(results),
             impact: impact(results),

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::flow::{Flow, Scenario};
 use crate::plan::step::{Churn, Duty, Step, Visit};
-use crate::plan::{Crew, Plan, some};
+use crate::plan::{Extras, Plan, some};
 use crate::scenario::values::{rate, share};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
@@ -60,7 +60,7 @@ fn plan(matches: &ArgMatches) -> Result<Plan, clap::Error> {
             held_count: options.filters,
             wildcard_share: options.wildcards,
         }),
-        crew: Some(Crew {
+        extras: Some(Extras {
             name: "churner",
             count: churners,
             filters: |_, _| Vec::new(),

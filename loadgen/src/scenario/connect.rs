@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::flow::Scenario;
 use crate::plan::step::{Duty, SessionUse, Step, Visit};
-use crate::plan::{Crew, Plan, some};
+use crate::plan::{Extras, Plan, some};
 use crate::scenario::options::{RunOptions, VisitOptions};
 use crate::scenario::values::seconds;
 
@@ -53,10 +53,10 @@ fn plan(matches: &ArgMatches) -> Result<Plan, clap::Error> {
         scenario: SCENARIO.name,
         cast: some(options.connections, "connection"),
         settings: serde_json::to_value(&options).expect("options are plain data"),
-        crew: Some(Crew {
+        extras: Some(Extras {
             name: "connection",
             count: options.connections,
-            filters: |plan, member| vec![format!("{}/m/{member}", plan.topic_root())],
+            filters: |plan, extra| vec![format!("{}/m/{extra}", plan.topic_root())],
             receive_buffer_bytes: None,
         }),
         steps: vec![Step::Visit(arrive), hold],
@@ -73,6 +73,6 @@ mod tests {
     fn nobody_publishes_and_all_are_connected_at_once() {
         let plan = plan_of("connect --connections 70 --at-once 7 --subscribe");
         assert_eq!((plan.flow_client_count(), plan.connection_count()), (0, 70));
-        assert_ne!(plan.filters_of(Client::Member(1)), plan.filters_of(Client::Member(2)));
+        assert_ne!(plan.filters_of(Client::Extra(1)), plan.filters_of(Client::Extra(2)));
     }
 }

@@ -151,7 +151,7 @@ impl RunOptions {
             message_count: None,
             retain: false,
             live: true,
-            crew: None,
+            extras: None,
             steps: vec![Step::Assemble, Step::Flow],
             group_size: 1,
             churn: None,

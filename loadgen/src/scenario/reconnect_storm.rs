@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::flow::{Flow, Scenario};
 use crate::plan::step::{Duty, Incident, IncidentKind, Step, Visit};
-use crate::plan::{Crew, Plan, some};
+use crate::plan::{Extras, Plan, some};
 use crate::scenario::values::{refuse, seconds};
 
 pub(crate) const SCENARIO: Scenario = Scenario {
@@ -59,10 +59,10 @@ fn plan(matches: &ArgMatches) -> Result<Plan, clap::Error> {
         subscriber_count: subscribers,
         interest: |plan, _| 0..plan.topic_count(),
         incident: Some(Incident { at, kind: IncidentKind::Storm { at_once } }),
-        crew: Some(Crew {
+        extras: Some(Extras {
             name: "client of the crowd",
             count: crowd,
-            filters: |plan, member| vec![format!("{}/crowd/{member}", plan.topic_root())],
+            filters: |plan, extra| vec![format!("{}/crowd/{extra}", plan.topic_root())],
             receive_buffer_bytes: None,
         }),
         steps: vec![Step::Visit(arrival), Step::Assemble, Step::Flow],

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::flow::Scenario;
 use crate::plan::step::{Duty, SessionUse, Step, Visit};
-use crate::plan::{Crew, Plan, by_wildcard, some};
+use crate::plan::{Extras, Plan, by_wildcard, some};
 use crate::scenario::options::{LoadOptions, RunOptions, VisitOptions};
 use crate::scenario::values::refuse;
 
@@ -73,7 +73,7 @@ fn plan(matches: &ArgMatches) -> Result<Plan, clap::Error> {
         topics_per_publisher: topics,
         retain: true,
         live: false,
-        crew: Some(Crew {
+        extras: Some(Extras {
             name: "subscriber",
             count: subscribers,
             filters: by_wildcard,

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::flow::Scenario;
 use crate::plan::step::{Duty, SessionUse, Step, Visit};
-use crate::plan::{Crew, Plan, by_name, some};
+use crate::plan::{Extras, Plan, by_name, some};
 use crate::scenario::options::{LoadOptions, RunOptions, VisitOptions};
 use crate::scenario::values::{refuse, seconds, share};
 
@@ -72,12 +72,12 @@ fn plan(matches: &ArgMatches) -> Result<Plan, clap::Error> {
         publisher_count: 1,
         topics_per_publisher: u32::try_from(topics).unwrap_or(u32::MAX),
         interest: |plan, session| {
-            let sessions = plan.crew.map_or(1, |crew| crew.count);
+            let sessions = plan.extras.map_or(1, |extras| extras.count);
             let per_session = plan.topics_per_publisher / sessions;
             session * per_session..(session + 1) * per_session
         },
         live: false,
-        crew: Some(Crew {
+        extras: Some(Extras {
             name: "session",
             count: options.sessions,
             filters: by_name,
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn each_session_has_topics_of_its_own_and_a_share_is_resumed() {
         let plan = plan_of("sessions --sessions 40 --subscriptions 3 --messages 2 --resume 0.25");
-        assert_eq!(plan.filters_of(Client::Member(39)).len(), 3);
+        assert_eq!(plan.filters_of(Client::Extra(39)).len(), 3);
         assert_eq!((plan.interest)(&plan, 39), 117..120);
         assert_eq!(plan.planned_on(119), Some(2));
         let visits: Vec<_> = plan

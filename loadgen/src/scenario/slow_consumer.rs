@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::flow::{Flow, Scenario};
 use crate::plan::step::{Duty, Incident, IncidentKind, Step, Visit};
-use crate::plan::{Crew, Plan, by_name, some};
+use crate::plan::{Extras, Plan, by_name, some};
 use crate::scenario::values::{refuse, seconds, share};
 
 /// What the system takes in for a slow consumer: with its default of megabytes a broker would
@@ -54,7 +54,7 @@ fn plan(matches: &ArgMatches) -> Result<Plan, clap::Error> {
     if at + time > plan.duration {
         return Err(refuse("--stall-at and --stall lead behind the end of --duration"));
     }
-    let arrival = Visit::arrival(slow, true, Duty::Aside);
+    let arrival = Visit::arrival(slow, true, Duty::Bystander);
     Ok(Plan {
         cast: format!(
             "{} -> {} beside {}",
@@ -66,7 +66,7 @@ fn plan(matches: &ArgMatches) -> Result<Plan, clap::Error> {
         subscriber_count: options.subscribers - slow,
         interest: |plan, _| 0..plan.topic_count(),
         incident: Some(Incident { at, kind: IncidentKind::Stall { time } }),
-        crew: Some(Crew {
+        extras: Some(Extras {
             name: "slow subscriber",
             count: slow,
             filters: by_name,

@@ -4,7 +4,7 @@ mod capacity;
 mod command_line;
 mod compare;
 mod connections;
-mod crews;
+mod extras;
 mod fake_broker;
 mod faults;
 mod flows;

@@ -7,19 +7,19 @@ use crate::client::qos::{Receiver, Violation};
 use crate::recording::Recording;
 
 #[derive(Default)]
-pub(crate) struct Bystander {
+pub(crate) struct Idle {
     receiver: Receiver,
     leaves: bool,
 }
 
-impl Bystander {
+impl Idle {
     /// One that only looks in.
     pub(crate) fn leaving() -> Self {
         Self { leaves: true, ..Self::default() }
     }
 }
 
-impl Actor for Bystander {
+impl Actor for Idle {
     fn handle(
         &mut self,
         _now_ns: i64,
