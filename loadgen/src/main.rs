@@ -76,7 +76,7 @@ fn end_on_panic() {
 
 fn compare(options: &CompareOptions) -> Result<u8> {
     let comparison = options.compare().map_err(Error::msg)?;
-    // Nobody may be reading; the exit status says it too.
+    // Standard output may be closed; the exit status says it too.
     let _ = write!(stdout(), "{comparison}");
     Ok(comparison.exit_status())
 }

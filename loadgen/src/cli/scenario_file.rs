@@ -7,9 +7,9 @@
 //! qos = 1
 //! ```
 //!
-//! Options are called what they are called on the command line, with `_` or `-`; what the command
-//! line says goes over what the file says. The file becomes words, so there is one judge of
-//! options, but whatever is wrong is told with its line.
+//! Options are called what they are called on the command line, with `_` or `-`; options of
+//! the command line override those of the file. The file becomes words, so that options are checked
+//! in one place, but errors are reported with their line.
 
 use std::ffi::OsString;
 use std::fs;
@@ -21,7 +21,7 @@ use clap::error::ErrorKind;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// Options of which only one can be given: the command line's goes over the other of the file.
+/// Options of which only one can be given: the command line's overrides the other of the file.
 const EXCLUSIVE: &[(&str, &str)] = &[("rate", "window")];
 
 /// The words that the file amounts to, followed by `flags`. `command` is the whole command line.

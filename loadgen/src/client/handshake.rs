@@ -83,7 +83,7 @@ impl Handshake {
     }
 
     /// Whether `packet` is a delivery that may come before SUBACK: it is for
-    /// whoever takes the connection over.
+    /// the actor that takes the connection over.
     pub(crate) fn is_early(&self, packet: &Packet<'_>) -> bool {
         let delivers = matches!(packet, Packet::Publish(_) | Packet::Pubrel(_));
         delivers && matches!(self.state, State::Subscribing(_))

@@ -1,5 +1,5 @@
-//! What the main thread and the executors say to each other while a run lasts. Nobody waits for
-//! anybody here: executors look at it every few milliseconds.
+//! The state that the main thread and the executors share while a run lasts. Nothing here blocks:
+//! executors poll it every few milliseconds.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -89,7 +89,7 @@ impl Control {
         }
     }
 
-    /// When the incident was over for everybody: later than any time until then.
+    /// When the incident was over on all executors; `i64::MAX` until then.
     pub(crate) fn incident_end_ns(&self) -> i64 {
         self.incident_end_ns.load(Ordering::Acquire)
     }

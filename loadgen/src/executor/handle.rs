@@ -169,7 +169,7 @@ impl Handle {
         }
         self.ping.set(match self.ping.get() {
             Ping::None | Ping::Wanted => Ping::Wanted,
-            // Whoever does not read cannot see the answer.
+            // A connection that is not read cannot see the answer.
             Ping::Outstanding if self.paused.get() => Ping::Outstanding,
             Ping::Outstanding | Ping::Missed => Ping::Missed,
         });

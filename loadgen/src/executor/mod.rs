@@ -372,7 +372,7 @@ impl Worker {
         }
     }
 
-    /// Closed loop: everybody may fill its window.
+    /// Closed loop: lets each publisher fill its window.
     async fn open_windows(self: Rc<Self>, timeline: Timeline) {
         self.sleep_until(timeline.start_ns).await;
         self.context.publishers.borrow().iter().for_each(|publisher| publisher.wake());
@@ -463,7 +463,7 @@ impl Worker {
         self.context.pass_on();
     }
 
-    /// Everybody says DISCONNECT. Whoever cannot is cut off.
+    /// Sends DISCONNECT on all connections, and cuts those that do not take it in time.
     async fn leave(&self) {
         self.everybody(Handle::close);
         for _ in 0..LEAVE_ROUNDS_MAX {

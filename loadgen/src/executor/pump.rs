@@ -293,7 +293,7 @@ impl Place {
                     self.end(Ok(()));
                 }
             }
-            // Whoever is leaving does not mind that the broker has left first.
+            // A connection that is closing may be closed by the broker first.
             Err(_) if self.connection.handle.is_closing() => self.end(Ok(())),
             Err(error) => {
                 self.end(Err::<(), _>(error).context("the broker closed the connection"));

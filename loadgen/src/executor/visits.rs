@@ -23,7 +23,7 @@ use crate::plan::step::{Duty, Visit};
 use crate::plan::{Client, Greeting};
 use crate::recording::operations::RECONNECT;
 
-/// When so many in a row have failed and none has succeeded, the others need not try.
+/// When this many have failed and none has succeeded, the others need not try.
 const VAIN_COUNT_MAX: u32 = 50;
 
 /// An operation of extra clients beside connecting and subscribing.
@@ -203,7 +203,7 @@ impl Worker {
         let timeout = async {
             Timer::new(END_TIME_MAX).await;
         };
-        // Whoever closes first keeps the port for a minute, and that had better be the broker.
+        // The side that closes first keeps the port for a minute (TIME_WAIT): let it be the broker.
         guard.gone().or(timeout).await;
         Ok(read_ns)
     }

@@ -30,7 +30,7 @@ pub(super) struct Chart {
 
 pub(super) struct Line {
     pub(super) name: String,
-    /// 1 to 4: the colour; also the pattern, for those who do not see the colour.
+    /// 1 to 4: the colour, and the pattern, so that lines differ without colours, too.
     pub(super) style: u8,
     /// In pieces: where nothing was measured there is a gap.
     pub(super) pieces: Vec<Vec<(f64, f64)>>,

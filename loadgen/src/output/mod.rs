@@ -91,7 +91,7 @@ impl OutputOptions {
     pub(crate) fn finish(&self, watch: Watch, document: &Document, sum: &Recorder) -> Result<()> {
         let has_begun = document.figure("/moments/start_s").is_some();
         if has_begun || document.outcome() != Outcome::Failed {
-            // Nobody may be reading; the exit status and the file say it too.
+            // Standard output may be closed; the exit status and the file say it too.
             let _ = write!(stdout(), "{document}");
         }
         if let Some(file) = &self.json {

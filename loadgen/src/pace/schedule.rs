@@ -121,7 +121,7 @@ impl Pacer {
         }
     }
 
-    /// Everybody was woken and more has come due: whoever wakes sends all that is due, so the
+    /// All were woken and more has come due: a publisher that wakes sends all that is due, so the
     /// walk may jump ahead.
     fn skip_to(&mut self, now_ns: i64) {
         let index = self.schedule.index_near(now_ns);
@@ -183,7 +183,7 @@ mod tests {
         }
     }
 
-    /// Whoever the pacer wakes sends all that is due for it; nobody may be left behind.
+    /// A publisher that the pacer wakes sends all that is due for it; none may be left behind.
     #[test]
     fn the_pacer_forgets_nobody_however_late_it_is_called() {
         for late_ns in [0, 1, 50_000, SECOND / 7, SECOND] {

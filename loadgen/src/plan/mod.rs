@@ -1,4 +1,4 @@
-//! What a run consists of: who connects, who listens to what, how fast, how long. Plain data.
+//! What a run consists of: clients, subscriptions, load and duration. Plain data.
 //!
 //! A scenario makes a plan; everything else carries it out. Publishers, subscribers and topics
 //! are numbered from 0; topic t of publisher p has the number p * topics_per_publisher + t.
@@ -25,7 +25,7 @@ const FLOW_COUNT_MAX: u64 = 200_000_000;
 /// A subscriber may listen to all of them, with 65,535 SUBSCRIBE packets of 64 filters.
 const TOPIC_COUNT_MAX: u64 = 4_000_000;
 
-/// A closed loop with a number of messages ends with them, and in any case after so long.
+/// A closed loop with a number of messages ends with them, and in any case after this time.
 const CLOSED_LOOP_S_MAX: f64 = 86_400.0;
 /// Topic and headers around a payload of ours take far less.
 const PACKET_OVERHEAD_BYTES: usize = 64 * 1024;
@@ -33,7 +33,7 @@ const PACKET_OVERHEAD_BYTES: usize = 64 * 1024;
 #[derive(Clone)]
 pub(crate) struct Plan {
     pub(crate) scenario: &'static str,
-    /// Who takes part, for people: "1 publisher -> 100 subscribers".
+    /// The clients that take part, in words: "1 publisher -> 100 subscribers".
     pub(crate) cast: String,
     /// All options as they took effect, for the report.
     pub(crate) settings: Value,
@@ -60,7 +60,7 @@ pub(crate) struct Plan {
     /// Clients beside publishers and subscribers.
     pub(crate) extras: Option<Extras>,
     pub(crate) steps: Vec<Step>,
-    /// Subscribers that share a subscription; 1: everybody has its own.
+    /// Subscribers that share a subscription; 1: each has its own.
     pub(crate) group_size: u32,
     /// What the extra clients ask for while messages flow.
     pub(crate) churn: Option<Churn>,
@@ -161,7 +161,7 @@ impl Plan {
         Self { run: RunId::new(random()), ..self.clone() }
     }
 
-    /// A plan of so many messages instead of so much time.
+    /// Limits the plan by a number of messages instead of a time.
     pub(crate) fn with_messages(self, count: u64) -> Self {
         let duration = match self.load {
             // Half a step before the message that would come next.

@@ -10,7 +10,7 @@ pub(crate) const STAMP_BYTES: usize = 40;
 /// Set in the upper 16 bits of every run id, so that stray payloads are recognised as foreign.
 const MAGIC: u64 = 0x524c << 48;
 
-/// Tells this run's messages from everybody else's, and from those of earlier runs.
+/// Tells this run's messages from those of other programs and of earlier runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct RunId(u64);
 

@@ -1,10 +1,10 @@
-//! What a run does one after the other, and who takes part beside publishers and subscribers.
+//! The steps of a run, and what clients beside publishers and subscribers do in them.
 //!
 //! All executors finish a step before any begins the next. What is published and delivered
 //! follows from the plan; what the *extra clients* do follows from the *visits* here. A visit is
-//! the way of one of them through connecting, perhaps subscribing, and its duty; they take theirs side
-//! by side, but no more of them at once than the visit allows, so that a million of them need no more
-//! memory and descriptors than those that are there at the same time.
+//! the way of one of them through connecting, perhaps subscribing, and its duty. Visits run side
+//! by side, but no more at once than allowed, so that a million clients need no more memory and
+//! descriptors than those that are there at the same time.
 
 use std::time::Duration;
 
@@ -130,10 +130,10 @@ pub(crate) struct Incident {
 
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) enum IncidentKind {
-    /// All connections are cut, and everybody comes back at once, but no more than so many on
-    /// their way at the same time. It is over when all are back.
+    /// All connections are cut, and all clients reconnect at once, with at most `at_once`
+    /// handshakes under way. It is over when all are back.
     Storm { at_once: u32 },
-    /// Nobody reads for so long.
+    /// The clients do not read for this time.
     Stall { time: Duration },
 }
 

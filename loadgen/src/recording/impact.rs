@@ -1,4 +1,4 @@
-//! What an incident does to everybody else: latencies before, during and after it.
+//! Latencies before, during and after an incident, of clients that it does not concern.
 
 use hdrhistogram::Histogram;
 

@@ -1,5 +1,5 @@
-//! What the connections of one executor share: the plan, the pace and the books. No sockets, no
-//! clock: times come in as arguments.
+//! What one executor sends, receives and still waits for, and the plan and pace that say what is
+//! due. No sockets, no clock: times come in as arguments.
 
 pub(crate) mod brief;
 pub(crate) mod gap;
@@ -31,6 +31,7 @@ use crate::recording::tally::{Arrival, Tally};
 /// No run gets this far: a higher number has been damaged on its way.
 const SEQUENCE_END: u64 = 1 << 48;
 
+/// Counts and latencies of one executor, shared by its connections.
 pub(crate) struct Recording {
     pub(crate) plan: Arc<Plan>,
     executor: u32,

@@ -21,8 +21,8 @@ pub(crate) enum Arrival {
     /// Seen for the first time, after a message that was published later.
     OutOfOrder,
     Duplicate,
-    /// Older than a hole that was already given up: a late message or a duplicate, nobody can
-    /// tell any more.
+    /// Older than a hole that was already given up: a late message or a duplicate, which can no
+    /// longer be told apart.
     TooLate,
 }
 

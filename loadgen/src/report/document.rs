@@ -256,7 +256,7 @@ pub(crate) mod tests {
     use crate::plan::tests::plan;
     use crate::report::tests::{machine, outcome};
 
-    /// One run for each p99, given in milliseconds, with so many losses.
+    /// One run for each p99, given in milliseconds, with this many losses.
     pub(crate) fn document(runs: &[(u64, u64)]) -> Document {
         let report = |&(p99_ms, lost): &(u64, u64)| {
             let mut outcome = outcome();

@@ -23,7 +23,7 @@ pub(crate) struct Figure {
 pub(crate) enum Better {
     Higher,
     Lower,
-    /// Lower, but too unsteady from run to run to fail anybody over it.
+    /// Lower, but too unsteady from run to run to be called a regression.
     LowerUnjudged,
     /// It says what was done, not how well.
     Neither,

@@ -374,7 +374,7 @@ const LATENCIES: &[Latency] = &[
 /// Figures of steps that stand beside them.
 const HEADLINE_STEP_COUNT: usize = 4;
 
-/// What somebody wants to know who has three seconds.
+/// Where the figures of the headline stand.
 const HEADLINE: &[&str] = &[
     "/deliveries/per_second",
     "/latency_ns/p50",
@@ -478,7 +478,7 @@ impl Operation {
     }
 }
 
-/// What somebody wants to know who has three seconds.
+/// Lists the figures that are shown first and largest.
 pub(crate) fn headline(run: &Value) -> Vec<Figure> {
     let place = |figure: &Figure| HEADLINE.iter().position(|at| *at == figure.at);
     let of_step = |figure: &&Figure| {

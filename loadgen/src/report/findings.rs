@@ -43,10 +43,10 @@ pub(crate) struct OperationRow {
     pub(crate) latency_ns: Percentiles,
 }
 
-/// What an incident did to everybody else. Latencies from the intended time.
+/// Latencies, from the intended time, of clients that the incident did not concern.
 #[derive(Serialize)]
 pub(crate) struct ImpactRow {
-    /// From the incident to the moment at which it was over for everybody; none if it never was.
+    /// From the incident to the moment at which it was over for all clients; none if it never was.
     pub(crate) seconds: Option<f64>,
     pub(crate) before_ns: Percentiles,
     pub(crate) during_ns: Percentiles,

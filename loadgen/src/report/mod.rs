@@ -39,7 +39,7 @@ pub(crate) struct Report {
     pub(crate) format: u32,
     pub(crate) generator: Generator,
     pub(crate) scenario: &'static str,
-    /// Who took part, in words.
+    /// The clients that took part, in words.
     pub(crate) cast: String,
     pub(crate) settings: Value,
     pub(crate) machine: Machine,

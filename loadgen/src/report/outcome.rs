@@ -18,7 +18,7 @@ pub(crate) struct Outcome {
     pub(crate) started_unix_s: u64,
     pub(crate) connected: u64,
     pub(crate) connect_s: f64,
-    /// Not before everybody is connected.
+    /// `None` until all clients are connected.
     pub(crate) timeline: Option<Timeline>,
     pub(crate) recorder: Recorder,
     pub(crate) intervals: Vec<Interval>,

@@ -18,7 +18,7 @@ pub(crate) struct Percentiles {
     pub(crate) p99_9: u64,
     pub(crate) p99_99: u64,
     pub(crate) max: u64,
-    /// As a line: pairs of a quantile, from 0 to 1, and the value that so many did not exceed.
+    /// As a line: pairs of a quantile, from 0 to 1, and the value that this share did not exceed.
     pub(crate) curve: Vec<(f64, u64)>,
 }
 

@@ -16,7 +16,7 @@ pub(crate) struct Broker {
     pub(crate) ended: bool,
     /// CPU seconds in the whole run, connecting included.
     pub(crate) cpu_s: Option<f64>,
-    /// CPU seconds until everybody was connected.
+    /// CPU seconds until all clients were connected.
     pub(crate) connect_cpu_s: Option<f64>,
     pub(crate) steady_cores: Option<f64>,
     /// CPU seconds in the steady part for each million deliveries in it.
@@ -85,7 +85,7 @@ pub(crate) fn per_million(cpu_s: f64, amount: u64) -> Option<f64> {
     (amount > 0).then(|| cpu_s / amount as f64 * 1e6)
 }
 
-/// Who had the cores of this machine in the steady part.
+/// How the cores of this machine were used in the steady part.
 #[derive(Serialize, Clone, Copy, PartialEq, Debug)]
 pub(crate) struct MachineUse {
     /// All programs together.

@@ -83,12 +83,12 @@ impl Mark {
 pub(crate) struct Marks {
     /// Before the first connection.
     pub(crate) begin: Option<Mark>,
-    /// Everybody is connected.
+    /// All clients are connected.
     pub(crate) connected: Option<Mark>,
     pub(crate) steady: Option<Mark>,
     /// The steady part is over.
     pub(crate) end: Option<Mark>,
-    /// The last delivery has come, or nobody waits for it any more.
+    /// The last delivery has come, or is no longer waited for.
     pub(crate) drained: Option<Mark>,
 }
 

@@ -32,7 +32,7 @@ use crate::sample::machine;
 
 /// How often the main thread looks at the executors.
 const LOOK: Duration = Duration::from_millis(10);
-/// Between "everybody is connected" and the first message.
+/// Between the last connection and the first message.
 const START_DELAY_NS: i64 = 50_000_000;
 /// After the last delivery that was due: a duplicate may still come.
 const GRACE: Duration = Duration::from_millis(200);
@@ -177,7 +177,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Waits until everybody is connected. Each handshake has a timeout, so this ends.
+    /// Waits until all clients are connected. Each handshake has a timeout, so this ends.
     fn connect(&mut self, number: usize) {
         let wanted = self.plan.flow_client_count();
         let others = self.connected();

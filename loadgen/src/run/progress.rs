@@ -42,7 +42,7 @@ impl Progress {
         }
     }
 
-    /// Nobody may be listening; that is no reason to stop.
+    /// Ignores errors: a closed standard error is no reason to stop.
     fn write(&self, text: &str) {
         let mut stderr = stderr().lock();
         let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());

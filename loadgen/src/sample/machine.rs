@@ -48,7 +48,7 @@ impl Machine {
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub(crate) struct MachineTimes {
     pub(crate) busy_s: f64,
-    /// The hypervisor ran somebody else while this machine wanted to run.
+    /// The hypervisor ran other machines while this one wanted to run (steal time).
     pub(crate) stolen_s: f64,
     pub(crate) total_s: f64,
 }

@@ -1,4 +1,4 @@
-//! Few publishers, many subscribers: everybody gets everything.
+//! Few publishers, many subscribers: each subscriber gets every message.
 
 use clap::{ArgMatches, Args};
 use serde::Serialize;
