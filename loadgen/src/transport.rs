@@ -1,4 +1,4 @@
-//! The broker's ring for sockets, which serves its measure as well. It knows no MQTT.
+//! The broker's io_uring socket layer, shared with the load generator. It knows no MQTT.
 #![allow(unreachable_pub, reason = "the broker's library shows what is in these files")]
 
 #[path = "../../src/transport/probe.rs"]

@@ -15,7 +15,7 @@ pub(crate) enum Unit {
 }
 
 impl Unit {
-    /// `value` with its unit.
+    /// Formats `value` with its unit.
     pub(crate) fn show(self, value: f64) -> String {
         match self {
             Self::Count => number(value),

@@ -59,7 +59,7 @@ fn judge(arguments: impl IntoIterator<Item = OsString>) -> Result<Invocation, cl
     Ok(Invocation::Measure(Box::new(Measurement { plan, output })))
 }
 
-/// The command line with the words of a scenario file, if it begins with one.
+/// Returns the command line with the words of a scenario file, if it begins with one.
 fn with_file(arguments: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, clap::Error> {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     let Some(first) = arguments.get(1).and_then(|word| word.to_str()) else {
@@ -78,7 +78,7 @@ fn with_file(arguments: impl IntoIterator<Item = OsString>) -> Result<Vec<OsStri
         .map_err(|message| refuse(&message))
 }
 
-/// A scenario may work on others, whose options stand behind their names.
+/// Finds the options of the scenario that another, as find-max, works on.
 fn innermost(matches: &ArgMatches) -> &ArgMatches {
     matches.subcommand().map_or(matches, |(_, matches)| innermost(matches))
 }

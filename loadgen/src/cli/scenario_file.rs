@@ -24,7 +24,7 @@ use toml::de::{DeTable, DeValue};
 /// Options of which only one can be given: the command line's overrides the other of the file.
 const EXCLUSIVE: &[(&str, &str)] = &[("rate", "window")];
 
-/// The words that the file amounts to, followed by `flags`. `command` is the whole command line.
+/// Turns the file into words, followed by `flags`. `command` is the whole command line.
 ///
 /// # Errors
 /// What is wrong, with file and line, and what was expected.
@@ -72,7 +72,7 @@ fn options(text: &str, flags: &[OsString], command: &Command) -> Result<Vec<Stri
     Ok(words)
 }
 
-/// The scenario and its command: `"fanout"`, or `"find-max fanout"`.
+/// Finds the scenario and its command: `"fanout"`, or `"find-max fanout"`.
 fn scenario<'a>(
     table: &DeTable<'_>,
     command: &'a Command,
@@ -113,7 +113,7 @@ fn is_replaced(option: &str, flags: &[OsString]) -> bool {
     given(option) || EXCLUSIVE.iter().any(excludes)
 }
 
-/// The option as a word; none for a flag that is off.
+/// Turns an option into a word; none for a flag that is off.
 fn word(
     key: &Spanned<std::borrow::Cow<'_, str>>,
     option: &str,

@@ -104,12 +104,12 @@ impl Churner {
     }
 }
 
-/// What the question of a packet is called in the report.
+/// Names the question of a packet in the report.
 fn operation(kind: PacketType) -> &'static str {
     if kind == PacketType::Subscribe { "subscribe" } else { "unsubscribe" }
 }
 
-/// Filter number `filter` of a churner: by name, or with wildcards of both kinds in turn.
+/// Makes filter number `filter` of a churner: a name, or one with either wildcard in turn.
 fn filter(plan: &Plan, churner: u32, filter: u64) -> String {
     let share = plan.churn.map_or(0.0, |churn| churn.wildcard_share);
     let wildcards = |count: u64| (count as f64 * share).floor() as u64;

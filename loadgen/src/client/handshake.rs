@@ -68,7 +68,7 @@ impl Handshake {
         }
     }
 
-    /// How many messages of QoS 1 and 2 the broker takes at a time: what its CONNACK says in 5.0.
+    /// Returns how many messages of QoS 1 and 2 the broker takes at a time (Receive Maximum).
     pub(crate) fn receive_count_max(&self) -> u16 {
         self.receive_count_max
     }

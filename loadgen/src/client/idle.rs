@@ -13,7 +13,7 @@ pub(crate) struct Idle {
 }
 
 impl Idle {
-    /// One that only looks in.
+    /// Makes a client that disconnects at once.
     pub(crate) fn leaving() -> Self {
         Self { leaves: true, ..Self::default() }
     }

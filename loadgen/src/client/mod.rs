@@ -18,7 +18,7 @@ pub(crate) const BATCH_BYTES: usize = 64 * 1024;
 
 /// A client after its handshake. Pure: bytes to be sent are appended to `out`, times come in.
 pub(crate) trait Actor {
-    /// The handshake has ended, and the broker takes this many messages of QoS 1 and 2 at a time.
+    /// Starts after the handshake; the broker takes this many messages of QoS 1 and 2 at a time.
     fn handle_opened(&mut self, _receive_count_max: u16) {}
 
     /// Takes one packet from the broker.
@@ -37,10 +37,10 @@ pub(crate) trait Actor {
     /// [`BATCH_BYTES`] were written.
     fn produce(&mut self, _now_ns: i64, _bench: &mut Recording, _out: &mut Vec<u8>) {}
 
-    /// The socket does not take more for now.
+    /// Handles that the socket does not take more for now.
     fn handle_blocked(&mut self) {}
 
-    /// The broker has answered a PINGREQ.
+    /// Handles the answer to a PINGREQ.
     fn handle_pingresp(&mut self) {}
 
     /// Whether there is nothing left to do: the connection then says DISCONNECT and ends.

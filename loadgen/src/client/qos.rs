@@ -125,7 +125,7 @@ impl Sender {
         Self { qos, version, slots: Vec::new(), free: Vec::new(), in_flight_max: u16::MAX }
     }
 
-    /// The broker takes this many messages at a time.
+    /// Limits the messages in flight to what the broker takes.
     pub(crate) fn limit(&mut self, in_flight_max: u16) {
         self.in_flight_max = in_flight_max;
     }
@@ -135,7 +135,7 @@ impl Sender {
         self.slots.len() - self.free.len() < usize::from(self.in_flight_max)
     }
 
-    /// The packet id for a message: none at QoS 0. Only when [`Self::has_room`].
+    /// Takes a packet id for a message: none at QoS 0. Only when [`Self::has_room`].
     pub(crate) fn begin(&mut self, message: InFlight) -> Option<PacketId> {
         if self.qos == QoS::AtMostOnce {
             return None;
@@ -187,7 +187,7 @@ impl Sender {
         }
     }
 
-    /// PUBREC may come again: PUBREL then goes out again.
+    /// Releases a message at PUBREC, which may come again: PUBREL then goes out again.
     fn release(&mut self, packet_id: PacketId) -> Result<(), Violation> {
         match self.slots.get_mut(slot(packet_id)) {
             Some((stage, _)) if *stage != Stage::Free => {
@@ -295,7 +295,7 @@ impl Receiver {
         first
     }
 
-    /// PUBREL: PUBCOMP goes out, and the packet id may carry another message.
+    /// Answers PUBREL with PUBCOMP; the packet id may then carry another message.
     fn handle_pubrel(&mut self, packet_id: PacketId, version: Version, out: &mut Vec<u8>) {
         let (word, bit) = self.bit(packet_id);
         *word &= !bit;

@@ -37,14 +37,14 @@ impl Subscriber {
         Self::with_book(book, topics)
     }
 
-    /// One whose deliveries are counted apart from those of the others.
+    /// Makes one whose deliveries are counted apart from those of the others.
     pub(crate) fn bystander(recording: &mut Recording, number: u32) -> Self {
         let topics = (recording.plan.interest)(&recording.plan, number);
         let book = Book::Bystander(recording.bystanders.add_subscriber(topics.clone()));
         Self::with_book(book, topics)
     }
 
-    /// One that leaves when it has got all messages that were published for it.
+    /// Makes one that leaves when it has got all messages that were published for it.
     pub(crate) fn leaving(recording: &mut Recording, number: u32) -> Self {
         let subscriber = Self::new(recording, number);
         let topics = subscriber.topics.clone();

@@ -100,7 +100,7 @@ impl Connector {
         Self { plan, address, context, begun_count: Cell::new(first as usize) }
     }
 
-    /// The address to connect from: all executors together use the addresses in turn.
+    /// Returns the address to connect from: all executors together use the addresses in turn.
     fn next_source(&self) -> Option<IpAddr> {
         let number = self.begun_count.get();
         self.begun_count.set(number + self.plan.executor_count as usize);
@@ -108,7 +108,7 @@ impl Connector {
         sources.get(number % sources.len().max(1)).copied()
     }
 
-    /// Connects, says CONNECT and SUBSCRIBE and waits for the answers.
+    /// Connects, sends CONNECT and SUBSCRIBE and waits for the answers.
     ///
     /// # Errors
     /// Anything that goes wrong or takes longer than the plan allows, with the client's name.
@@ -213,7 +213,7 @@ impl Actor for Greeter {
         out.append(&mut self.hello);
     }
 
-    /// What comes behind the handshake is not handled, what comes too early is kept.
+    /// Handles the handshake alone: what comes too early is kept, what comes after it is left.
     fn handle_packets(
         &mut self,
         now_ns: i64,

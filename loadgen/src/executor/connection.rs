@@ -127,12 +127,12 @@ impl Connection {
         Ok(())
     }
 
-    /// What is to be written.
+    /// Returns what is to be written.
     pub(crate) fn unsent(&self) -> &[u8] {
         &self.unsent
     }
 
-    /// The socket has taken `byte_count` bytes, and if that was not all, takes no more for now.
+    /// Drops `byte_count` bytes that the socket has taken; if that was not all, it is full.
     pub(crate) fn handle_written(&mut self, byte_count: usize) {
         let was_blocked = mem::replace(&mut self.is_blocked, byte_count < self.unsent.len());
         if self.is_blocked {
@@ -145,7 +145,7 @@ impl Connection {
         }
     }
 
-    /// DISCONNECT has been said, and all before it.
+    /// Whether DISCONNECT has been written, and all before it.
     pub(crate) fn has_left(&self) -> bool {
         self.left && self.unsent.is_empty()
     }

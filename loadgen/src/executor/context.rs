@@ -71,7 +71,7 @@ impl ExecutorContext {
         self.agenda.wake();
     }
 
-    /// Ready when it is the others' turn; pending when there is nothing to do for now.
+    /// Takes a turn: ready when other tasks should run, pending when there is nothing to do.
     pub(crate) fn poll_turn(&self, cx: &Context<'_>) -> Poll<()> {
         if self.pump.borrow_mut().turn(self.clock, &self.recording, || self.pass_on()) {
             return Poll::Ready(());

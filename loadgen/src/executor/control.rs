@@ -82,14 +82,14 @@ impl Control {
         self.stations.iter().all(|station| station.steps_done.load(Ordering::Acquire) > number)
     }
 
-    /// The incident is over for the extra clients of one executor.
+    /// Records that the incident is over for the extra clients of one executor.
     pub(crate) fn recover(&self, now_ns: i64) {
         if self.afflicted.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.incident_end_ns.store(now_ns, Ordering::Release);
         }
     }
 
-    /// When the incident was over on all executors; `i64::MAX` until then.
+    /// Returns when the incident was over on all executors; `i64::MAX` until then.
     pub(crate) fn incident_end_ns(&self) -> i64 {
         self.incident_end_ns.load(Ordering::Acquire)
     }
@@ -120,7 +120,7 @@ impl Control {
         lock(&self.failure).clone()
     }
 
-    /// One of the figures of [`Station`], over all executors.
+    /// Adds up one of the figures of [`Station`] over all executors.
     pub(crate) fn sum(&self, figure: impl Fn(&Station) -> &AtomicU64) -> u64 {
         self.stations.iter().map(|station| figure(station).load(Ordering::Relaxed)).sum()
     }

@@ -28,7 +28,7 @@ impl Agenda {
         }
     }
 
-    /// The next turn is to be asked for.
+    /// Registers the waker of the task that takes turns.
     pub(crate) fn sleep(&self, waker: &Waker) {
         self.turn.set(Some(waker.clone()));
     }
@@ -51,7 +51,7 @@ pub(crate) struct Handle {
     waits: Cell<bool>,
     publishes: Cell<bool>,
     written_ns: Cell<i64>,
-    /// When the broker was last heard of.
+    /// Returns when something was last read.
     read_ns: Cell<i64>,
     ping: Cell<Ping>,
     closing: Cell<bool>,
@@ -66,7 +66,7 @@ pub(crate) struct Handle {
 struct End {
     /// It does no more work: it has said DISCONNECT or was cut, or this went wrong.
     outcome: Option<Result<()>>,
-    /// Nothing more comes from the broker.
+    /// Records that nothing more comes from the broker.
     is_gone: bool,
     waiting: Option<Waker>,
 }
@@ -88,7 +88,7 @@ impl Handle {
         Self { place, written_ns: now_ns.clone(), read_ns: now_ns, ..Self::default() }
     }
 
-    /// The connection gets its turn.
+    /// Puts the connection on the agenda.
     pub(crate) fn wake(&self) {
         let Some((key, agenda)) = &self.place else { return };
         if !self.waits.replace(true) {
@@ -98,12 +98,12 @@ impl Handle {
         }
     }
 
-    /// It is on the agenda no more.
+    /// Takes the connection off the agenda.
     pub(crate) fn take_turn(&self) {
         self.waits.set(false);
     }
 
-    /// It goes before those that do not publish.
+    /// Lets the connection go before those that do not publish.
     pub(crate) fn go_first(&self) {
         self.publishes.set(true);
     }
@@ -113,7 +113,7 @@ impl Handle {
         self.read_ns.get()
     }
 
-    /// When anything was last read or written.
+    /// Returns when anything was last read or written.
     pub(crate) fn active_ns(&self) -> i64 {
         self.read_ns.get().max(self.written_ns.get())
     }
@@ -126,13 +126,13 @@ impl Handle {
         self.written_ns.set(now_ns);
     }
 
-    /// The connection says DISCONNECT and ends.
+    /// Closes the connection with DISCONNECT.
     pub(crate) fn close(&self) {
         self.begin_to_close();
         self.wake();
     }
 
-    /// The same, for a connection that has its turn.
+    /// Does the same for a connection that has its turn.
     pub(crate) fn begin_to_close(&self) {
         self.closing.set(true);
     }
@@ -141,7 +141,7 @@ impl Handle {
         self.closing.get()
     }
 
-    /// The connection ends without a word, as when the network fails.
+    /// Closes the connection without DISCONNECT, as when the network fails.
     pub(crate) fn cut(&self) {
         self.cut.set(true);
         self.close();
@@ -151,7 +151,7 @@ impl Handle {
         self.cut.get()
     }
 
-    /// From now on the connection is not read, or is read again.
+    /// Stops reading the connection, or starts it again.
     pub(crate) fn pause(&self, paused: bool) {
         self.paused.set(paused);
         self.wake();
@@ -184,7 +184,7 @@ impl Handle {
         self.ping.set(ping);
     }
 
-    /// The connection does no more work.
+    /// Ends the work of the connection.
     pub(crate) fn end(&self, outcome: Result<()>) {
         let mut end = self.end.borrow_mut();
         end.is_gone |= outcome.is_err();
@@ -199,14 +199,14 @@ impl Handle {
         end.tell();
     }
 
-    /// Ready, once, when the connection does no more work.
+    /// Waits until the connection does no more work; ready once.
     pub(crate) fn poll_end(&self, cx: &Context<'_>) -> Poll<Result<()>> {
         let mut end = self.end.borrow_mut();
         end.waiting = Some(cx.waker().clone());
         end.outcome.take().map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Ready when nothing more comes from the broker.
+    /// Waits until nothing more comes from the broker.
     pub(crate) fn poll_gone(&self, cx: &Context<'_>) -> Poll<()> {
         let mut end = self.end.borrow_mut();
         end.waiting = Some(cx.waker().clone());

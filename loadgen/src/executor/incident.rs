@@ -34,7 +34,7 @@ impl Worker {
         }
     }
 
-    /// A client that has not come cannot be woken.
+    /// Wakes an extra client, unless it has not come.
     fn wake_extra(&self, at: usize) {
         if let Some(handle) = self.extras.borrow().get(at) {
             handle.wake();
@@ -66,7 +66,7 @@ impl Worker {
     }
 }
 
-/// All extra clients come as in the first place.
+/// Makes a visit in which all extra clients come as in the first place.
 fn come_back(plan: &Plan, at_once: u32) -> Visit {
     let arrival = plan.steps.iter().find_map(|step| match step {
         Step::Visit(visit) if visit.duty.stays() => Some(*visit),

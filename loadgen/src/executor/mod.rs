@@ -174,7 +174,7 @@ impl Worker {
         self.chores.borrow_mut().push(chore);
     }
 
-    /// An executor forgets tasks that have not ended, and never gives back what they hold.
+    /// Cancels the chores: an executor forgets tasks that have not ended, and leaks what they hold.
     async fn drop_chores(&self) {
         for chore in self.chores.take() {
             chore.cancel().await;
@@ -225,7 +225,7 @@ impl Worker {
         std::mem::take(&mut recording.operations)
     }
 
-    /// False: there will be no such step.
+    /// Waits until a step begins; false if there will be no such step.
     async fn await_step(&self, number: usize) -> bool {
         let control = &self.orders.control;
         while !control.is_stopping() {
@@ -252,7 +252,7 @@ impl Worker {
         None
     }
 
-    /// Those that stay are looked after anyway.
+    /// Waits for the end of an idle step; connections are served meanwhile.
     async fn idle(&self, number: usize) {
         let control = &self.orders.control;
         while !control.is_stopping() && !control.is_ended(number) {
@@ -326,7 +326,7 @@ impl Worker {
         spawn_local(task).detach();
     }
 
-    /// Without all of its publishers and subscribers a run means nothing.
+    /// Fails the run: without all of its publishers and subscribers it means nothing.
     fn handle_broken(&self, client: Client, error: &Error) {
         let name = self.orders.plan.name_of(client);
         self.orders.control.fail(format!("{name}: {error:#}"));
@@ -522,7 +522,7 @@ impl Stopwatch {
         }
     }
 
-    /// Nothing, if the run did not get to its steady part.
+    /// Returns what was used: nothing, if the run did not get to its steady part.
     fn usage(self, clock: Clock) -> Usage {
         let to = self.to.unwrap_or_else(|| Usage::now(clock));
         self.from.map_or_else(Usage::default, |from| to.since(from))

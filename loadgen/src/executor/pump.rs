@@ -213,7 +213,7 @@ impl Pump {
         true
     }
 
-    /// A connection on the agenda: it is read or not, and says what it has to say.
+    /// Gives a connection its turn: arms or disarms its reads, and queues what it has to write.
     fn take_turn(&mut self, now_ns: i64, key: Key, recording: &mut Recording) {
         let Some(place) = get(&mut self.places, key) else { return };
         place.connection.handle.take_turn();
@@ -249,7 +249,7 @@ impl Place {
         }
     }
 
-    /// The peer sends no more, which only those that are leaving do not mind.
+    /// Handles the end of what the peer sends, which is an error unless the connection is closing.
     fn finish(&mut self, error: Option<io::Error>) {
         self.reading = Reading::Ended;
         self.connection.handle.finish();

@@ -75,7 +75,7 @@ impl Worker {
         self.visit_from(visit, None).await;
     }
 
-    /// The same, for clients that were all to come at `since_ns`, if there is such a time.
+    /// Does the same for clients that were all to come at `since_ns`, if there is such a time.
     pub(super) async fn visit_from(self: &Rc<Self>, visit: Visit, since_ns: Option<i64>) {
         let executor_count = self.orders.plan.executor_count;
         let round = Rc::new(Round {
@@ -164,7 +164,7 @@ impl Worker {
         Ok(())
     }
 
-    /// The client stays connected.
+    /// Keeps the client connected.
     fn keep(
         self: &Rc<Self>,
         round: &Round,
@@ -183,7 +183,7 @@ impl Worker {
         self.watch_end(client, opened.start(actor), Self::handle_lost);
     }
 
-    /// Losing an extra client tells about the broker and does not end the run.
+    /// Records the loss of an extra client, which tells about the broker and does not end the run.
     fn handle_lost(&self, client: Client, error: &Error) {
         let reason = format!("{}: {error:#}", self.orders.plan.name_of(client));
         self.context.recording.borrow_mut().operations.record_failure(STAY, &reason);
@@ -258,7 +258,7 @@ impl Worker {
 }
 
 impl Round {
-    /// What connecting is called in the report.
+    /// Names the operation of connecting in the report.
     fn operation(&self) -> &'static str {
         if self.since_ns.is_some() { RECONNECT } else { "connect" }
     }

@@ -52,7 +52,7 @@ pub(super) struct Hint {
 }
 
 impl Chart {
-    /// As a figure with its title and legend.
+    /// Renders it as a figure with its title and legend.
     pub(super) fn render(&self) -> String {
         let mut svg = String::new();
         self.write_bands(&mut svg);
@@ -99,7 +99,7 @@ impl Chart {
         self.floor() - self.y.place(value) * (self.floor() - TOP)
     }
 
-    /// Where the vertical axis begins.
+    /// Returns where the vertical axis begins.
     fn floor(&self) -> f64 {
         self.height - BOTTOM
     }

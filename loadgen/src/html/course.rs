@@ -153,7 +153,7 @@ fn curve(run: &Value, at: &str) -> Vec<(f64, f64)> {
     points.into_iter().flatten().filter_map(pair).collect()
 }
 
-/// The smallest and the largest value of all lines.
+/// Returns the smallest and the largest value of all lines.
 fn bounds(lines: &[Line]) -> Option<(f64, f64)> {
     let points = lines.iter().flat_map(|line| line.pieces.iter().flatten());
     let values = points.map(|&(_, value)| value);
@@ -163,7 +163,7 @@ fn bounds(lines: &[Line]) -> Option<(f64, f64)> {
     })
 }
 
-/// Every chart over time of one run.
+/// Draws every chart over time of one run.
 pub(super) fn time_charts(run: &Value) -> String {
     let intervals = run["intervals"].as_array().map(Vec::as_slice).unwrap_or_default();
     let groups: Vec<&[Value]> =
@@ -172,7 +172,7 @@ pub(super) fn time_charts(run: &Value) -> String {
 }
 
 impl Panel {
-    /// `None` if there is nothing to show.
+    /// Returns `None` if there is nothing to show.
     fn chart(&self, run: &Value, groups: &[&[Value]]) -> Option<Chart> {
         let lines: Vec<Line> = self.lines.iter().filter_map(|it| self.line(it, groups)).collect();
         let (min, max) = bounds(&lines).filter(|&(_, max)| max > 0.0)?;
@@ -204,7 +204,7 @@ impl Panel {
         }
     }
 
-    /// `None` if it has no values at all.
+    /// Returns `None` if it has no values at all.
     fn line(&self, track: &Track, groups: &[&[Value]]) -> Option<Line> {
         let mut pieces: Vec<Vec<(f64, f64)>> = vec![Vec::new()];
         for group in groups {

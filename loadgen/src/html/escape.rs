@@ -1,6 +1,6 @@
 //! Text in HTML.
 
-/// For text and for attributes in double quotes.
+/// Escapes text, also for attributes in double quotes.
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for char in text.chars() {

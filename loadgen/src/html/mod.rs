@@ -18,7 +18,7 @@ use crate::units::{Unit, count};
 
 const STYLE: &str = include_str!("style.css");
 
-/// The whole page.
+/// Renders the whole page.
 pub(crate) fn page(document: &Document) -> String {
     let title = escape(&document.title());
     let body = [
@@ -62,7 +62,7 @@ fn heading(document: &Document) -> String {
     )
 }
 
-/// "2026-11-23 06:13 UTC".
+/// Formats a time as "2026-11-23 06:13 UTC".
 fn date(unix_s: u64) -> String {
     let (mut days, second) = (unix_s / 86_400, unix_s % 86_400);
     let leap = |year: u64| {
@@ -134,7 +134,7 @@ fn headline(document: &Document) -> String {
     format!("<dl class=\"headline\">\n{tiles}</dl>\n")
 }
 
-/// Of several runs, from the lowest to the highest.
+/// Formats the range of several runs, from the lowest to the highest.
 fn range(figure: &Figure, spread: &Spread) -> Option<String> {
     let (min, max) = (figure.unit.show(spread.min), figure.unit.show(spread.max));
     (spread.count > 1).then(|| escape(&format!("{min} to {max}")))
@@ -177,7 +177,7 @@ fn latency_rows(document: &Document, latency: &Latency) -> String {
     rows
 }
 
-/// Over time; of several runs the first is open.
+/// Draws the charts over time; of several runs the first is open.
 fn course(document: &Document) -> String {
     let mut html = "<h2>Over time</h2>\n<p class=\"muted\">Time counts from the first connection \
                     attempt; what lies on grey is not measured. Rest the pointer on a chart for \
@@ -255,7 +255,7 @@ fn facts(document: &Document) -> String {
     )
 }
 
-/// A line for each key of an object that has a value.
+/// Renders a line for each key of an object that has a value.
 fn rows(object: &Value) -> String {
     let entries = object.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null());
     let row = |(key, value): (&String, &Value)| {

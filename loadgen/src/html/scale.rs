@@ -25,7 +25,7 @@ pub(super) enum Scale {
 }
 
 impl Scale {
-    /// From 0 to a round number that is not below `max`.
+    /// Makes an axis from 0 to a round number that is not below `max`.
     pub(super) fn from_zero(max: f64, unit: Unit) -> Self {
         let divisor = if unit == Unit::Bytes { binary_unit(max).0 } else { 1.0 };
         let step = round_step(max / divisor) * divisor;
@@ -33,14 +33,14 @@ impl Scale {
         Self::Linear { from: 0.0, to, step, divisor }
     }
 
-    /// Seconds, to the end of the run exactly.
+    /// Makes an axis of seconds that ends exactly with the run.
     pub(super) fn time(to: f64) -> Self {
         let (divisor, _) = time_unit(to);
         let step = round_step(to / divisor / 2.0) * divisor;
         Self::Linear { from: 0.0, to: to.max(1e-3), step, divisor }
     }
 
-    /// Nanoseconds, wide enough for everything from `min` to `max`.
+    /// Makes an axis of nanoseconds that holds everything from `min` to `max`.
     pub(super) fn latency(min: f64, max: f64) -> Self {
         let from = min.max(1.0).log10();
         let to = max.max(1.0).log10();
@@ -49,12 +49,12 @@ impl Scale {
         Self::Logarithmic { from: (from - spare).max(0.0), to: to + spare }
     }
 
-    /// As many nines as `count` values can show.
+    /// Makes an axis of as many nines as `count` values can show.
     pub(super) fn nines(count: f64) -> Self {
         Self::Nines { to: count.max(10.0).log10() }
     }
 
-    /// 0 is the beginning of the axis, 1 the end.
+    /// Maps a value to 0 at the beginning of the axis, 1 at the end.
     pub(super) fn place(self, value: f64) -> f64 {
         let place = match self {
             Self::Linear { from, to, .. } => (value - from) / (to - from),

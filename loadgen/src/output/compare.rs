@@ -68,7 +68,7 @@ impl Comparison {
         Self { base, new, rows, fail_above }
     }
 
-    /// What is worse than `--fail-above` allows, in words.
+    /// Says what is worse than `--fail-above` allows.
     pub(crate) fn regressions(&self) -> Vec<String> {
         let Some(allowed) = self.fail_above else {
             return Vec::new();
@@ -82,12 +82,12 @@ impl Comparison {
         words
     }
 
-    /// 0, or 1 past the regression that is allowed.
+    /// Returns 0, or 1 past the regression that is allowed.
     pub(crate) fn exit_status(&self) -> u8 {
         u8::from(!self.regressions().is_empty())
     }
 
-    /// Why the two may not be comparable, in words.
+    /// Says why the two may not be comparable.
     fn warnings(&self) -> Vec<String> {
         let mut words = Vec::new();
         for (part, what) in [("settings", "setting"), ("machine", "machine")] {
@@ -128,7 +128,7 @@ fn differences(base: &Document, new: &Document, part: &str) -> Vec<String> {
 }
 
 impl Row {
-    /// B over A; `None` where A is 0.
+    /// Divides B by A; `None` where A is 0.
     fn ratio(&self) -> Option<f64> {
         (self.base.median != 0.0).then(|| self.new.median / self.base.median)
     }
@@ -151,7 +151,7 @@ impl Row {
         }
     }
 
-    /// What to make of it.
+    /// Judges the change in a word.
     fn remark(&self) -> &'static str {
         let better = match self.figure.better {
             Better::Neither => return "",

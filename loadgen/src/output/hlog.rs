@@ -102,7 +102,7 @@ impl IntervalLog {
     }
 }
 
-/// The percentile distribution of `latency`, as the HdrHistogram plotter reads it.
+/// Formats the percentile distribution of `latency`, as the HdrHistogram plotter reads it.
 pub(crate) fn distribution(latency: &Histogram<u64>) -> String {
     let mut text = format!(
         "{:>12} {:>14} {:>10} {:>14}\n\n",

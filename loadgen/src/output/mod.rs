@@ -69,7 +69,7 @@ impl ShowOptions {
 }
 
 impl OutputOptions {
-    /// Before anything is measured: every file can be written, the broker can be sampled.
+    /// Checks, before anything is measured, that files can be written and the broker sampled.
     ///
     /// # Errors
     /// Which one cannot, and why.
@@ -84,7 +84,7 @@ impl OutputOptions {
         Ok(Watch { broker, log })
     }
 
-    /// `sum` holds the latencies of all runs.
+    /// Writes the report. `sum` holds the latencies of all runs.
     ///
     /// # Errors
     /// Which file could not be written, and why.

@@ -108,7 +108,7 @@ fn write_machine(f: &mut Formatter<'_>, document: &Document) -> fmt::Result {
 }
 
 impl Document {
-    /// Where it was measured, in words.
+    /// Says where it was measured.
     pub(crate) fn machine(&self) -> String {
         let machine = &self.first()["machine"];
         let word = |key: &str| machine[key].as_str().unwrap_or("unknown").to_owned();
@@ -124,7 +124,7 @@ impl Document {
         )
     }
 
-    /// How it went, in one line.
+    /// Says in one line how it went.
     pub(crate) fn verdict(&self) -> String {
         match self.outcome() {
             Outcome::Ok => "ok".to_owned(),

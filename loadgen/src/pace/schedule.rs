@@ -23,7 +23,7 @@ impl Timeline {
         (self.steady_ns..self.end_ns).contains(&time_ns)
     }
 
-    /// Length of the measured part in seconds.
+    /// Returns the length of the measured part in seconds.
     pub(crate) fn steady_s(&self) -> f64 {
         (self.end_ns - self.steady_ns) as f64 / 1e9
     }
@@ -49,19 +49,19 @@ impl Schedule {
         }
     }
 
-    /// When message `index` of `publisher` is intended.
+    /// Returns when message `index` of `publisher` is intended.
     pub(crate) fn intended_ns(&self, publisher: u32, index: u64) -> i64 {
         let place = index * self.publisher_count + u64::from(publisher);
         self.start_ns + (place as f64 * self.interval_ns) as i64
     }
 
-    /// The intended time of that message if it is due by `now_ns` and within the run.
+    /// Returns the intended time of that message if it is due by `now_ns` and within the run.
     pub(crate) fn due(&self, publisher: u32, index: u64, now_ns: i64) -> Option<i64> {
         let intended_ns = self.intended_ns(publisher, index);
         (intended_ns <= now_ns && intended_ns < self.end_ns).then_some(intended_ns)
     }
 
-    /// How many messages of `publisher` the whole run has.
+    /// Counts the messages of `publisher` in the whole run.
     pub(crate) fn message_count(&self, publisher: u32) -> u64 {
         let per_publisher_ns = self.interval_ns * self.publisher_count as f64;
         let mut count = ((self.end_ns - self.start_ns) as f64 / per_publisher_ns) as u64 + 2;
@@ -71,7 +71,7 @@ impl Schedule {
         count
     }
 
-    /// The first index of `publisher` that is intended after `now_ns`, or close below it.
+    /// Returns the first index that is intended after `now_ns`, or one close below it.
     fn index_near(&self, now_ns: i64) -> u64 {
         let per_publisher_ns = self.interval_ns * self.publisher_count as f64;
         (((now_ns - self.start_ns) as f64 / per_publisher_ns) as u64).saturating_sub(1)

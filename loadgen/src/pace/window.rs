@@ -49,12 +49,12 @@ impl ClosedLoop {
         }
     }
 
-    /// The window of the publisher at `place` on this executor.
+    /// Returns the window of the publisher at `place` on this executor.
     pub(crate) fn window(&mut self, place: usize) -> &mut Window {
         &mut self.windows[place]
     }
 
-    /// One new delivery of a message that has `receiver_count` subscribers on this executor.
+    /// Counts one new delivery of a message with `receiver_count` subscribers on this executor.
     pub(crate) fn handle_delivery(&mut self, delivery: Completion, receiver_count: u32) {
         let arrivals = &mut self.arrivals[delivery.publisher as usize];
         if arrivals.record(delivery.index, receiver_count) {
@@ -62,7 +62,7 @@ impl ClosedLoop {
         }
     }
 
-    /// A part is done: here, or on another executor that says so.
+    /// Counts a part that is done: here, or on another executor that says so.
     pub(crate) fn handle_completion(&mut self, completion: Completion) {
         let executor = completion.publisher % self.executor_count;
         if executor != self.executor {
@@ -87,12 +87,12 @@ impl ClosedLoop {
         self.windows.iter().map(Window::expired_count).sum()
     }
 
-    /// A publisher that may send more, by place.
+    /// Takes the place of a publisher that may send more.
     pub(crate) fn pop_released(&mut self) -> Option<usize> {
         self.released.pop()
     }
 
-    /// A completion to be sent to the executor named.
+    /// Takes a completion and the executor that it is to be sent to.
     pub(crate) fn pop_outgoing(&mut self) -> Option<(u32, Completion)> {
         self.outgoing.pop()
     }
@@ -137,7 +137,7 @@ impl Window {
         }
     }
 
-    /// The time at which the next message was allowed, if one is allowed now.
+    /// Returns the time at which the next message was allowed, if one is allowed now.
     pub(crate) fn allowed(&self, now_ns: i64) -> Option<i64> {
         let running = (self.timeline.start_ns..self.timeline.end_ns).contains(&now_ns);
         if !running || self.slot(self.next_index).parts_left > 0 {
@@ -155,7 +155,7 @@ impl Window {
         self.next_index += 1;
     }
 
-    /// One part of message `index` is done. True when that allows another message.
+    /// Counts a part of message `index` as done. True when that allows another message.
     pub(crate) fn complete_part(&mut self, index: u64, now_ns: i64) -> bool {
         let at = self.at(index);
         let slot = &mut self.slots[at];

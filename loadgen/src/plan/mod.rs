@@ -128,7 +128,7 @@ pub(crate) struct Greeting {
 }
 
 impl Greeting {
-    /// Of publishers and subscribers.
+    /// Makes the greeting of a publisher or subscriber: a clean session and all filters.
     pub(crate) fn clean(client: Client) -> Self {
         Self { client, session: SessionUse::Clean, subscribes: true }
     }
@@ -156,7 +156,7 @@ impl Plan {
         Ok(())
     }
 
-    /// The same under another name.
+    /// Copies the plan under another name of the run.
     pub(crate) fn renamed(&self) -> Self {
         Self { run: RunId::new(random()), ..self.clone() }
     }
@@ -185,7 +185,7 @@ impl Plan {
         self.publisher_count * self.topics_per_publisher
     }
 
-    /// The largest packet that the broker has reason to send.
+    /// Returns the size of the largest packet that the broker has reason to send.
     pub(crate) fn packet_bytes_max(&self) -> usize {
         self.payload_bytes + PACKET_OVERHEAD_BYTES
     }
@@ -210,13 +210,13 @@ impl Plan {
         self.steps.iter().any(|step| matches!(step, Step::Visit(visit) if visit.duty == duty))
     }
 
-    /// Extra clients that take all messages and whose deliveries are counted apart.
+    /// Counts the extra clients that take all messages and whose deliveries are counted apart.
     pub(crate) fn bystander_count(&self) -> u64 {
         let count = self.extras.map_or(0, |extras| extras.count);
         if self.has_duty(Duty::Bystander) { count.into() } else { 0 }
     }
 
-    /// The messages of `publisher`, which takes turns with the others.
+    /// Returns how many messages `publisher` sends, which takes turns with the others.
     pub(crate) fn message_limit(&self, publisher: u32) -> u64 {
         let publishers = u64::from(self.publisher_count);
         self.message_count.map_or(u64::MAX, |count| {
@@ -224,7 +224,7 @@ impl Plan {
         })
     }
 
-    /// How many messages the plan has for each topic, if that is known beforehand.
+    /// Returns how many messages the plan has for a topic, if that is known beforehand.
     pub(crate) fn planned_on(&self, topic: u32) -> Option<u64> {
         self.message_count?;
         let per_publisher = u64::from(self.topics_per_publisher);
@@ -238,7 +238,7 @@ impl Plan {
         format!("{}/{publisher}/{number}", self.topic_root())
     }
 
-    /// What all topics of this run begin with.
+    /// Returns what all topics of this run begin with.
     pub(crate) fn topic_root(&self) -> String {
         format!("{}/{}", self.client_prefix, self.run.short())
     }
@@ -252,7 +252,7 @@ impl Plan {
         format!("{}{}{role}{number}", self.client_prefix, self.run.short())
     }
 
-    /// The filters of a client.
+    /// Lists the filters of a client.
     pub(crate) fn filters_of(&self, client: Client) -> Vec<String> {
         match client {
             Client::Publisher(_) => Vec::new(),
@@ -263,7 +263,7 @@ impl Plan {
         }
     }
 
-    /// What people call a client.
+    /// Names a client in words.
     pub(crate) fn name_of(&self, client: Client) -> String {
         match client {
             Client::Publisher(number) => format!("publisher {number}"),
@@ -293,7 +293,7 @@ impl Plan {
         (first..self.subscriber_count / self.group_size).step_by(self.executor_count as usize)
     }
 
-    /// How many deliveries each topic owes to the subscribers on `executor`: one to each group.
+    /// Counts the deliveries that each topic owes to subscribers on `executor`: one to each group.
     pub(crate) fn receivers_on(&self, executor: u32) -> Vec<u32> {
         let mut steps = vec![0i64; self.topic_count() as usize + 1];
         for group in self.groups_on(executor) {
@@ -309,7 +309,7 @@ impl Plan {
         sums.collect()
     }
 
-    /// How many subscribers each topic has, and how many executors have any of them.
+    /// Counts the subscribers of each topic, and the executors that have any of them.
     pub(crate) fn receivers_everywhere(&self) -> (Vec<u32>, Vec<u32>) {
         let mut subscribers = vec![0; self.topic_count() as usize];
         let mut executors = subscribers.clone();
@@ -323,7 +323,7 @@ impl Plan {
     }
 }
 
-/// Good enough to tell runs apart.
+/// Returns a random number that is good enough to tell runs apart.
 pub(crate) fn random() -> u64 {
     use std::hash::{BuildHasher, RandomState};
     RandomState::new().hash_one(std::process::id())
@@ -334,12 +334,12 @@ pub(crate) fn by_name(plan: &Plan, subscriber: u32) -> Vec<String> {
     (plan.interest)(plan, subscriber).map(|topic| plan.topic_name(topic)).collect()
 }
 
-/// One filter for a subscriber that asks for everything.
+/// Makes one filter for a subscriber that asks for everything.
 pub(crate) fn by_wildcard(plan: &Plan, _subscriber: u32) -> Vec<String> {
     vec![format!("{}/#", plan.topic_root())]
 }
 
-/// "1 publisher", "2,000 publishers".
+/// Counts in words: "1 publisher", "2,000 publishers".
 pub(crate) fn some(amount: u32, noun: &str) -> String {
     format!("{} {noun}{}", count(amount.into()), if amount == 1 { "" } else { "s" })
 }

@@ -15,12 +15,12 @@ const MAGIC: u64 = 0x524c << 48;
 pub(crate) struct RunId(u64);
 
 impl RunId {
-    /// Only the lower 48 bits of `random` are kept.
+    /// Makes an id of the lower 48 bits of `random`.
     pub(crate) fn new(random: u64) -> Self {
         Self(MAGIC | (random & !(0xffff << 48)))
     }
 
-    /// Eight characters for client ids and topics.
+    /// Returns eight characters for client ids and topics.
     pub(crate) fn short(self) -> String {
         format!("{:08x}", self.0 as u32)
     }
@@ -49,7 +49,7 @@ impl Stamp {
         payload[32..40].copy_from_slice(&self.sent_ns.to_be_bytes());
     }
 
-    /// `None` for a payload that another run or another program has published.
+    /// Reads a stamp; `None` for a payload that another run or another program has published.
     pub(crate) fn read(payload: &[u8], run: RunId) -> Option<Self> {
         let (head, _) = payload.split_first_chunk::<STAMP_BYTES>()?;
         if u64_at(head, 0) != run.0 {

@@ -25,7 +25,7 @@ pub(crate) enum Step {
 }
 
 impl Step {
-    /// What it is called in the report.
+    /// Names the step in the report.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Assemble => "assemble",
@@ -138,13 +138,13 @@ pub(crate) enum IncidentKind {
 }
 
 impl Visit {
-    /// All of `count` extra clients connect and stay.
+    /// Has all of `count` extra clients connect and stay.
     pub(crate) fn arrival(count: u32, subscribes: bool, duty: Duty) -> Self {
         let pace = VisitPace { rate_per_s: None, at_once: HANDSHAKE_COUNT_MAX };
         Self { name: "arrive", count, session: SessionUse::Clean, subscribes, duty, pace }
     }
 
-    /// The extra client, out of `count`, that comes as number `place` of those that take part.
+    /// Returns the extra client, out of `count`, that comes as number `place`.
     pub(crate) fn extra(&self, place: u32, count: u32) -> u32 {
         (u64::from(place) * u64::from(count) / u64::from(self.count)) as u32
     }

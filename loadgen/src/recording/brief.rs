@@ -12,7 +12,7 @@ pub(crate) struct Brief {
 }
 
 impl Brief {
-    /// Of both together.
+    /// Summarises both histograms together.
     pub(crate) fn of(parts: [&Histogram<u64>; 2]) -> Option<Self> {
         match parts.map(Histogram::is_empty) {
             [true, true] => None,

@@ -9,7 +9,7 @@ pub(crate) struct LastDelivery {
 }
 
 impl LastDelivery {
-    /// The part of the gap before a delivery at `now_ns` that is in the steady part.
+    /// Returns the part of the gap before a delivery at `now_ns` that is in the steady part.
     pub(crate) fn gap_until(&mut self, timeline: &Timeline, now_ns: i64) -> u64 {
         let Some(before_ns) = self.at_ns.replace(now_ns) else { return 0 };
         let (from_ns, to_ns) = (before_ns.max(timeline.steady_ns), now_ns.min(timeline.end_ns));

@@ -97,7 +97,7 @@ impl Groups {
         settlement
     }
 
-    /// How many messages each member has got.
+    /// Lists how many messages each member has got.
     pub(crate) fn deliveries(&self) -> impl Iterator<Item = u64> {
         self.groups.iter().flat_map(|group| group.members.iter().map(|member| member.delivered))
     }
@@ -112,7 +112,7 @@ struct Seen {
 }
 
 impl Seen {
-    /// False when it was in before.
+    /// Adds a number; false when it was in before.
     fn insert(&mut self, number: u64) -> bool {
         let Some(above) = number.checked_sub(self.base) else {
             return false;

@@ -26,7 +26,7 @@ impl Impact {
         }
     }
 
-    /// The incident was over at this time.
+    /// Records that the incident was over at this time.
     pub(crate) fn end(&mut self, end_ns: i64) {
         self.end_ns = self.end_ns.min(end_ns);
     }
@@ -54,7 +54,7 @@ impl Impact {
         }
     }
 
-    /// How long it lasted; `None` when it did not end.
+    /// Returns how long it lasted; `None` when it did not end.
     pub(crate) fn seconds(&self) -> Option<f64> {
         (self.end_ns < i64::MAX).then(|| (self.end_ns - self.begin_ns) as f64 / 1e9)
     }

@@ -150,7 +150,7 @@ impl Recording {
         }
     }
 
-    /// From now on publishers send what is due.
+    /// Starts the schedule: from now on publishers send what is due.
     pub(crate) fn start(&mut self, timeline: Timeline) {
         let plan = &self.plan;
         let pace = match plan.load {
@@ -172,7 +172,7 @@ impl Recording {
         self.course = Some(Course { timeline, pace, churn });
     }
 
-    /// When an extra client is to change its subscriptions, if that is due.
+    /// Returns when an extra client is to change its subscriptions, if that is due.
     pub(crate) fn churn_due(&self, extra: u32, index: u64, now_ns: i64) -> Option<i64> {
         self.churn_schedule()?.due(extra, index, now_ns)
     }
@@ -181,7 +181,7 @@ impl Recording {
         self.course.as_ref()?.churn
     }
 
-    /// A SUBSCRIBE or UNSUBSCRIBE was answered. Those of the warm-up are not measured.
+    /// Records the answer to SUBSCRIBE or UNSUBSCRIBE. Those of the warm-up are not measured.
     pub(crate) fn record_answer(&mut self, name: &'static str, intended_ns: i64, now_ns: i64) {
         self.open_question_count -= 1;
         if self.course.as_ref().is_some_and(|course| course.timeline.is_steady(intended_ns)) {
@@ -189,7 +189,7 @@ impl Recording {
         }
     }
 
-    /// The intended time of a message, if it may be sent now.
+    /// Returns the intended time of a message, if it may be sent now.
     pub(crate) fn due(&mut self, turn: Turn, now_ns: i64) -> Option<i64> {
         if turn.index >= self.plan.message_limit(turn.publisher) {
             return None;
@@ -200,7 +200,7 @@ impl Recording {
         }
     }
 
-    /// The message that was [`Self::due`] has been written.
+    /// Records that the message that was [`Self::due`] has been written.
     pub(crate) fn record_publish(&mut self, turn: Turn, times: Times, held_back: bool) {
         let topic = self.topic_of(turn);
         self.sent[topic] += 1;
@@ -217,7 +217,7 @@ impl Recording {
         }
     }
 
-    /// The broker has acknowledged a message to the end.
+    /// Records that the broker has acknowledged a message to the end.
     pub(crate) fn record_acknowledged(
         &mut self,
         publisher: u32,
@@ -235,7 +235,7 @@ impl Recording {
         }
     }
 
-    /// A delivery to a subscriber. Whether it is the first of this message.
+    /// Records a delivery to a subscriber; returns whether it is the first of this message.
     #[inline]
     pub(crate) fn record_delivery(
         &mut self,
@@ -268,7 +268,7 @@ impl Recording {
         first
     }
 
-    /// A subscriber has got something.
+    /// Records the gap before a delivery to a subscriber.
     #[inline]
     pub(crate) fn record_gap(&mut self, last: &mut LastDelivery, now_ns: i64) {
         if let Some(course) = &self.course {
@@ -277,7 +277,7 @@ impl Recording {
         }
     }
 
-    /// The number of the topic, and the stamp; `None` for what is not of this run.
+    /// Reads the number of the topic and the stamp; `None` for what is not of this run.
     pub(crate) fn identify(&self, publish: &Publish<'_>) -> Option<(u32, Stamp)> {
         let stamp = Stamp::read(publish.payload, self.plan.run)?;
         let sound = stamp.publisher < self.plan.publisher_count

@@ -56,13 +56,13 @@ impl Operations {
         }
     }
 
-    /// How many of this name were answered.
+    /// Counts the operations of this name that were answered.
     pub(crate) fn count(&self, name: &str) -> u64 {
         let mut rows = self.rows.iter();
         rows.find(|(row, _)| *row == name).map_or(0, |(_, operation)| operation.latency.len())
     }
 
-    /// In the order in which they first happened.
+    /// Lists the operations in the order in which they first happened.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, &Operation)> {
         self.rows.iter().map(|(name, operation)| (*name, operation))
     }
@@ -88,7 +88,7 @@ impl Operation {
     }
 }
 
-/// An empty one for latencies.
+/// Makes an empty histogram for latencies.
 pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, LATENCY_NS_MAX, SIGNIFICANT_DIGITS)
         .expect("the bounds and digits are constants that it takes")

@@ -121,7 +121,7 @@ impl Recorder {
         self.until_ns = self.until_ns.max(other.until_ns);
     }
 
-    /// Latency and raw latency of everything that was delivered, warm-up or not.
+    /// Summarises latency and raw latency of all deliveries, warm-up or not.
     pub(crate) fn latencies(&self) -> (Option<Brief>, Option<Brief>) {
         (
             Brief::of([&self.latency, &self.warm_up_latency]),

@@ -36,7 +36,7 @@ pub(crate) enum Outcome {
 }
 
 impl Outcome {
-    /// 0, 1 or 3; see `--help`.
+    /// Returns 0, 1 or 3; see `--help`.
     pub(crate) fn exit_status(self) -> u8 {
         match self {
             Self::Ok => 0,
@@ -47,7 +47,7 @@ impl Outcome {
 }
 
 impl Document {
-    /// Of at least one report.
+    /// Makes a document of at least one report.
     pub(crate) fn new(reports: &[Report]) -> Self {
         let json = |report| serde_json::to_value(report).expect("a report is plain data");
         Self { runs: reports.iter().map(json).collect() }
@@ -68,7 +68,7 @@ impl Document {
         Ok(Self { runs })
     }
 
-    /// The runs of all files.
+    /// Reads the runs of all files.
     ///
     /// # Errors
     /// Which file cannot be read or is no report, and why.
@@ -83,7 +83,7 @@ impl Document {
         Ok(Self { runs })
     }
 
-    /// One run as it is; several with their common head and spread before them.
+    /// Writes one run as it is; several with their common head and spread before them.
     pub(crate) fn to_json(&self) -> String {
         let value = match self.runs.as_slice() {
             [run] => run.clone(),
@@ -116,19 +116,19 @@ impl Document {
         &self.runs
     }
 
-    /// For what all runs have in common.
+    /// Returns the first run, for what all runs have in common.
     pub(crate) fn first(&self) -> &Value {
         &self.runs[0]
     }
 
-    /// What was measured, in words: "fanout on 127.0.0.1:1883".
+    /// Says what was measured: "fanout on 127.0.0.1:1883".
     pub(crate) fn title(&self) -> String {
         let run = self.first();
         let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         format!("{} on {}", word(&run["scenario"]), word(&run["settings"]["broker"]))
     }
 
-    /// How it was loaded, in words.
+    /// Says how the broker was loaded.
     pub(crate) fn load(&self) -> Vec<String> {
         let settings = &self.first()["settings"];
         let pace = || match settings["window"].as_u64() {

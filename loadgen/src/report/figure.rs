@@ -102,7 +102,7 @@ pub(super) const fn rare(
 }
 
 impl Latency {
-    /// It explains others, and is not what is measured.
+    /// Whether it explains others, and is not what is measured.
     pub(crate) fn is_supplement(&self) -> bool {
         [ACKNOWLEDGE, LATENESS].contains(&self.at.as_ref())
     }

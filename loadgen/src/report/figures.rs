@@ -406,7 +406,7 @@ pub(crate) fn latencies(run: &Value) -> Vec<Latency> {
     latencies
 }
 
-/// Every figure that a run may have.
+/// Lists every figure that a run may have.
 pub(crate) fn all(run: &Value) -> Vec<Figure> {
     let scalars = groups(run).into_iter().flat_map(|group| group.figures.into_owned());
     let latencies = latencies(run);

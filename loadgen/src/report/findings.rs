@@ -116,7 +116,7 @@ impl Findings {
         }
     }
 
-    /// What the broker did not keep, for the verdict.
+    /// Lists the broken promises, for the verdict.
     pub(crate) fn violations(&self) -> Vec<String> {
         let mut violations = failures(&self.steps);
         if let Some(RetainedRow { outdated, unflagged }) = self.retained {
@@ -161,7 +161,7 @@ impl BystanderRow {
 }
 
 impl StallRow {
-    /// Nothing where there were no two deliveries.
+    /// Returns `None` where there were no two deliveries.
     pub(crate) fn of(recorder: &Recorder) -> Option<Self> {
         let longest_gap_ns = recorder.longest_gap_ns;
         (longest_gap_ns > 0).then_some(Self { longest_gap_ns })
@@ -195,7 +195,7 @@ fn failures(steps: &[StepRow]) -> Vec<String> {
     violations
 }
 
-/// Why the generator, not the broker, may have been the limit of a step.
+/// Says why the generator, not the broker, may have been the limit of a step.
 pub(crate) fn limits(steps: &[StepRow], cpu_share_max: f64) -> Vec<String> {
     let mut reasons = Vec::new();
     for step in steps.iter().filter(|step| step.is_measured() && step.seconds >= STEP_S_MIN) {

@@ -225,7 +225,7 @@ impl Verdict {
     }
 }
 
-/// What the broker owes at this QoS and did not keep.
+/// Lists what the broker owes at this QoS and did not keep.
 fn broken_promises(qos: QoS, publishes: &Publishes, deliveries: &Deliveries) -> Vec<String> {
     let at_least_once = qos > QoS::AtMostOnce;
     let exactly_once = qos == QoS::ExactlyOnce;
@@ -268,7 +268,7 @@ impl Generator {
     }
 }
 
-/// Why the generator, not the broker, may have been the limit.
+/// Says why the generator, not the broker, may have been the limit.
 fn limits(executors: &[Executor], lateness: &Percentiles, latency: &Percentiles) -> Vec<String> {
     let mut reasons = Vec::new();
     for (number, executor) in executors.iter().enumerate() {

@@ -54,7 +54,7 @@ pub(crate) struct StepOutcome {
     pub(crate) usage: Vec<Usage>,
 }
 
-/// How many messages the schedule has: `None` in closed loop, where the broker decides.
+/// Counts the messages of the schedule: `None` in closed loop, where the broker decides.
 pub(crate) fn planned_count(plan: &Plan, timeline: &Timeline) -> Option<u64> {
     match plan.load {
         _ if plan.message_count.is_some() => plan.message_count,

@@ -80,7 +80,7 @@ fn samples(outcome: &Outcome) -> impl Iterator<Item = Sample> {
     marked.chain(course)
 }
 
-/// CPU seconds for a million of something; `None` for none.
+/// Scales CPU seconds to a million messages; `None` without messages.
 pub(crate) fn per_million(cpu_s: f64, amount: u64) -> Option<f64> {
     (amount > 0).then(|| cpu_s / amount as f64 * 1e6)
 }

@@ -93,7 +93,7 @@ pub(crate) struct Marks {
 }
 
 impl Marks {
-    /// How much something grew in the steady part, and the seconds that this took.
+    /// Returns how much something grew in the steady part, and the seconds that this took.
     pub(crate) fn steady_part(&self, of: impl Fn(&Mark) -> f64) -> (f64, f64) {
         match (&self.steady, &self.end) {
             (Some(from), Some(to)) => (of(to) - of(from), (to.at_ns - from.at_ns) as f64 / 1e9),
@@ -101,7 +101,7 @@ impl Marks {
         }
     }
 
-    /// How much it grew in the whole run.
+    /// Returns how much it grew in the whole run.
     pub(crate) fn whole(&self, of: impl Fn(&Mark) -> f64) -> f64 {
         match (&self.begin, &self.drained) {
             (Some(from), Some(to)) => of(to) - of(from),
@@ -187,7 +187,7 @@ impl Series {
     }
 }
 
-/// 0 for no time at all.
+/// Divides by a time; the rate of no time at all is 0.
 pub(crate) fn per(amount: f64, seconds: f64) -> f64 {
     if seconds > 0.0 { amount / seconds } else { 0.0 }
 }

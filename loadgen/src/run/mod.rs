@@ -69,7 +69,7 @@ fn check_sources(plan: &Plan, address: SocketAddr) -> Result<()> {
     }
 }
 
-/// A name may have several addresses: the first that takes a connection is used.
+/// Resolves the name of the broker: of several addresses, the first that takes a connection.
 fn resolve(plan: &Plan) -> Result<SocketAddr> {
     let broker = &plan.broker;
     let addresses = broker.to_socket_addrs().with_context(|| format!("cannot resolve {broker}"))?;
@@ -328,7 +328,7 @@ impl<'a> Run<'a> {
                 >= self.control.sum(|station| &station.owed)
     }
 
-    /// A closed loop with a number of messages has ended when it was through with them.
+    /// Returns the timeline. A closed loop with a number of messages ends with the last of them.
     fn timeline(&self) -> Option<Timeline> {
         let timeline = self.control.timeline()?;
         Some(Timeline { end_ns: timeline.end_ns.min(self.published_ns), ..timeline })

@@ -73,12 +73,12 @@ impl MachineTimes {
     }
 }
 
-/// CPU seconds that the calling thread has used so far.
+/// Returns the CPU seconds that the calling thread has used so far.
 pub(crate) fn thread_cpu_s() -> f64 {
     seconds(ClockId::ThreadCPUTime)
 }
 
-/// CPU seconds that the whole process has used so far.
+/// Returns the CPU seconds that the whole process has used so far.
 pub(crate) fn process_cpu_s() -> f64 {
     seconds(ClockId::ProcessCPUTime)
 }

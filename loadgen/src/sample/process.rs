@@ -68,7 +68,7 @@ impl Process {
         &self.name
     }
 
-    /// `None` once the process has ended.
+    /// Looks at the process; `None` once it has ended.
     pub(crate) fn sample(&mut self) -> Option<Sample> {
         let stat = Stat::parse(&read(self.pid, "stat").ok()?)?;
         if stat.started != self.started || matches!(stat.state, b'Z' | b'X') {
@@ -120,7 +120,7 @@ fn descriptor_count(pid: u32) -> Option<u64> {
     }
 }
 
-/// The number behind `key` in a file of lines like `VmRSS:     1234 kB`.
+/// Finds the number behind `key` in a file of lines like `VmRSS:     1234 kB`.
 fn field(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(key))?;
     line.split_whitespace().next()?.parse().ok()

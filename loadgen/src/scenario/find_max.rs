@@ -40,7 +40,7 @@ struct SearchOptions {
     probes: u32,
 }
 
-/// All scenarios that have a rate and a time, with the options of the search.
+/// Lists all scenarios that have a rate and a time, with the options of the search.
 fn arguments(command: Command) -> Command {
     let commands = LOADS.iter().filter_map(|scenario| {
         let command = (scenario.arguments)(Command::new(scenario.name));

@@ -33,7 +33,7 @@ pub(super) struct Flow<O: Args> {
 }
 
 impl<O: Args + Serialize> Flow<O> {
-    /// The scenario's own options, and a plan without clients that has all the others.
+    /// Returns the scenario's own options, and a plan without clients that has all the others.
     pub(super) fn parse(
         name: &'static str,
         matches: &ArgMatches,

@@ -20,7 +20,7 @@ pub(crate) mod values;
 use self::flow::Scenario;
 use self::loads::LOADS;
 
-/// Every scenario, in the order of `--help`.
+/// Lists every scenario, in the order of `--help`.
 pub(crate) fn scenarios() -> impl Iterator<Item = &'static Scenario> {
     LOADS.iter().chain([&find_max::SCENARIO])
 }

@@ -127,7 +127,7 @@ enum Protocol {
 }
 
 impl RunOptions {
-    /// A plan without clients, for a scenario to fill in.
+    /// Makes a plan without clients, for a scenario to fill in.
     pub(crate) fn plan(&self) -> Plan {
         Plan {
             scenario: "",
@@ -191,7 +191,7 @@ impl LoadOptions {
         }
     }
 
-    /// With the default of the load, which is not one option alone.
+    /// Adds the default of the load, which is not one option alone.
     pub(crate) fn completed(mut self) -> Self {
         if self.window.is_none() {
             self.rate = self.rate.or(Some(RATE_DEFAULT));

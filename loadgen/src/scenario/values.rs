@@ -12,7 +12,7 @@ const SECONDS_MAX: f64 = 7.0 * 86_400.0;
 const SOURCE_COUNT_MAX: u128 = 65_536;
 const RATE_MAX: f64 = 10_000_000.0;
 
-/// Options that make no sense together.
+/// Refuses options that make no sense together.
 pub(crate) fn refuse(message: &str) -> clap::Error {
     clap::Error::raw(ErrorKind::ValueValidation, message)
 }
@@ -41,7 +41,7 @@ pub(crate) fn seconds(text: &str) -> Result<f64, String> {
         .ok_or_else(|| format!("expected seconds, 0 to {SECONDS_MAX}"))
 }
 
-/// A part of the whole.
+/// Parses a share of the whole.
 pub(crate) fn share(text: &str) -> Result<f64, String> {
     let expected = || "expected a share, 0 to 1".to_owned();
     number(text).filter(|share| (0.0..=1.0).contains(share)).ok_or_else(expected)
@@ -84,7 +84,7 @@ fn ip(text: &str) -> Result<IpAddr, String> {
     text.trim().parse().map_err(|_| expected.to_owned())
 }
 
-/// All addresses from `first` to `last`.
+/// Lists all addresses from `first` to `last`.
 fn range(first: IpAddr, last: IpAddr) -> Result<Vec<IpAddr>, String> {
     let (from, to) = match (first, last) {
         (IpAddr::V4(first), IpAddr::V4(last)) => (first.to_bits().into(), last.to_bits().into()),
