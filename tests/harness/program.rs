@@ -1,5 +1,7 @@
-//! Programs of strangers that talk to the broker: their output line by line, and their end.
+//! Programs of strangers that talk to the broker: whether they are here, their output line by line,
+//! and their end.
 
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::Receiver;
@@ -32,7 +34,7 @@ impl Program {
         let errors = writer.try_clone().expect("a descriptor can be duplicated");
         command.stdout(writer).stderr(errors);
         let child = command.spawn().unwrap_or_else(|error| {
-            panic!("cannot start {name}: {error}; scripts/interop-setup says how to get it")
+            panic!("cannot start {name}: {error}; scripts/setup installs it")
         });
         // The command holds the writing end too; only the child's may stay open.
         drop(command);
@@ -89,11 +91,41 @@ impl Program {
     }
 }
 
-/// The path of a program, which must be there.
+/// Whether these programs are here. A test that cannot do without them ends at once if they are
+/// not, and says so; see [`skip`].
+pub(crate) fn are_here(names: &[&str]) -> bool {
+    let missing: Vec<&str> = names.iter().copied().filter(|name| find(name).is_none()).collect();
+    if !missing.is_empty() {
+        skip(&format!("{} is missing: scripts/setup installs it", missing.join(", ")));
+    }
+    missing.is_empty()
+}
+
+/// Says that the running test does not test anything here, and why. CI has to run every test, so
+/// there it fails instead. `RINGMQ_NOT_RUN` names a file that collects these lines: nextest shows
+/// nothing of what a test says that ends well.
+pub(crate) fn skip(reason: &str) {
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "CI runs every test, but {reason}");
+    let thread = std::thread::current();
+    let line = format!("NOT RUN: {}: {reason}\n", thread.name().unwrap_or("a test"));
+    eprint!("{line}");
+    if let Some(list) = std::env::var_os("RINGMQ_NOT_RUN") {
+        let file = std::fs::OpenOptions::new().create(true).append(true).open(list);
+        let written = file.and_then(|mut file| file.write_all(line.as_bytes()));
+        written.expect("the list of what is not run can be written");
+    }
+}
+
+/// The path of a program that is here.
 pub(crate) fn installed(name: &str) -> PathBuf {
+    find(name).unwrap_or_else(|| panic!("{name} is missing: scripts/setup installs it"))
+}
+
+/// Packages put some where only administrators look for programs.
+fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).map(|folder| folder.join(name)).find(|p| p.is_file());
-    found.unwrap_or_else(|| panic!("{name} is missing: scripts/interop-setup says how to get it"))
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
+    folders.map(|folder| folder.join(name)).find(|path| path.is_file())
 }
 
 impl Drop for Program {

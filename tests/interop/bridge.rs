@@ -1,6 +1,6 @@
 //! A broker of strangers as a client of ours: a bridge of mosquitto with its default settings.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use crate::harness::broker::Broker;
@@ -29,7 +29,7 @@ impl Bridge {
             broker.address,
         );
         let settings = TempFile::new("bridge.conf", text.as_bytes());
-        let mut command = Command::new(mosquitto());
+        let mut command = Command::new(installed("mosquitto"));
         command.args(["-c", settings.path()]);
         let program = Program::start(command);
         let lines = program.lines_with(&["Received SUBACK"]);
@@ -46,12 +46,6 @@ impl Bridge {
     }
 }
 
-/// Packages put it where only administrators look for programs.
-fn mosquitto() -> PathBuf {
-    let usual = Path::new("/usr/sbin/mosquitto");
-    if usual.is_file() { usual.to_owned() } else { installed("mosquitto") }
-}
-
 fn subscriber(mut command: Command) -> Program {
     command.args(["-q", "1", "-d", "-F", FORMAT]);
     Program::start(by_lines(command))
@@ -65,7 +59,7 @@ fn publish(mut command: Command, topic: &str, message: &str) {
 /// The level of the protocol says that it is a bridge, and the broker treats it as one.
 #[test]
 fn what_is_retained_passes_over_a_bridge_and_nothing_goes_in_circles() {
-    on_every_core_count(|broker| {
+    on_every_core_count(&["mosquitto", "mosquitto_sub", "mosquitto_pub"], |broker| {
         let bridge = Bridge::start(broker);
         let near = |name, arguments: &[&str]| client(name, broker, arguments);
         let far = |name, arguments: &[&str]| bridge.client(name, arguments);

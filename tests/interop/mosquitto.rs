@@ -7,6 +7,8 @@ use crate::harness::files::TempFile;
 use crate::harness::program::{Program, installed};
 use crate::on_every_core_count;
 
+const CLIENTS: [&str; 2] = ["mosquitto_sub", "mosquitto_pub"];
+
 /// How the subscriber writes a message; its debugging lines come in between.
 pub(crate) const FORMAT: &str = "got %t q%q r%r %p";
 
@@ -46,7 +48,7 @@ pub(crate) fn messages(lines: &[String]) -> Vec<&str> {
 }
 
 fn passes_at_every_qos(version: &'static str) {
-    on_every_core_count(|broker| {
+    on_every_core_count(&CLIENTS, |broker| {
         for qos in ["0", "1", "2"] {
             let subscriber = subscribe(broker, &["-t", "a/+", "-q", qos, "-C", "1", "-V", version]);
             publish(broker, &["-t", "a/b", "-q", qos, "-m", "hello", "-V", version]);
@@ -59,7 +61,7 @@ fn passes_at_every_qos(version: &'static str) {
 /// `%R` is the response topic, `%C` the content type, `%P` the user properties.
 #[test]
 fn properties_of_5_0_pass() {
-    on_every_core_count(|broker| {
+    on_every_core_count(&CLIENTS, |broker| {
         let format = "got %t q%q %C %R %D %P %p";
         let arguments = ["-t", "a/+", "-q", "1", "-C", "1", "-V", "mqttv5", "-d", "-F", format];
         let subscriber = Program::start(by_lines(client("mosquitto_sub", broker, &arguments)));
@@ -80,7 +82,7 @@ fn properties_of_5_0_pass() {
 
 #[test]
 fn a_shared_subscription_of_5_0() {
-    on_every_core_count(|broker| {
+    on_every_core_count(&CLIENTS, |broker| {
         let arguments = ["-t", "$share/g/a/+", "-q", "1", "-C", "1", "-V", "mqttv5"];
         let members = [subscribe(broker, &arguments), subscribe(broker, &arguments)];
         for message in ["one", "two"] {
@@ -108,7 +110,7 @@ fn six_hundred_messages_keep_their_order_at_every_qos() {
     const COUNT: usize = 600;
     let lines: String = (0..COUNT).map(|number| format!("number {number}\n")).collect();
     let input = TempFile::new("six-hundred", lines.as_bytes());
-    on_every_core_count(|broker| {
+    on_every_core_count(&CLIENTS, |broker| {
         for qos in ["0", "1", "2"] {
             let count = COUNT.to_string();
             let subscriber = subscribe(broker, &["-t", "n", "-q", qos, "-C", &count]);
@@ -128,7 +130,7 @@ fn a_payload_of_a_megabyte_passes_at_every_qos() {
     let payload: String = (0..100_000).map(|number| format!("{number:09},")).collect();
     assert_eq!(payload.len(), 1_000_000);
     let input = TempFile::new("megabyte", payload.as_bytes());
-    on_every_core_count(|broker| {
+    on_every_core_count(&CLIENTS, |broker| {
         for qos in ["0", "1", "2"] {
             let subscriber = subscribe(broker, &["-t", "big", "-q", qos, "-C", "1"]);
             publish(broker, &["-t", "big", "-q", qos, "-f", input.path()]);
@@ -140,7 +142,7 @@ fn a_payload_of_a_megabyte_passes_at_every_qos() {
 
 #[test]
 fn a_retained_message_is_replaced_and_cleared() {
-    on_every_core_count(|broker| {
+    on_every_core_count(&CLIENTS, |broker| {
         publish(broker, &["-t", "r", "-q", "1", "-r", "-m", "first"]);
         publish(broker, &["-t", "r", "-q", "1", "-r", "-m", "second"]);
         let lines = start_subscriber(broker, &["-t", "r", "-q", "2", "-C", "1"]).succeed();
@@ -154,7 +156,7 @@ fn a_retained_message_is_replaced_and_cleared() {
 
 #[test]
 fn a_will_is_published_when_its_client_is_killed() {
-    on_every_core_count(|broker| {
+    on_every_core_count(&CLIENTS, |broker| {
         for qos in ["0", "1", "2"] {
             let watcher = subscribe(broker, &["-t", "gone", "-q", "2", "-C", "1"]);
             let will = ["--will-topic", "gone", "--will-payload", "bye", "--will-qos", qos];
@@ -167,7 +169,7 @@ fn a_will_is_published_when_its_client_is_killed() {
 
 #[test]
 fn a_will_is_not_published_when_its_client_leaves_in_order() {
-    on_every_core_count(|broker| {
+    on_every_core_count(&CLIENTS, |broker| {
         let watcher = subscribe(broker, &["-t", "gone", "-t", "end", "-q", "1", "-C", "1"]);
         let will = ["--will-topic", "gone", "--will-payload", "bye", "--will-qos", "1"];
         let leaver = subscribe(broker, &[&["-t", "x", "-C", "1"], will.as_slice()].concat());
@@ -180,7 +182,7 @@ fn a_will_is_not_published_when_its_client_leaves_in_order() {
 
 #[test]
 fn a_stored_session_gets_what_came_while_it_was_away() {
-    on_every_core_count(|broker| {
+    on_every_core_count(&CLIENTS, |broker| {
         for qos in ["1", "2"] {
             let arguments = ["-t", "p", "-q", qos, "-c", "-i", "stored"];
             subscribe(broker, &arguments).kill();
@@ -196,7 +198,7 @@ fn a_stored_session_gets_what_came_while_it_was_away() {
 
 #[test]
 fn a_subscriber_that_is_killed_comes_back_to_its_session() {
-    on_every_core_count(|broker| {
+    on_every_core_count(&CLIENTS, |broker| {
         let arguments = ["-t", "k/#", "-q", "1", "-c", "-i", "killed"];
         for round in 0..5 {
             let payload = round.to_string();

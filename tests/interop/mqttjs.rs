@@ -1,14 +1,12 @@
 //! MQTT.js, the JavaScript client: one test for each scenario of `clients/mqttjs_scenarios.mjs`.
 
-use std::path::Path;
-
 use crate::run_scenario;
 
 macro_rules! scenarios {
     ($($name:ident)*) => {
         $(#[test]
         fn $name() {
-            run_scenario(Path::new("node"), "mqttjs_scenarios.mjs", stringify!($name));
+            run_scenario("node", "mqttjs_scenarios.mjs", stringify!($name));
         })*
     };
 }

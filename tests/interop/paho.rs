@@ -7,7 +7,7 @@ macro_rules! scenarios {
         $(#[test]
         fn $name() {
             let python = root().join("target/interop/venv/bin/python");
-            run_scenario(&python, "paho_scenarios.py", stringify!($name));
+            run_scenario(&python.to_string_lossy(), "paho_scenarios.py", stringify!($name));
         })*
     };
 }
