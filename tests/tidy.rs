@@ -4,6 +4,8 @@
 
 #[path = "tidy/circles.rs"]
 mod circles;
+#[path = "tidy/english.rs"]
+mod english;
 #[path = "tidy/layers.rs"]
 mod layers;
 #[path = "tidy/source.rs"]
@@ -271,10 +273,13 @@ mod of_the_repository {
         Path::new(env!("CARGO_MANIFEST_DIR"))
     }
 
+    fn sources() -> Vec<Source> {
+        read_all(root(), &["src", "loadgen/src", "benches", "tests", "fuzz/src"])
+    }
+
     #[track_caller]
     fn check(fence: impl Fn(&Source) -> Complaints) {
-        let sources = read_all(root(), &["src", "loadgen/src", "benches", "tests", "fuzz/src"]);
-        let complaints: Complaints = sources.iter().flat_map(fence).collect();
+        let complaints: Complaints = sources().iter().flat_map(fence).collect();
         assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
     }
 
@@ -328,6 +333,19 @@ mod of_the_repository {
     #[test]
     fn names() {
         check(names_say_something);
+    }
+
+    /// `RINGMQ_TIDY_UPDATE=1` rewrites the list instead.
+    #[test]
+    fn english() {
+        let (sources, file) = (sources(), root().join("tests/tidy/english.txt"));
+        let listed = std::fs::read_to_string(&file).expect("the list is UTF-8");
+        if std::env::var_os("RINGMQ_TIDY_UPDATE").is_some() {
+            let list = english::update(&sources, &listed).unwrap_or_else(|why| panic!("{why}"));
+            return std::fs::write(&file, list).expect("the list can be written");
+        }
+        let complaints = english::compare(&sources, &listed);
+        assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
     }
 
     #[test]

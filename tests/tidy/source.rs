@@ -10,6 +10,8 @@ pub(crate) struct Source {
     pub(crate) raw: String,
     /// `raw` with comments and the insides of literals blanked; lines and columns stay.
     pub(crate) code: String,
+    /// `raw` with everything but comments blanked.
+    pub(crate) comments: String,
     /// `code` with items under `#[cfg(test)]` blanked too; all of it if the file is a test module.
     pub(crate) product: String,
     /// Lines that belong to tests, with their comments.
@@ -18,9 +20,16 @@ pub(crate) struct Source {
 
 impl Source {
     pub(crate) fn new(path: &str, raw: &str) -> Self {
-        let code = blank_text(raw);
+        let (code, comments) = take_apart(raw);
         let (product, test_line_count) = blank_test_items(&code);
-        Self { path: path.to_owned(), raw: raw.to_owned(), code, product, test_line_count }
+        Self {
+            path: path.to_owned(),
+            raw: raw.to_owned(),
+            code,
+            comments,
+            product,
+            test_line_count,
+        }
     }
 
     /// The complaint about a line, counted from 1.
@@ -116,9 +125,10 @@ fn blank(text: &str) -> String {
     text.chars().map(|char| if char == '\n' { '\n' } else { ' ' }).collect()
 }
 
-/// Blanks comments and the insides of string and character literals.
-fn blank_text(raw: &str) -> String {
-    let mut code = String::with_capacity(raw.len());
+/// Returns the text with comments and the insides of string and character literals blanked, and
+/// the text with everything but comments blanked.
+fn take_apart(raw: &str) -> (String, String) {
+    let (mut code, mut comments) = (String::with_capacity(raw.len()), String::new());
     let mut rest = raw;
     while !rest.is_empty() {
         let hidden = hidden_length(rest, code.chars().next_back());
@@ -126,14 +136,13 @@ fn blank_text(raw: &str) -> String {
             0 => rest.split_at(rest.chars().next().map_or(0, char::len_utf8)),
             length => rest.split_at(length),
         };
-        if hidden == 0 {
-            code.push_str(text);
-        } else {
-            code.push_str(&blank(text));
-        }
+        let is_comment = hidden > 0 && text.starts_with('/');
+        let blanked = blank(text);
+        code.push_str(if hidden > 0 { &blanked } else { text });
+        comments.push_str(if is_comment { text } else { &blanked });
         rest = after;
     }
-    code
+    (code, comments)
 }
 
 /// The length of the comment or literal at the start of `rest`; 0 if there is none.
@@ -403,9 +412,12 @@ mod tests {
         let raw = "a // std::net\nb /* x /* y */ z */ c\n\"fn \\\" {\" d 'x' '\\n' '\\'' &'a e";
         let code = "a            \nb                     c\n           d                &'a e";
         let squeeze = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        assert_eq!(squeeze(&blank_text(raw)), squeeze(code));
-        assert_eq!(blank_text(raw).lines().count(), 3);
-        assert_eq!(squeeze(&blank_text("r#\"a \" b\"# c br\"x\" for_r\"y\" é")), "c b for_r é");
+        let (taken, comments) = take_apart(raw);
+        assert_eq!(squeeze(&taken), squeeze(code));
+        assert_eq!(taken.lines().count(), 3);
+        assert_eq!(squeeze(&comments), "// std::net /* x /* y */ z */");
+        assert_eq!(comments.lines().next(), Some("  // std::net"));
+        assert_eq!(squeeze(&take_apart("r#\"a \" b\"# c br\"x\" for_r\"y\" é").0), "c b for_r é");
     }
 
     #[test]
