@@ -1,9 +1,18 @@
-//! All retained topics in order, and which of two comes first.
+//! All retained topics in the order of their texts, and which of two topics comes first.
 //!
-//! To compare two texts means to read both, wherever they are, which takes longer than all else.
-//! So each topic has a note of the chunk it lies in and of a few bytes of its text, those that
-//! follow what all texts of that chunk begin with. Two notes mostly tell which topic comes first;
-//! texts are compared only of those in one chunk whose bytes are the same.
+//! Comparing two texts means fetching both from memory, which costs more than everything else here.
+//! So each topic has a note, with the number of its chunk and a digest: the four bytes behind the
+//! prefix that all texts of the chunk share. Two notes mostly decide which topic comes first; texts
+//! are compared only if both topics lie in one chunk and have the same digest.
+//!
+//! ```text
+//! chunks in order     rank 0: number 4          rank 1: number 0
+//! texts               "a/1/x"  "a/1/y"          "a/2/x"  "a/3/x"
+//! shared prefix       "a/1/"                    "a/"
+//! notes               (4, "x") (4, "y")         (0, "2/x") (0, "3/x")
+//! ```
+//!
+//! A chunk keeps its number while chunks before it come and go; only its rank changes.
 
 use super::sorted::{Place, Sorted};
 use super::trie::Texts;
@@ -14,9 +23,9 @@ use std::cmp::Ordering;
 #[derive(Debug, Default)]
 pub(super) struct Order {
     topics: Sorted,
-    /// The number of each chunk, which it keeps while others come and go before it.
+    /// The number of each chunk, by rank.
     numbers: Vec<u32>,
-    /// By number.
+    /// Rank and prefix of each chunk, by number.
     chunks: Vec<Chunk>,
     /// Numbers that no chunk has.
     free: Vec<u32>,
@@ -26,9 +35,9 @@ pub(super) struct Order {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Chunk {
-    /// How many chunks there are before it.
+    /// The number of chunks before it.
     rank: u32,
-    /// So many bytes are the same in all its texts.
+    /// The length of the prefix that all its texts share, in bytes.
     prefix_len: u32,
 }
 
@@ -36,17 +45,17 @@ struct Chunk {
 struct Note {
     /// The number of the chunk that the topic lies in.
     number: u32,
-    /// What follows the prefix in its text.
+    /// The four bytes of its text that follow the prefix.
     digest: u32,
 }
 
 impl Order {
-    /// All topics.
+    /// Returns all topics.
     pub(super) fn topics(&self) -> &Sorted {
         &self.topics
     }
 
-    /// Whether one topic comes before another.
+    /// Returns whether one topic comes before another.
     pub(super) fn is_before(&self, one: Key, other: Key, texts: &impl Texts) -> bool {
         let (note, other_note) = (self.note(one), self.note(other));
         if note.number != other_note.number {
@@ -75,7 +84,7 @@ impl Order {
         self.note_one(topic, added.chunk, texts);
     }
 
-    /// Takes out a topic that is there.
+    /// Removes a topic that is there.
     pub(super) fn remove(&mut self, topic: Key, texts: &impl Texts) {
         let rank = self.chunks[self.note(topic).number as usize].rank as usize;
         let index = self.topics.chunks()[rank].iter().position(|other| *other == topic);
@@ -88,7 +97,7 @@ impl Order {
         }
     }
 
-    /// The first place whose text is not before this one.
+    /// Returns the first place whose text is not before this one.
     pub(super) fn place(&self, text: &str, texts: &impl Texts) -> Place {
         let ends_before = |topics: &Vec<Key>| topics.last().is_some_and(|t| texts.text(*t) < text);
         let chunk = self.topics.chunks().partition_point(ends_before);
@@ -110,7 +119,7 @@ impl Order {
         self.notes[topic.bits() as usize]
     }
 
-    /// Ranks this chunk and those that follow anew.
+    /// Updates the ranks of this chunk and of those behind it.
     fn rank_from(&mut self, rank: usize) {
         self.chunks.resize(self.numbers.len() + self.free.len(), Chunk::default());
         for (rank, number) in self.numbers.iter().enumerate().skip(rank) {
@@ -118,7 +127,8 @@ impl Order {
         }
     }
 
-    /// Notes a topic that has come into a chunk; all of them if it begins otherwise.
+    /// Sets the note of a topic that was added to a chunk; of all its topics if the shared prefix
+    /// became shorter.
     fn note_one(&mut self, topic: Key, rank: usize, texts: &impl Texts) {
         let (text, topics) = (texts.text(topic), &self.topics.chunks()[rank]);
         let ends = [topics.first(), topics.last()].into_iter().flatten();
@@ -132,7 +142,7 @@ impl Order {
         }
     }
 
-    /// Notes all topics of a chunk anew.
+    /// Sets the shared prefix of a chunk and the notes of all its topics.
     fn note_all(&mut self, rank: usize, texts: &impl Texts) {
         let (number, topics) = (self.numbers[rank], &self.topics.chunks()[rank]);
         let [first, .., last] = &topics[..] else {
@@ -151,8 +161,8 @@ impl Order {
     }
 }
 
-/// The four bytes that follow the first `start`, to be compared as a number. What ends before is
-/// less than what goes on, or equal.
+/// Returns the four bytes that follow the first `start`, as a number that compares as they do. A
+/// text that ends earlier is filled up with zeros, so it is less or equal.
 fn digest(text: &str, start: usize) -> u32 {
     let mut bytes = [0; 4];
     let rest = &text.as_bytes()[start..];
@@ -161,7 +171,7 @@ fn digest(text: &str, start: usize) -> u32 {
     u32::from_be_bytes(bytes)
 }
 
-/// How many bytes two texts begin with that are the same.
+/// Returns the length of the prefix that two texts share, in bytes.
 fn common_len(one: &str, other: &str) -> usize {
     one.bytes().zip(other.bytes()).take_while(|(byte, other)| byte == other).count()
 }

@@ -1,10 +1,11 @@
 //! The filters with wildcards, level by level.
 //!
-//! A node stands for the first levels that many filters share. Few that share no more hang there
-//! in one [`Bucket`], and a single one as a leaf: the levels that they have for themselves cost
-//! no nodes, a match tells most of them by their signatures, and the rest is compared as text.
-//! So a million filters have some ten thousand nodes, which lie in a cache, and a subscription
-//! walks over a handful of them. Nothing here recurses: a topic may have 65,535 levels.
+//! A node stands for the first levels that many filters share. If only a few filters continue in
+//! the same way they lie in one [`Bucket`] below the node, and a single filter is a leaf. Levels
+//! that few filters share therefore need no nodes: a match rejects most filters of a bucket by
+//! their signatures, and compares the texts of the others. A million filters have some ten thousand
+//! nodes, which fit into a cache, and a subscription visits a handful of them. Nothing here
+//! recurses: a topic may have 65,535 levels.
 //!
 //! The trie holds keys; the text of a filter stays with its owner ([`Texts`]).
 
@@ -29,21 +30,21 @@ pub(super) trait Texts {
     fn text(&self, key: Key) -> &str;
 }
 
-/// What one match has looked at: what it costs, whatever the machine.
+/// What one match has examined: its cost, independent of the machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Effort {
-    /// Places that the topic leads to, each with the filters that hang there.
+    /// Nodes that the topic leads to.
     pub nodes: usize,
-    /// Pieces of filters that were looked through, and the filters in them.
+    /// Buckets that were searched.
     pub buckets: usize,
-    /// The filters in those pieces, told by their signatures alone.
+    /// Signatures of filters that were compared in those buckets.
     pub signatures: usize,
     /// Filters whose text was compared; a long one counts several times.
     pub texts: usize,
 }
 
 impl Effort {
-    /// Everything that was looked at, but for the signatures, eight of which are as one.
+    /// Returns the sum of it all, in which eight signatures count as one.
     #[must_use]
     pub fn total(&self) -> usize {
         self.nodes + self.buckets + self.signatures / 8 + self.texts
@@ -68,34 +69,34 @@ pub(super) struct Trie {
     hasher: RandomState,
     /// A bucket with more filters becomes a node.
     bucket_len_max: usize,
-    /// Empty lists whose memory the next match uses.
+    /// Empty lists whose memory the next match reuses.
     spare: RefCell<Frontier>,
-    /// See [`Trie::take_moved`].
+    /// Filters that were moved since [`Trie::take_moved`].
     moved: usize,
 }
 
-/// Fewer make more nodes, more take longer to look through.
+/// With fewer there are more nodes; more of them take longer to search.
 const BUCKET_LEN_MAX: usize = 64;
 
-/// Levels that a bucket is split by at once, if all of its filters share them.
+/// The most levels that a bucket is split by at once, if all of its filters share them.
 const SPLITS_MAX: usize = 16;
 
-/// Buckets and filters that are looked at together: more would have to leave the cache again.
+/// Buckets and filters that are examined together: more of them would not stay in the cache.
 const HANGING_MAX: usize = 256;
 
-/// So many bytes of a text take as long as to look at one more place.
+/// Comparing this many bytes of a text takes as long as visiting one node.
 const TEXT_BYTES: usize = 256;
 
-/// Lists that have room for more places are given back to the allocator.
+/// Lists with a larger capacity are freed after a match.
 const SPARE_MAX: usize = 4096;
 
-/// What it takes to move a filter, and how many more of its bytes take as long as one such part.
+/// The effort of moving a filter, and how many bytes of its text add one to it.
 const MOVED: usize = 3;
 const MOVED_BYTES: usize = 256;
-/// What is moved for one insert at most: then a bucket that is too full stays so until the next.
+/// The most effort of one insert. A bucket that is still too full is split by the next insert.
 const MOVED_MAX: usize = 1024;
 
-/// What follows the levels that the filters below share.
+/// What follows the levels that all filters below have in common.
 #[derive(Debug, Default)]
 #[repr(align(64))]
 struct Node {
@@ -108,21 +109,21 @@ struct Node {
     hash: Option<Key>,
     /// The filter that ends here.
     here: Option<Key>,
-    /// How many filters lie at or below this node. A node with a quarter of what makes a bucket
-    /// full becomes one again, unless it is the root.
+    /// The number of filters at or below this node. When only a quarter of a full bucket is left,
+    /// the node becomes a bucket again, unless it is the root.
     len: u32,
 }
 
-/// A node to look at, and where in every filter there the level starts that leads on from it.
-/// The filters are all as long up to there.
+/// A node to visit. `filter` is the offset at which its children's level starts; it is the same in
+/// every filter below the node.
 #[derive(Clone, Copy, Debug)]
 struct Place {
     node: Key,
     filter: usize,
 }
 
-/// A bucket to look through or a filter to compare, where the level that led there starts in the
-/// filter and in the topic, and how the topic goes on behind that level.
+/// A bucket or a leaf to examine. `filter` and `topic` are the offsets of the level that led to it,
+/// and `signature` is that of the topic behind that level.
 #[derive(Clone, Copy, Debug)]
 struct Hanging {
     key: Key,
@@ -131,15 +132,16 @@ struct Hanging {
     signature: Signature,
 }
 
-/// What a match has still to look at.
+/// What a match has still to examine.
 #[derive(Debug, Default)]
 struct Frontier {
-    /// At the next level.
+    /// Nodes of the next level.
     nodes: Vec<Place>,
-    /// Those of this level, while it is left.
+    /// An empty list: the memory of the nodes of the level that was visited last.
     now: Vec<Place>,
-    /// At all levels that are left.
+    /// Buckets of all levels so far.
     buckets: Vec<Hanging>,
+    /// Leaves of all levels so far, and candidates from buckets.
     texts: Vec<Hanging>,
 }
 
@@ -156,12 +158,12 @@ impl Trie {
         Self { nodes, buckets, root, hasher, bucket_len_max, spare, moved: 0 }
     }
 
-    /// Calls `found` with every filter that matches `topic`; `None`, and some of them are not
-    /// found, if that would take much more than `effort_max`.
+    /// Calls `found` with every filter that matches `topic`. Returns `None`, and leaves some of
+    /// them out, if that would take much more than `effort_max`.
     ///
-    /// The cost follows the nodes and buckets whose levels match the topic so far. Filters that
-    /// put `+` and names in every combination on one path can make them a tenth of all filters:
-    /// then a [`Walk`] goes on in pieces.
+    /// The cost grows with the nodes and buckets whose levels match the topic. Filters with `+` and
+    /// names in every combination on one path can make these a tenth of all filters: then a
+    /// [`Walk`] does the work in pieces.
     pub(super) fn for_each_match(
         &self,
         topic: &str,
@@ -205,7 +207,7 @@ impl Trie {
         Some(effort)
     }
 
-    /// The key of `filter` if it is in the set.
+    /// Returns the key of `filter` if it is in the set.
     pub(super) fn find(&self, filter: &str, texts: &impl Texts) -> Option<Key> {
         let (mut node, mut start) = (self.root, 0);
         loop {
@@ -234,7 +236,7 @@ impl Trie {
         self.split(node, filter, start, texts);
     }
 
-    /// Takes out `filter`, which is in the set under `key`.
+    /// Removes `filter`, which is in the set under `key`.
     pub(super) fn remove(&mut self, filter: &str, key: Key, texts: &impl Texts) {
         let path = self.path(filter, texts);
         for (node, _) in &path {
@@ -250,8 +252,7 @@ impl Trie {
         }
     }
 
-    /// Filters that were moved to other places since this was asked for last, long ones counted
-    /// several times: how many that are at once depends on what comes together.
+    /// Returns the effort of moving filters between nodes and buckets since the last call.
     pub(super) fn take_moved(&mut self) -> usize {
         std::mem::take(&mut self.moved)
     }
@@ -277,20 +278,20 @@ impl Trie {
         }
         for number in node.literals.candidates(step.hash) {
             let child = Child::from_number(number);
-            // What else hangs under a name that only looks like this one is told by its text.
+            // Buckets and leaves of another name with the same hash are rejected by their texts.
             if !matches!(child.target(), Target::Node(below) if !self.is_labelled(below, level)) {
                 frontier.enter(child, filter, level, step);
             }
         }
     }
 
-    /// Has the processor fetch what [`Self::visit`] will read.
+    /// Fetches into the cache what [`Self::visit`] will read.
     fn fetch_nodes(&self, nodes: &[Place], step: &Step<'_>) {
         fetch(nodes.iter().map(|place| self.nodes.get(place.node).len as usize));
         fetch(nodes.iter().map(|place| self.nodes.get(place.node).literals.fetch(step.hash)));
     }
 
-    /// Has the processor fetch what [`Self::look_through`] will read.
+    /// Fetches into the cache what [`Self::look_through`] will read.
     fn fetch_buckets(&self, buckets: &[Hanging]) {
         let bucket = |place: &Hanging| self.buckets.get(place.key);
         fetch(buckets.iter().map(|place| bucket(place).len()));
@@ -301,8 +302,8 @@ impl Trie {
         self.nodes.get(node).label.is(level)
     }
 
-    /// Looks at the filters that hang at the nodes that were visited; false if those that have to
-    /// be compared are more than `effort_max`.
+    /// Examines the buckets and leaves of the visited nodes. Returns false if more than
+    /// `effort_max` texts would have to be compared.
     fn look_through(
         &self,
         topic: &str,
@@ -334,8 +335,8 @@ impl Trie {
         true
     }
 
-    /// Where the level of `filter` at `start` leads from `node`. The end of the filter and `#`
-    /// lead to the filter itself.
+    /// Returns where the level of `filter` at `start` leads from `node`. The end of the filter and
+    /// `#` lead to the filter itself.
     fn follow(&self, node: Key, filter: &str, start: usize, texts: &impl Texts) -> Option<Target> {
         let node = self.nodes.get(node);
         match level_at(filter, start) {
@@ -350,8 +351,8 @@ impl Trie {
         }
     }
 
-    /// Whether what hangs under a name that looks like this one, which starts at `start` in its
-    /// filters, hangs under this one.
+    /// Returns whether a child belongs to `level`, and not to another name with the same hash. The
+    /// level starts at `start` in the child's filters.
     fn is_under(&self, child: Child, level: &str, start: usize, texts: &impl Texts) -> bool {
         match child.target() {
             Target::Node(below) => self.is_labelled(below, level),
@@ -364,8 +365,8 @@ impl Trie {
         }
     }
 
-    /// Counts a filter at a node and hangs it there, unless it belongs to a node below. Returns
-    /// what was met.
+    /// Counts a filter at a node and adds it there, unless it belongs to a node below. Returns what
+    /// its level led to before.
     fn put(
         &mut self,
         node: Key,
@@ -392,7 +393,7 @@ impl Trie {
         met
     }
 
-    /// Filters below one level, the next of which starts at `below` in each.
+    /// Makes a bucket of filters whose next level starts at `below`.
     fn bucket_of(
         &mut self,
         keys: impl IntoIterator<Item = Key>,
@@ -410,8 +411,8 @@ impl Trie {
         Entry { signature: Signature::of_filter(texts.text(key), below, &self.hasher), key }
     }
 
-    /// Puts a node in the place of the bucket to which the level of `filter` at `start` leads
-    /// from `parent`, if it is too full; and so on below if its filters share more levels.
+    /// Replaces the bucket to which the level of `filter` at `start` leads from `parent` by a node,
+    /// if it is too full; repeats that below if its filters share more levels.
     fn split(&mut self, mut parent: Key, filter: &str, mut start: usize, texts: &impl Texts) {
         let before = self.moved;
         for _ in 0..SPLITS_MAX {
@@ -437,7 +438,7 @@ impl Trie {
         }
     }
 
-    /// Takes a filter from a node where it hangs as a leaf or in a bucket.
+    /// Removes a filter from a node, where it is a leaf or lies in a bucket.
     fn take(&mut self, node: Key, filter: &str, start: usize, key: Key, texts: &impl Texts) {
         let Some(Target::Bucket(place)) = self.follow(node, filter, start, texts) else {
             return self.unhang(node, filter, start, Child::leaf(key));
@@ -455,8 +456,8 @@ impl Trie {
         self.nodes.get(node).len as usize <= (self.bucket_len_max / 4).max(1)
     }
 
-    /// Takes a node out with all that is below it; what holds its filters in its place. `start`
-    /// is where the level that leads on from it starts.
+    /// Removes a node with all that is below it. Returns a bucket or leaf with its filters; the
+    /// level behind the node starts at `start`.
     fn merge(&mut self, node: Key, start: usize, texts: &impl Texts) -> Child {
         let (mut keys, mut nodes) = (Vec::new(), vec![node]);
         while let Some(node) = nodes.pop() {
@@ -481,7 +482,7 @@ impl Trie {
         }
     }
 
-    /// Hangs a leaf on `node`, where nothing is in its way.
+    /// Adds a leaf to `node`, where the place is free.
     fn hang(&mut self, node: Key, filter: &str, start: usize, leaf: Child) {
         let node = self.nodes.get_mut(node);
         match level_at(filter, start) {
@@ -514,8 +515,8 @@ impl Trie {
         }
     }
 
-    /// The nodes on the way to `filter`, root first, each with where the level that leads on
-    /// starts.
+    /// Returns the nodes on the way to `filter`, root first, each with the offset of the level that
+    /// leads on.
     fn path(&self, filter: &str, texts: &impl Texts) -> Vec<(Key, usize)> {
         let (mut node, mut start) = (self.root, 0);
         let mut path = vec![(node, start)];
@@ -528,20 +529,20 @@ impl Trie {
     }
 }
 
-/// Reads one word of each of many places. Whether that comes from memory or from a cache, none
-/// of them waits for another, as they would if what is done next depended on each.
+/// Reads one word of each of many places, so that the processor fetches them at the same time. If
+/// what is done next depended on each of them, one fetch would wait for another.
 fn fetch(words: impl Iterator<Item = usize>) {
     std::hint::black_box(words.fold(0, |sum, word| sum ^ word));
 }
 
 impl Frontier {
-    /// The nodes of the next level, which is this one from now on.
+    /// Takes the nodes of the next level, to be visited now.
     fn leave(&mut self) -> Vec<Place> {
         std::mem::swap(&mut self.nodes, &mut self.now);
         std::mem::take(&mut self.now)
     }
 
-    /// Places that are still to be looked at.
+    /// Returns how many nodes, buckets and leaves are left.
     fn count(&self) -> usize {
         self.nodes.len() + self.buckets.len() + self.texts.len()
     }
@@ -551,7 +552,7 @@ impl Frontier {
         nodes + self.buckets.capacity() + self.texts.capacity()
     }
 
-    /// Goes on below a level of the filters, which starts at `filter`.
+    /// Adds a child to what is left; the level that leads to it starts at `filter`.
     fn enter(&mut self, child: Child, filter: usize, level: &str, step: &Step<'_>) {
         let (topic, signature) = (step.start, step.signature);
         match child.target() {
@@ -564,7 +565,7 @@ impl Frontier {
 
 #[cfg(test)]
 impl Trie {
-    /// How many nodes there are, the root included, and how many buckets.
+    /// Returns the number of nodes, the root included, and of buckets.
     pub(super) fn counts(&self) -> (usize, usize) {
         (self.nodes.len(), self.buckets.len())
     }

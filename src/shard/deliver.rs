@@ -33,10 +33,10 @@ pub(super) struct Target {
 /// Shared with the route that they are remembered in.
 pub(super) type Targets = Rc<[Target]>;
 
-/// What may be looked at to find those who want a publish while others are searched for.
+/// What may be examined to find the subscribers of a publish while others are searched for.
 const MATCH_COUNT_BEHIND: usize = 64;
 
-/// Who gets what is published to one topic.
+/// The sessions and homes that get what is published to one topic.
 #[derive(Clone, Debug)]
 pub(super) struct Audience {
     /// Other homes that have an ordinary subscription that matches; only the owner knows them.
@@ -50,9 +50,9 @@ pub(super) struct Audience {
 pub(super) enum Given {
     /// No session here wants it.
     ToNobody,
-    /// It is held for all that want it, so that nobody will say so.
+    /// It is held for all that want it, so that no answer follows.
     Now,
-    /// It is put off, or storage has not answered: whoever waits for it is told when it is held.
+    /// It is deferred, or storage has not answered: the receipt gets an answer when it is held.
     Later,
 }
 
@@ -84,7 +84,7 @@ impl Shard {
         self.given(source.receipt())
     }
 
-    /// Gives a publish to one of those who want it; `publisher` is whose it is, if that is here.
+    /// Gives a publish to one target; `publisher` is the slot of its publisher, if that is here.
     pub(super) fn deliver_one(
         &mut self,
         target: &Target,
@@ -99,7 +99,7 @@ impl Shard {
         }
     }
 
-    /// Nobody wants a publish, or they are still to be found.
+    /// Handles a publish without targets: no session wants it, or they are still to be found.
     #[inline(never)]
     fn deliver_later_or_to_nobody(
         &mut self,
@@ -181,9 +181,9 @@ impl Shard {
         }
     }
 
-    /// Who gets what is published to a topic; worked out at the first publish, and again after a
-    /// change of a filter that matches it, here or at another home. If that is too much for one
-    /// input, there are no targets, and it is noted that they have to be searched for.
+    /// Returns the audience of a topic. It is computed at the first publish, and again when a
+    /// filter that matches the topic has changed, here or at another home. If that is too much for
+    /// one input, there are no targets, and `has_to_search` is set.
     pub(super) fn audience(&mut self, topic: &str) -> Audience {
         match self.routes.get(topic) {
             Some(audience) => audience,
@@ -198,7 +198,7 @@ impl Shard {
         }
         self.work.charge(work::FIND);
         let homes = self.homes_of(topic);
-        // Who publishes what has to be searched for may do so again and again.
+        // A client may publish again and again what has to be searched for.
         let max = if self.search_count == 0 { usize::MAX } else { MATCH_COUNT_BEHIND };
         let is_behind = self.search_count > 0 && self.put_off.holds_back(topic, None);
         let targets = if is_behind { None } else { self.find_targets(topic, max) };

@@ -1,4 +1,4 @@
-//! What shards say to each other: plain data on a bounded channel for each ordered pair.
+//! The messages between shards: plain data on a bounded channel for each ordered pair.
 
 use std::sync::Arc;
 
@@ -15,36 +15,36 @@ pub struct SessionRef {
     pub(super) generation: u32,
 }
 
-/// Who published: a session and its home.
+/// The publisher of a message: a session and its home.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(super) struct Origin {
     pub(super) home: ShardId,
     pub(super) session: SessionRef,
 }
 
-/// Where a publish comes from, and who waits to hear what became of it.
+/// Where a publish comes from, and which receipt waits for it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Source {
-    /// From whom, unless it is the will of a session that has ended.
+    /// The publisher; none for the will of a session that has ended.
     pub(super) origin: Option<Origin>,
-    /// Under which number its acceptance is waited for there (nothing waits at QoS 0).
+    /// The number of the receipt that waits there; none at QoS 0.
     pub(super) sequence: Option<Sequence>,
     /// See [`Receipt::is_told`].
     pub(super) is_told: bool,
-    /// What the publisher's home gets back once it is taken in: see `order.rs`. Zero if that does
-    /// not wait.
+    /// The weight that the publisher's home gets back once the publish is taken in, see `order.rs`;
+    /// zero if nothing waits for that.
     pub(super) weight: u16,
 }
 
 impl Source {
-    /// What waits for the acceptance of the publish.
+    /// Returns the receipt that waits for the publish.
     pub(super) fn receipt(&self) -> Option<Receipt> {
         let (origin, sequence) = (self.origin?, self.sequence?);
         Some(Receipt { origin, sequence, is_told: self.is_told })
     }
 }
 
-/// A publish that waits to be acknowledged: where, for whom, and which one.
+/// Names a publish that waits to be acknowledged at its publisher's home.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Receipt {
     pub(super) origin: Origin,
@@ -57,16 +57,16 @@ pub struct Receipt {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Ticket(pub(super) u64);
 
-/// Where a subscriber stands in the retained messages of one filter.
+/// Asks for the next retained messages of one filter, for one subscriber.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ReplayRequest {
     pub(super) session: SessionRef,
-    /// Which of the session's replays.
+    /// The number of the replay; a session may have several.
     pub(super) replay: u32,
     pub(super) filter: Box<str>,
     /// The topic that was sent last; only later ones are wanted.
     pub(super) after: Option<Box<str>>,
-    /// What was retained after this was delivered when it was published.
+    /// Messages that were retained later have been delivered as ordinary publishes.
     pub(super) until: Time,
 }
 
@@ -75,87 +75,78 @@ pub struct ReplayRequest {
 pub enum Message {
     /// Publisher's home to owner: route this.
     Publish {
-        /// What.
         publication: Publication,
         /// Where it comes from.
         source: Source,
     },
-    /// Owner to publisher's home: so many publishes have left this shard's hands, send more.
+    /// Owner to publisher's home: it may have this much more under way to the owner.
     Credit {
-        /// Units, see `links.rs`.
+        /// Returned credit, see `links.rs`.
         units: u32,
     },
     /// Owner to interested home: give this to your subscribers.
     Deliver {
-        /// What.
         publication: Publication,
         /// Where it comes from.
         source: Source,
     },
     /// Owner to the home of the member of a shared subscription that was chosen.
     DeliverShared {
-        /// What.
         publication: Publication,
-        /// Where it comes from; nothing if it was given to another member before.
+        /// Where it comes from; empty if another member had it before.
         source: Source,
-        /// Who was chosen.
+        /// The chosen member.
         session: SessionRef,
-        /// For which `$share/group/filter`.
+        /// `$share/group/filter`.
         group: Arc<str>,
-        /// Whether it was thought to be online.
+        /// Whether the owner believes the member to be online.
         is_online: bool,
     },
-    /// Home to owner: the member has gone for good without this, is offline though it was thought
-    /// not to be, or does not take a packet of its size; choose another. The owner has been told
-    /// so before.
+    /// Home to owner: choose another member. This one has ended without the publish, is offline and
+    /// was believed not to be, or does not take a packet of its size. An earlier message has said
+    /// so to the owner.
     Reassign {
-        /// What.
         publication: Publication,
-        /// Of which `$share/group/filter`.
+        /// `$share/group/filter`.
         group: Arc<str>,
     },
-    /// Owner to publisher's home: so many homes are still to accept it.
+    /// Owner to publisher's home: this many homes have still to accept it.
     Counted {
-        /// Which publish.
         receipt: Receipt,
-        /// How many will answer [`Message::Accepted`].
+        /// The number of [`Message::Accepted`] to come.
         homes: u32,
-        /// What the publish is acknowledged with.
+        /// The reason code of the acknowledgement.
         reason: ReasonCode,
     },
     /// Subscriber's home to publisher's home: held for all of my sessions.
-    Accepted {
-        /// Which publish.
-        receipt: Receipt,
-    },
+    Accepted { receipt: Receipt },
     /// Publisher's home to owner, and owner to every home: answer [`Message::TakenIn`] once all
     /// that came before this on the same channels is taken in.
     Fence {
-        /// Whose publishes are meant.
+        /// The publisher.
         session: SessionRef,
-        /// Where that session lives, which is to be answered.
+        /// The home of that session, which gets the answer.
         home: ShardId,
-        /// It comes from there, and the owner passes it on.
+        /// Whether it comes from that home, and the owner has to pass it on.
         is_first: bool,
     },
     /// To the publisher's home: what came before a [`Message::Fence`], or a part of a publish, is
     /// taken in.
     TakenIn {
-        /// Whose.
         session: SessionRef,
-        /// The part.
+        /// The part of the weight that is given back.
         weight: u16,
     },
-    /// Subscriber's home to owner: send me what matches these; answer [`Message::Placed`].
+    /// Subscriber's home to owner: send what matches these filters; answer [`Message::Placed`].
     Interest {
         /// None of them shared.
         filters: Vec<Box<str>>,
-        /// Who waits.
+        /// The SUBSCRIBE that waits.
         ticket: Ticket,
     },
     /// Owner to subscriber's home: from now on it is sent.
     Placed {
-        /// Who waits.
+        /// The SUBSCRIBE that waits.
         ticket: Ticket,
     },
     /// Subscriber's home to owner: no more of this filter.
@@ -167,38 +158,33 @@ pub enum Message {
     Join {
         /// `$share/group/filter`.
         group: Box<str>,
-        /// Who.
         session: SessionRef,
         /// What it asked for.
         terms: Subscribed,
         /// How loaded it is, and what it takes.
         standing: Standing,
-        /// Who waits.
+        /// The SUBSCRIBE that waits.
         ticket: Ticket,
     },
     /// Subscriber's home to owner: no member any more.
     Leave {
         /// `$share/group/filter`.
         group: Box<str>,
-        /// Who.
         session: SessionRef,
     },
     /// Subscriber's home to every owner: the load of a member has changed, or what it takes.
     Standing {
-        /// Who.
         session: SessionRef,
-        /// How it is now; none if it is gone for good.
+        /// The new standing; none if the session has ended.
         standing: Option<Standing>,
     },
     /// Subscriber's home to owner: the next retained messages, please.
     Replay(ReplayRequest),
     /// Owner to subscriber's home: here they are.
     Replayed {
-        /// For whom.
         session: SessionRef,
-        /// Which of the session's replays.
+        /// The number of the replay, as in the request.
         replay: u32,
-        /// What.
         publications: Vec<Publication>,
         /// The topic to go on after; none when these were the last of this owner.
         after: Option<Box<str>>,

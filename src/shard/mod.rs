@@ -88,47 +88,24 @@ pub enum Input<'a> {
         connection: ConnectionId,
     },
     /// Bytes came from a client, any number of packets or parts of them.
-    Bytes {
-        /// Whose.
-        connection: ConnectionId,
-        /// What.
-        bytes: &'a [u8],
-    },
+    Bytes { connection: ConnectionId, bytes: &'a [u8] },
     /// The peer closed, or reading or writing failed. Not sent for what the shard closed itself.
-    Closed {
-        /// Which.
-        connection: ConnectionId,
-    },
+    Closed { connection: ConnectionId },
     /// The client takes no more bytes for now.
-    Blocked {
-        /// Which.
-        connection: ConnectionId,
-    },
+    Blocked { connection: ConnectionId },
     /// The outbox was written out, after [`Outbox::want_drained`].
-    Drained {
-        /// Which.
-        connection: ConnectionId,
-    },
-    /// A look at a connection has ended, after [`Output::settle`]: what had come before has been
-    /// given to the shard.
+    Drained { connection: ConnectionId },
+    /// A check of a connection has ended, after [`Output::settle`]: the bytes that had come before
+    /// were given to the shard.
     Settled {
-        /// Which.
         connection: ConnectionId,
-        /// Nothing is left to read, and it may be read.
+        /// Whether nothing is left to read, although it may be read.
         is_quiet: bool,
     },
-    /// Another shard says something.
-    Message {
-        /// Who.
-        from: ShardId,
-        /// What.
-        message: Message,
-    },
+    /// Another shard has sent a message.
+    Message { from: ShardId, message: Message },
     /// The channel to a shard may have room, after a send was refused.
-    Room {
-        /// To whom.
-        to: ShardId,
-    },
+    Room { to: ShardId },
     /// Everything up to this token is safe.
     Persisted {
         /// The newest such token.
@@ -136,15 +113,14 @@ pub enum Input<'a> {
     },
     /// The answer to an `authenticate` that was [`Verdict::Pending`].
     Authenticated {
-        /// Who asked.
         connection: ConnectionId,
         /// The answer; pending is not one.
         verdict: Verdict,
     },
-    /// Whoever runs the broker wants this client away: its connection is closed with
-    /// [`ReasonCode::AdministrativeAction`]. The session stays as long as it was agreed.
+    /// An administrator disconnects this client with [`ReasonCode::AdministrativeAction`]. Its
+    /// session stays until it expires.
     Expel {
-        /// Whose home this shard is; nothing happens if it has no connection.
+        /// Its home is this shard. Nothing happens if it has no connection.
         client_id: &'a str,
     },
     /// [`Shard::next_timeout`] has come.
@@ -155,26 +131,26 @@ pub enum Input<'a> {
     Shutdown,
 }
 
-/// Room for this many fired timers is kept when all of them were handled.
+/// Capacity for this many fired timers is kept when all of them were handled.
 const DUE_COUNT_KEPT: usize = 64;
 
-/// Timers that are kept without a look at whether anybody waits for them.
+/// Below this many timers, stale ones are not swept.
 const TIMER_SWEEP_COUNT_MIN: usize = 64 * 1024;
-/// This many of them are looked at with each timer that is set: there may be millions.
+/// This many timers are examined with each timer that is set: there may be millions.
 const TIMERS_PER_SWEEP: usize = 32;
-/// This many timers that may be due are looked at in one input.
+/// This many timers that may be due are examined in one input.
 const TIMERS_PER_INPUT: usize = 1024;
 
-/// What a timer is about; who is woken looks whether it is still true.
+/// What a timer is for. Timers are not cancelled: the handler checks that the deadline still holds.
 #[derive(Clone, Debug)]
 enum Timer {
     /// CONNECT may not have come in time.
     Connect(ConnectionId),
     /// The client may have gone silent.
     Silence(ConnectionId),
-    /// The client may have stopped reading; so many bytes had been written.
+    /// The client may have stopped reading; this many bytes had been written when it was set.
     Stall(ConnectionId, u64),
-    /// A connection that is being settled is looked at again.
+    /// A connection that is being settled is checked again.
     Settle(ConnectionId),
     /// An offline session may be over, or its will due.
     Session(SessionRef),
@@ -198,14 +174,14 @@ pub struct Shard {
     take_overs: TakeOvers,
     registry: Registry,
     timers: Timers<Timer>,
-    /// With so many timers, those that nobody waits for any more are given up.
+    /// Once there are this many timers, stale ones are swept.
     timer_sweep_count: usize,
-    /// They are being given up.
+    /// Whether a sweep is under way.
     is_sweeping: bool,
-    /// Timers that have fired and are still to be looked at.
+    /// Timers that have fired and are still to be handled.
     due: VecDeque<Timer>,
     commits: Commits,
-    /// Client identifiers made up so far.
+    /// The number of client identifiers that were assigned so far.
     assigned_count: u64,
 
     links: Links,
@@ -219,41 +195,41 @@ pub struct Shard {
     next_ticket: u64,
 
     routes: Routes<Audience>,
-    /// Searches for those who get a publish.
+    /// Searches for the subscribers of deferred publishes.
     lookups: Vec<Lookup>,
-    /// Publishes that are put off until that is known.
+    /// The number of publishes that are deferred until their subscribers are found.
     search_count: usize,
-    /// Who gets the publish that is being handled has to be searched for.
+    /// Whether the subscribers of the publish that is being handled have to be searched for.
     has_to_search: bool,
     layouts: Layouts,
-    /// Connections to be read again.
+    /// Connections that may be read again.
     ready: VecDeque<ConnectionId>,
-    /// Connections to be read again when others have had their turn.
+    /// Connections that may be read again when others have had their turn.
     aside: VecDeque<ConnectionId>,
-    /// Sessions whose retained messages go on.
+    /// Sessions with a replay of retained messages under way.
     replaying: VecDeque<SessionRef>,
-    /// Deliveries of shared subscriptions that a client does not take for their size, or whose
-    /// session is over; the owners of their topics are told before `handle` returns.
+    /// Deliveries of shared subscriptions that are too large for the client, or whose session is
+    /// over. They go back to the owners of their topics before `handle` returns.
     given_back: Vec<Delivery>,
     /// Sessions that are over and still have deliveries or filters.
     endings: VecDeque<Ending>,
 
     work: Work,
-    /// Packets of clients so far, acknowledgements left out.
+    /// The number of packets of clients so far, without acknowledgements.
     ask_count: u64,
-    /// What [`Input::Continue`] goes on with first.
+    /// The kind of work that [`Input::Continue`] begins with.
     next_chore: Chore,
     slices: Slices,
     put_off: Jobs,
-    /// The other shards know that too much is put off.
+    /// Whether the other shards know that too much is deferred here.
     is_busy: bool,
-    /// Deliveries that there is room for until the turn ends.
+    /// The number of deliveries that may still be made in this turn.
     room: usize,
 }
 
 impl Shard {
-    /// An empty shard. `hasher` must be seeded per process, so that nobody can make its tables
-    /// collide.
+    /// Makes an empty shard. `hasher` must be seeded per process, so that no client can make its
+    /// tables collide.
     #[must_use]
     pub fn new(id: ShardId, partition: Partition, limits: Limits, hasher: RandomState) -> Self {
         let shard_count = partition.shard_count();
@@ -303,14 +279,14 @@ impl Shard {
         }
     }
 
-    /// The same shard with other slices: for tests, in which a million subscribers are too many.
+    /// Sets other slices: for tests, in which a million subscribers are too many.
     #[must_use]
     pub fn with_slices(self, slices: Slices) -> Self {
         Self { slices, room: slices.delivery_count, ..self }
     }
 
-    /// Takes one input; all that follows from it has happened when this returns, but for what is
-    /// too much for one turn: see [`Self::end_turn`].
+    /// Handles one input. What is too much for one turn is left for [`Self::end_turn`]; the rest
+    /// has happened when this returns.
     pub fn handle(&mut self, now: Time, input: Input<'_>, out: &mut impl Output) {
         self.now = now;
         self.work.begin();
@@ -340,7 +316,7 @@ impl Shard {
         self.work.end();
     }
 
-    /// When [`Input::Timeout`] is due next.
+    /// Returns the time at which [`Input::Timeout`] is due next.
     #[must_use]
     pub fn next_timeout(&self) -> Option<Time> {
         if self.has_timers_due() {
@@ -349,7 +325,7 @@ impl Shard {
         self.timers.next_timeout().into_iter().chain(self.archive.next_timeout()).min()
     }
 
-    /// What this shard has counted.
+    /// Returns what this shard has counted.
     #[must_use]
     pub fn counters(&self) -> Counters {
         Counters {
@@ -362,18 +338,18 @@ impl Shard {
         }
     }
 
-    /// The counters that this shard cannot keep itself, such as accepted connections.
+    /// Returns the counters, for what this shard cannot count itself, such as accepted connections.
     pub fn counters_mut(&mut self) -> &mut Counters {
         &mut self.counters
     }
 
-    /// This shard's number.
+    /// Returns this shard's number.
     #[must_use]
     pub fn id(&self) -> ShardId {
         self.id
     }
 
-    /// Which shard owns what, as every shard of this process has it.
+    /// Returns the rule that says which shard owns what; it is the same in every shard.
     #[must_use]
     pub fn partition(&self) -> &Partition {
         &self.partition
@@ -424,7 +400,7 @@ impl Shard {
         }
     }
 
-    /// Whether there is something for [`Self::go_on`]; mostly there is not.
+    /// Returns whether there is work for [`Self::go_on`]; mostly there is none.
     fn may_go_on(&self) -> bool {
         !self.ready.is_empty()
             || !self.replaying.is_empty()
@@ -433,7 +409,8 @@ impl Shard {
             || self.take_overs.has_granted()
     }
 
-    /// Work that other work made possible: done here so that no rule calls itself.
+    /// Does the work that other work has made possible. It is done here so that no rule calls
+    /// itself.
     fn go_on(&mut self, out: &mut impl Output) {
         while !self.is_used_up() {
             if let Some(claimant) = self.take_overs.next_granted() {
@@ -448,13 +425,13 @@ impl Shard {
         self.go_on_replaying(out);
     }
 
-    /// Whether what is left has to wait for a later input.
+    /// Returns whether the rest has to wait for a later input.
     fn is_used_up(&self) -> bool {
         self.work.is_used_up(&self.slices)
     }
 
-    /// Sets a timer; now and then those that nobody waits for any more are given up, a few with
-    /// each one that is set.
+    /// Sets a timer. While a sweep is under way, it also examines a few timers and drops stale
+    /// ones.
     fn set_timer(&mut self, deadline: Time, timer: Timer) {
         if self.is_sweeping || self.timers.len() >= self.timer_sweep_count {
             let (connections, registry) = (&mut self.connections, &self.registry);
@@ -474,7 +451,7 @@ impl Shard {
         self.timers.insert(deadline, timer);
     }
 
-    /// Whether timers have fired, or may have, that are still to be looked at.
+    /// Returns whether timers have fired, or may have, that are still to be handled.
     fn has_timers_due(&self) -> bool {
         !self.due.is_empty() || self.timers.is_moving()
     }
@@ -490,7 +467,7 @@ impl Shard {
         self.work.charge(work::times(work::WAKE, count / 8));
     }
 
-    /// Looks at timers that have fired, for as long as the input may take.
+    /// Handles timers that have fired, while the input has units of work left.
     fn handle_due(&mut self, out: &mut impl Output) {
         if self.due.is_empty() && self.timers.is_moving() {
             self.advance_timers();
@@ -519,9 +496,10 @@ impl Shard {
     fn handle_shutdown(&mut self, out: &mut impl Output) {
         self.abandon_put_off();
         for connection in self.connections.ids() {
-            self.void_will(connection); // Put off until a restart, which never comes in memory.
+            // A will may wait for a restart, which never comes in memory.
+            self.void_will(connection);
             self.close(connection, CloseReason::Shutdown, out);
         }
-        self.work.begin(); // It is the last input: no other one has to wait.
+        self.work.begin(); // It is the last input, so no other one has to wait for it.
     }
 }

@@ -1,9 +1,9 @@
-//! Deliveries that are put off, and which of them may go on.
+//! Deferred deliveries, and which of them are ready to run.
 //!
-//! Order is kept only where it is promised: a job waits for every earlier one that has one of its
-//! topics or one of its publishers. All jobs that wait for nobody take turns, so a publish to a
-//! million subscribers holds up no other topic. Publishes of one topic with the same subscribers
-//! are one job until it begins: each subscriber then gets them together.
+//! Order is kept only where it is promised: a job waits for every earlier job that shares a topic
+//! or a publisher with it. The jobs that are ready take turns, so a publish to a million
+//! subscribers does not delay other topics. Until a job begins, publishes of the same topic to the
+//! same subscribers join it: each subscriber then gets them together.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::hash::Hash;
@@ -18,30 +18,29 @@ use super::deliver::Targets;
 use super::message::{Origin, Source};
 use super::{Receipt, SessionRef, work};
 
-/// Publishes in one job.
+/// The most publishes in one job.
 const PUBLISHES_PER_JOB: usize = 64;
 
-/// How much is delivered before other work has its turn.
+/// Limits of what is delivered before other work has its turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Slices {
-    /// Subscribers that are served before the executor writes to them; a publish that has more is
-    /// put off, and goes on slice by slice.
+    /// Subscribers that are served before the executor writes to them. A publish with more of them
+    /// is deferred, and goes on slice by slice.
     pub subscriber_count: usize,
-    /// Deliveries in one turn; what there is to deliver beyond that is put off. A publish counts
-    /// as 16 at least.
+    /// Deliveries in one turn; further ones are deferred. A publish counts as at least 16.
     pub delivery_count: usize,
-    /// With so many publishes put off, those who publish to this shard are not read until half of
-    /// them are done.
+    /// Once this many publishes are deferred, connections that publish to this shard are not read
+    /// until half of them are done.
     pub put_off_count_max: usize,
-    /// Bytes of the publishes that are put off, to the same effect.
+    /// Bytes of deferred publishes that have the same effect.
     pub put_off_bytes_max: usize,
-    /// With so many of its publishes put off, a client of this shard is not read.
+    /// Once this many of its publishes are deferred, a client of this shard is not read.
     pub put_off_of_one_max: usize,
-    /// Subscriptions and places of the tables that are looked at together to find out who gets a
-    /// publish; where that is not enough, the publish is put off.
+    /// Subscriptions and places of the tables that are examined at once to find the subscribers of
+    /// a publish. If that is not enough, the publish is deferred.
     pub match_count: usize,
-    /// Units of work after which an input is over (see `work.rs`): a connection that has used them
-    /// is read on when the others have had their turn.
+    /// Units of work after which an input ends (see `work.rs`). A connection that has used them is
+    /// read again when the others have had their turn.
     pub input_units: u32,
     /// Units of work after which other tasks of the executor have their turn.
     pub turn_units: u32,
@@ -62,14 +61,14 @@ impl Default for Slices {
     }
 }
 
-/// One thing that is put off.
+/// A deferred piece of work.
 #[derive(Debug)]
 pub(super) enum Job {
     /// Publishes of one topic to the same sessions.
     FanOut(FanOut),
-    /// A publish to sessions that are still to be found, none of them newer than `newest`.
+    /// A publish whose sessions are not known yet; none of them is newer than `newest`.
     Search { publish: PutOff, newest: u32 },
-    /// A publish to the members of shared subscriptions that were chosen.
+    /// A publish to the chosen members of shared subscriptions.
     Shared(PutOff, VecDeque<Chosen<SessionRef>>),
     /// Retained messages of several topics for one session.
     Replayed {
@@ -84,7 +83,7 @@ pub(super) enum Job {
 #[derive(Debug)]
 pub(super) struct FanOut {
     pub(super) targets: Targets,
-    /// The first target that has got none of them.
+    /// The index of the first target that has not been served.
     pub(super) next: usize,
     /// The newest session of the shard when the targets were looked up.
     pub(super) newest: u32,
@@ -92,13 +91,13 @@ pub(super) struct FanOut {
 }
 
 impl FanOut {
-    /// What it costs to give one subscriber all publishes, in deliveries of small ones.
+    /// Returns the cost of giving one subscriber all publishes, in deliveries of small ones.
     pub(super) fn weight(&self) -> usize {
         self.publishes.iter().map(|put_off| work::weight(put_off.publication.payload_len())).sum()
     }
 }
 
-/// One publish.
+/// A deferred publish.
 #[derive(Debug)]
 pub(super) struct PutOff {
     pub(super) publication: Publication,
@@ -113,7 +112,7 @@ impl PutOff {
 }
 
 impl Job {
-    /// What somebody published; a replay has nothing of the kind.
+    /// Returns the publishes of this job; a replay has none.
     pub(super) fn publishes(&self) -> &[PutOff] {
         match self {
             Self::FanOut(fan_out) => &fan_out.publishes,
@@ -124,7 +123,7 @@ impl Job {
         }
     }
 
-    /// The same when it is known who gets it.
+    /// Turns a search into a fan-out, once its targets are known.
     pub(super) fn with_targets(self, targets: Option<Targets>) -> Self {
         match (self, targets) {
             (Self::Search { publish, newest }, Some(targets)) => {
@@ -156,11 +155,11 @@ impl Job {
     }
 }
 
-/// All that is put off, by the number of its job.
+/// All deferred jobs, by number.
 #[derive(Debug, Default)]
 pub(super) struct Jobs {
     jobs: AHashMap<u64, Job>,
-    /// Who waits for nobody, in turn.
+    /// Jobs that are ready to run, oldest first.
     runnable: VecDeque<u64>,
     topics: Lanes<Box<str>>,
     publishers: Lanes<Origin>,
@@ -170,17 +169,17 @@ pub(super) struct Jobs {
 }
 
 impl Jobs {
-    /// Whether nothing is put off.
+    /// Returns whether nothing is deferred.
     pub(super) fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Publishes that are put off; retained messages for one session count as one.
+    /// Returns the number of deferred publishes; retained messages for one session count as one.
     pub(super) fn len(&self) -> usize {
         self.count
     }
 
-    /// Bytes of all that is put off.
+    /// Returns the bytes of all deferred publishes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -192,12 +191,12 @@ impl Jobs {
                 || origin.is_some_and(|origin| self.publishers.last(&origin).is_some()))
     }
 
-    /// How many of a client's publishes are put off.
+    /// Returns how many of a client's publishes are deferred.
     pub(super) fn count_of(&self, origin: Origin) -> usize {
         self.publishers.count(&origin)
     }
 
-    /// Adds a publish to all sessions that want it.
+    /// Defers a publish to these targets; it joins a job that has not begun, if it may.
     pub(super) fn push_publish(&mut self, publish: PutOff, targets: Targets, newest: u32) {
         let Some(number) = self.joinable(&publish, &targets) else {
             let publishes = vec![publish];
@@ -226,20 +225,20 @@ impl Jobs {
         }
     }
 
-    /// The next job that may go on; to be given back, or finished.
+    /// Takes the next job that is ready. The caller gives it back or finishes it.
     pub(super) fn take(&mut self) -> Option<(u64, Job)> {
         let number = self.runnable.pop_front()?;
         let job = self.jobs.remove(&number).expect("only jobs that are there may go on");
         Some((number, job))
     }
 
-    /// A job that is not done has its turn again after the others.
+    /// Puts a job that is not done at the end of the ready queue.
     pub(super) fn give_back(&mut self, number: u64, job: Job) {
         self.jobs.insert(number, job);
         self.runnable.push_back(number);
     }
 
-    /// A job is done: those that waited for it and for nobody else may go on.
+    /// Removes a job that is done, and makes the jobs ready that waited for it alone.
     pub(super) fn finish(&mut self, number: u64, job: &Job) {
         self.count -= units(job);
         self.bytes -= job.bytes();
@@ -254,12 +253,12 @@ impl Jobs {
         self.runnable.extend(next);
     }
 
-    /// Gives all of it up.
+    /// Takes all jobs out.
     pub(super) fn drain(&mut self) -> Vec<Job> {
         std::mem::take(self).jobs.into_values().collect()
     }
 
-    /// Compares what is charged with what is there, and who may go on with who waits for nobody.
+    /// Compares the charges with the jobs, and the ready queue with the jobs that may run.
     pub(super) fn audit(&self) -> Result<(), AuditError> {
         let count: usize = self.jobs.values().map(units).sum();
         let bytes: usize = self.jobs.values().map(Job::bytes).sum();
@@ -272,8 +271,8 @@ impl Jobs {
         AuditError::compare("jobs that may go on", 1, u64::from(is_one))
     }
 
-    /// The job that has not begun and that a publish may be part of: nothing that it has to wait
-    /// for comes after.
+    /// Returns the job that a publish may join: it has not begun, and the publish waits for no
+    /// later job.
     fn joinable(&self, publish: &PutOff, targets: &Targets) -> Option<u64> {
         let number = self.topics.last(publish.publication.topic())?;
         let before = publish.origin.and_then(|origin| self.publishers.last(&origin));
@@ -301,7 +300,7 @@ fn units(job: &Job) -> usize {
     }
 }
 
-/// Jobs that have one thing in common, each lane in order.
+/// Queues of job numbers, one for each topic or publisher.
 #[derive(Debug)]
 struct Lanes<K> {
     lanes: AHashMap<K, Lane>,
@@ -310,7 +309,7 @@ struct Lanes<K> {
 #[derive(Debug, Default)]
 struct Lane {
     numbers: VecDeque<u64>,
-    /// How often it was entered and not left.
+    /// How many publishes are in the lane.
     count: usize,
 }
 
@@ -341,7 +340,7 @@ impl<K: Eq + Hash> Lanes<K> {
         self.lanes.get(key).map_or(0, |lane| lane.count)
     }
 
-    /// Adds a job, which may be in the lane already, at its end.
+    /// Adds a publish of a job to the end of a lane. The job may be in it already.
     fn enter(&mut self, key: K, number: u64) {
         let lane = self.lanes.entry(key).or_default();
         lane.count += 1;
@@ -350,7 +349,7 @@ impl<K: Eq + Hash> Lanes<K> {
         }
     }
 
-    /// The first job of a lane is done, or one of the publishes in it; the one behind it.
+    /// Takes a publish of the first job out of a lane; returns the job that is first then.
     fn leave<Q>(&mut self, key: &Q, number: u64) -> Option<u64>
     where
         K: std::borrow::Borrow<Q>,

@@ -15,7 +15,7 @@ use super::will::LastWill;
 use super::wire::{Peer, UNLIMITED};
 use super::{ConnectionId, SessionRef};
 
-/// A session and what its shard knows about it.
+/// A session and what its shard keeps beside it.
 #[derive(Debug)]
 pub(super) struct Resident {
     pub(super) session: Session,
@@ -26,28 +26,29 @@ pub(super) struct Resident {
     pub(super) filters: Filters,
     /// Bytes of all its filters, shared ones included.
     pub(super) filter_bytes: u32,
-    /// When it ends, while it is offline; [`Time::END`] if it stays for ever.
+    /// The time at which it ends while it is offline; [`Time::END`] if it never does.
     pub(super) expiry: Time,
-    /// When its timer fires; [`Time::END`] if none is set.
+    /// The time at which its timer fires; [`Time::END`] if none is set.
     pub(super) wake: Time,
-    /// Where its publishes are under way.
+    /// The owner that its publishes are under way to, and how they keep their order.
     pub(super) course: Course,
     aside: Option<Box<Aside>>,
 }
 
-/// What few sessions have, or most of them for a moment.
+/// State that few sessions have, or most of them only for a moment. It lies in a box of its own.
 #[derive(Debug, Default)]
 pub(super) struct Aside {
-    /// What is published when, unless its client comes back before.
+    /// The will and the time at which it is published, unless the client comes back before.
     pub(super) will: Option<(Time, Box<LastWill>)>,
     pub(super) replays: Option<Replays>,
     /// Its shared filters.
     pub(super) shares: Filters,
-    /// How it stands, as the owners of its shared filters know.
+    /// Its standing, as it was sent last to the owners of its shared filters.
     pub(super) standing: Standing,
 }
 
 impl Resident {
+    /// Returns the rare part, if there is one.
     pub(super) fn aside(&self) -> Option<&Aside> {
         self.aside.as_deref()
     }
@@ -56,12 +57,12 @@ impl Resident {
         self.aside.as_deref_mut()
     }
 
-    /// There from now on.
+    /// Returns the rare part, and allocates it if it is absent.
     pub(super) fn set_aside(&mut self) -> &mut Aside {
         self.aside.get_or_insert_default()
     }
 
-    /// Gives back what nothing is kept in any more.
+    /// Frees the rare part if it holds nothing.
     pub(super) fn tidy(&mut self) {
         let is_empty = |aside: &mut Box<Aside>| {
             aside.will.is_none() && aside.replays.is_none() && aside.shares.len() == 0
@@ -69,7 +70,7 @@ impl Resident {
         self.aside.take_if(is_empty);
     }
 
-    /// When there is something to do for it; [`Time::END`] if there is nothing.
+    /// Returns the time at which its will or its end is due; [`Time::END`] if neither is.
     pub(super) fn due(&self) -> Time {
         let will = self.aside().and_then(|aside| aside.will.as_ref());
         will.map_or(self.expiry, |(due, _)| self.expiry.min(*due))
@@ -81,13 +82,14 @@ impl Resident {
         will
     }
 
-    /// How many shared filters it has.
+    /// Returns how many shared filters it has.
     pub(super) fn share_count(&self) -> usize {
         self.aside().map_or(0, |aside| aside.shares.len())
     }
 }
 
-/// Slots are used again; the generation tells one session in a slot from the next.
+/// The sessions of a shard. Slots are reused; the generation distinguishes the sessions that a slot
+/// has held.
 #[derive(Debug)]
 pub(super) struct Registry {
     residents: Arena<Resident>,
@@ -95,8 +97,8 @@ pub(super) struct Registry {
     slots: Index,
     hasher: RandomState,
     next_generation: u32,
-    /// Slots that are still in use although their sessions are over: some of their deliveries and
-    /// filters are left.
+    /// Slots of sessions that are over. A slot stays in use until the session's deliveries and
+    /// filters are removed.
     retired: AHashSet<u32>,
 }
 
@@ -111,7 +113,7 @@ impl Registry {
         }
     }
 
-    /// Sessions, without those that are over.
+    /// Returns the number of sessions, without those that are over.
     pub(super) fn len(&self) -> usize {
         self.residents.len() - self.retired.len()
     }
@@ -120,7 +122,7 @@ impl Registry {
         !self.retired.is_empty()
     }
 
-    /// Whether the session in a slot is over.
+    /// Returns whether the session in a slot is over.
     pub(super) fn is_retired(&self, slot: u32) -> bool {
         self.retired.contains(&slot)
     }
@@ -139,7 +141,7 @@ impl Registry {
         slot
     }
 
-    /// Adds a session that is not found by its client identifier.
+    /// Adds a session that cannot be found by its client identifier.
     pub(super) fn insert_aside(&mut self, session: Session) -> u32 {
         self.next_generation = self.next_generation.wrapping_add(1);
         let resident = Resident {
@@ -157,7 +159,7 @@ impl Registry {
         self.residents.insert(resident).bits()
     }
 
-    /// A session is over: nothing finds it any more, and its client may begin another. Its slot
+    /// Ends a session: it can no longer be found, and its client may begin another one. Its slot
     /// stays in use until [`Self::release`].
     pub(super) fn retire(&mut self, slot: u32) {
         let hash = self.hasher.hash_one(self.get(slot).session.client_id());
@@ -166,18 +168,18 @@ impl Registry {
         }
         self.next_generation = self.next_generation.wrapping_add(1);
         let resident = self.residents.get_mut(key(slot));
-        resident.generation = self.next_generation; // What was put off is not for this slot.
+        resident.generation = self.next_generation; // Deferred deliveries no longer reach it.
         self.retired.insert(slot);
     }
 
-    /// Gives the slot of a session that is over to others.
+    /// Frees the slot of a session that is over.
     pub(super) fn release(&mut self, slot: u32) {
         let is_over = self.retired.remove(&slot);
         debug_assert!(is_over, "a session that is not over keeps its slot");
         self.residents.remove(key(slot));
     }
 
-    /// A text that nobody outside can foresee, for this number.
+    /// Returns a number that no client can predict, for use in a text that must be unguessable.
     pub(super) fn secret(&self, number: u64) -> u64 {
         self.hasher.hash_one(number)
     }
@@ -186,18 +188,18 @@ impl Registry {
         SessionRef { slot, generation: self.get(slot).generation }
     }
 
-    /// The session that `name` meant, if it is still there.
+    /// Returns the slot of the session that `name` refers to, if that session is still there.
     pub(super) fn resolve(&self, name: SessionRef) -> Option<u32> {
         let resident = self.residents.find(Key::from_bits(name.slot)?)?;
         (resident.generation == name.generation).then_some(name.slot)
     }
 
-    /// A name for this moment: no session that is there now is newer.
+    /// Returns the generation of the newest session: a mark for this moment.
     pub(super) fn newest(&self) -> u32 {
         self.next_generation
     }
 
-    /// Whether the session in a slot has been there since the moment called `newest`.
+    /// Returns whether the session in a slot was there already when `newest` was taken.
     pub(super) fn is_there_since(&self, slot: u32, newest: u32) -> bool {
         let age = |resident: &Resident| newest.wrapping_sub(resident.generation);
         let resident = Key::from_bits(slot).and_then(|key| self.residents.find(key));

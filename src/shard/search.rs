@@ -23,7 +23,7 @@ use super::{Shard, work};
 /// the memory.
 const LOOKUP_COUNT_MAX: usize = 4;
 
-/// A search for those who want one publish that is put off.
+/// A search for the subscribers of one deferred publish.
 #[derive(Debug)]
 pub(super) struct Lookup {
     /// Of its job.
@@ -39,8 +39,7 @@ pub(super) struct Lookup {
 }
 
 impl Shard {
-    /// Goes on with the search for those who want a publish that is put off as job `number`; all of
-    /// them at the end.
+    /// Goes on with the search for the subscribers of job `number`; returns all of them at the end.
     #[inline(never)]
     pub(super) fn go_on_searching(&mut self, number: u64, topic: &str) -> Option<Targets> {
         let place = match self.lookups.iter().position(|lookup| lookup.number == number) {
@@ -81,7 +80,7 @@ impl Shard {
         self.lookups.len() - 1
     }
 
-    /// Everybody is found, and remembered.
+    /// Ends a search: all subscribers are found, and remembered.
     fn end_search(&mut self, place: usize) -> Targets {
         let Lookup { topic, homes, gathered, moment, is_stale, .. } =
             self.lookups.swap_remove(place);
@@ -102,7 +101,7 @@ impl Shard {
         }
     }
 
-    /// A session that goes on gives a filter up: who was to be found with it counts.
+    /// Counts a filter for the searches under way before a session that goes on gives it up.
     pub(super) fn find_before_removal(&mut self, slot: u32, filter: &str) {
         for lookup in &mut self.lookups {
             if lookup.search.is_to_come(filter, &lookup.topic)

@@ -1,8 +1,9 @@
 //! What is too much for one turn goes on slice by slice, between other work: see `put_off.rs` for
 //! what has to wait for what.
 //!
-//! The bounds: a client of this shard is not read while too many of its own publishes are put
-//! off; beyond that nobody is who publishes to this shard, here or through the mesh (`links.rs`).
+//! The bounds: a client of this shard is not read while too many of its own publishes are deferred.
+//! Beyond a second bound no client is that publishes to this shard, here or through the mesh
+//! (`links.rs`).
 
 use std::collections::VecDeque;
 
@@ -22,7 +23,7 @@ const JOBS_PER_SLICE: usize = 4;
 const DELIVERIES_PER_SLICE: usize = 2048;
 /// Connections that want more of a turn than they may have, from which on the turns are short.
 const CROWD: usize = 4;
-/// A publish counts as so many deliveries at least: what many clients send to one subscriber must
+/// A publish counts as at least this many deliveries: what many clients send to one subscriber must
 /// not fill its outbox before there was time to write.
 const DELIVERIES_MIN: usize = 16;
 
@@ -234,7 +235,7 @@ impl Shard {
         self.put_off.count_of(origin) >= self.slices.put_off_of_one_max
     }
 
-    /// The broker stops: nobody gets what is put off any more.
+    /// Drops all deferred publishes, because the broker stops.
     pub(super) fn abandon_put_off(&mut self) {
         self.lookups.clear();
         self.search_count = 0;
@@ -252,7 +253,7 @@ impl Shard {
         }
     }
 
-    /// Gives publishes to the next few of those who want them.
+    /// Gives publishes to the next few targets.
     fn fan_out(&mut self, fan_out: &mut FanOut, width: usize, out: &mut impl Output) {
         let end = (fan_out.next + width).min(fan_out.targets.len());
         let delivery_count = (end - fan_out.next) * fan_out.weight();
@@ -289,7 +290,7 @@ impl Shard {
         before - members.len()
     }
 
-    /// A job is done, or is now: whoever waits for it is told.
+    /// Removes a job that is done, and answers the receipts that wait for it.
     fn finish(&mut self, number: u64, job: Job, out: &mut impl Output) {
         match &job {
             Job::FanOut(_) | Job::Search { .. } | Job::Shared(..) => {}

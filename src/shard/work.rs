@@ -17,7 +17,7 @@ pub(super) const PACKET: u32 = 3;
 const FILTER: u32 = 24;
 /// The same for one with wildcards, which has its place level by level.
 const WILD_FILTER: u32 = 72;
-/// So many bytes of a filter cost one unit: it is hashed and compared several times.
+/// This many bytes of a filter cost one unit: it is hashed and compared several times.
 const FILTER_BYTES: usize = 24;
 /// A filter that goes to another place of its table, long ones counted several times.
 pub(super) const MOVE: u32 = 1;
@@ -25,7 +25,7 @@ pub(super) const MOVE: u32 = 1;
 pub(super) const CHECK: u32 = 4;
 /// One delivery to one session.
 pub(super) const DELIVERY: u32 = 2;
-/// So many bytes of a payload that is copied for each delivery cost as much as another delivery.
+/// This many bytes of a payload that is copied for each delivery cost as much as another delivery.
 const COPIED_BYTES: usize = 1024;
 /// One delivery to a member of a group, whose load has to be told.
 pub(super) const MEMBER: u32 = 16;
@@ -33,7 +33,7 @@ pub(super) const MEMBER: u32 = 16;
 const MEMBERS: usize = 8;
 /// A message to another shard.
 pub(super) const MESSAGE: u32 = 1;
-/// A topic of which it is not known who gets what is published to it, beside what is looked at.
+/// Finding the audience of a topic, beside what is examined for it.
 pub(super) const FIND: u32 = 6;
 /// Something that a match has looked at: a node, a bucket, a filter or one of its subscribers; or
 /// a filter that has changed, which is compared with a topic.
@@ -50,7 +50,7 @@ pub(super) const GIVE_UP: u32 = 1;
 const ORDERED: usize = 16;
 /// A timer that has fired, or a promise that is kept because storage has answered.
 pub(super) const WAKE: u32 = 1;
-/// So many bytes that are copied or looked through cost one unit.
+/// This many bytes that are copied or searched cost one unit.
 const BYTES: usize = 128;
 
 /// The largest step that is not divided, deliveries of one publish left aside: a lot of retained
@@ -158,8 +158,8 @@ impl Work {
         self.spent >= u64::from((slices.input_units / part).max(1))
     }
 
-    /// Whether further inputs have to wait for a later turn. It is a short one where many want much
-    /// of it, so that who wants little waits less for them.
+    /// Returns whether further inputs have to wait for a later turn. Turns are short where many
+    /// connections want much of them, so that the others wait less.
     pub(super) fn is_turn_used_up(
         &self,
         slices: &Slices,

@@ -1,4 +1,4 @@
-//! What a shard asks to be kept, and the trait of those who keep it.
+//! The records that a shard asks to be kept, and the trait of storage engines.
 //!
 //! A shard hands over records in order, each with a token. The engine answers with the newest
 //! token whose record, and every one before it, is as safe as the engine's durability class
@@ -28,18 +28,11 @@ impl Token {
 #[derive(Clone, Copy, PartialEq, Debug)]
 pub enum Record<'a> {
     /// A persistent session began.
-    SessionBegun {
-        /// Whose.
-        client_id: &'a str,
-    },
+    SessionBegun { client_id: &'a str },
     /// A persistent session is over, with all that it held.
-    SessionEnded {
-        /// Whose.
-        client_id: &'a str,
-    },
+    SessionEnded { client_id: &'a str },
     /// A persistent session subscribed.
     Subscribed {
-        /// Whose.
         client_id: &'a str,
         /// To what.
         filter: &'a str,
@@ -48,14 +41,12 @@ pub enum Record<'a> {
     },
     /// A persistent session no longer subscribes.
     Unsubscribed {
-        /// Whose.
         client_id: &'a str,
         /// To what.
         filter: &'a str,
     },
     /// A persistent session was given a delivery of QoS 1 or 2.
     Held {
-        /// Whose.
         client_id: &'a str,
         /// The publish.
         publish: &'a Publish<'a>,
