@@ -11,7 +11,7 @@ mod layers;
 #[path = "tidy/source.rs"]
 mod source;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use circles::{CIRCLES, circles_are_known};
 use layers::{LOADGEN_LAYERS, Layers, arrows_that_point_up};
@@ -350,14 +350,22 @@ mod of_the_repository {
 
     #[test]
     fn links() {
-        let documents = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md"];
-        let mut complaints = Vec::new();
-        for document in documents {
-            let Ok(text) = std::fs::read_to_string(root().join(document)) else { continue };
-            let exists = |link: &str| root().join(link).exists();
-            complaints.extend(links_lead_somewhere(document, &text, exists));
-        }
-        assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+        let mut documents: Vec<PathBuf> = [".", "loadgen", "docs", "docs/decisions"]
+            .iter()
+            .filter_map(|folder| std::fs::read_dir(root().join(folder)).ok())
+            .flat_map(|entries| entries.map(|entry| entry.expect("it can be read").path()))
+            .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+            .collect();
+        documents.sort();
+        let complaints = documents.iter().flat_map(|path| {
+            let text = std::fs::read_to_string(path).expect("documents are UTF-8");
+            let folder = path.parent().expect("a file lies in a folder");
+            links_lead_somewhere(&path.display().to_string(), &text, |link| {
+                folder.join(link).exists()
+            })
+        });
+        let complaints: Complaints = complaints.collect();
+        assert!(documents.len() > 4 && complaints.is_empty(), "\n{}\n", complaints.join("\n"));
     }
 }
 
