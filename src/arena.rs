@@ -119,7 +119,7 @@ impl<T> Arena<T> {
         match self.chunks.last_mut() {
             Some(chunk) if chunk.len() < CHUNK => chunk.push(Slot::Used(item)),
             _ => {
-                // The first chunk starts small; whoever fills it will likely fill the next.
+                // The first chunk starts small; a table that fills it will likely fill the next.
                 let room = if self.chunks.is_empty() { 1 } else { CHUNK };
                 let mut chunk = Vec::with_capacity(room);
                 chunk.push(Slot::Used(item));

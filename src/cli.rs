@@ -38,8 +38,8 @@ const PRINT_CONFIG: &str = "print_config";
 /// Exit status of a process that was started with wrong words.
 const USAGE: u8 = 2;
 
-/// Follows the words of a command line, of which the first is the program's name. A flag goes
-/// over the configuration file, which goes over the default.
+/// Follows the words of a command line, of which the first is the program's name. A flag overrides
+/// the configuration file, which overrides the default.
 ///
 /// # Errors
 /// [`CliError`] if a flag or the configuration file is not as expected.
@@ -183,7 +183,7 @@ mod tests {
         }
     }
 
-    /// Two values of the kind, at least one of which is not the default.
+    /// Returns two values of a kind, at least one of which is not the default.
     fn words(kind: Kind) -> [String; 2] {
         match kind {
             Kind::Count { min, .. } | Kind::Bytes { min, .. } | Kind::Seconds { min, .. } => {

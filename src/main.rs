@@ -63,7 +63,7 @@ fn complain(message: &dyn Display) {
 /// On standard output, for people and for scripts that asked for port 0.
 fn announce(address: SocketAddr) {
     let mut out = std::io::stdout();
-    // Nobody may be reading; the broker runs all the same.
+    // Perhaps no program reads this; the broker runs all the same.
     let _ = writeln!(out, "listening on {address}").and_then(|()| out.flush());
 }
 

@@ -6,7 +6,7 @@
 //! to 14,000 connections or of 2,000 pairs.
 #![allow(unsafe_code, reason = "the system call has no safe wrapper among our dependencies")]
 
-/// An operator who sets this, to 0 or to 1, has told the allocator what to do.
+/// The variable by which an operator makes the choice, 0 or 1, for the allocator.
 const CHOICE: &str = "MIMALLOC_ALLOW_THP";
 
 /// Has everything that is allocated from now on backed by small pages. To be called first.

@@ -32,7 +32,7 @@ unsafe extern "C" {
 /// Makes a ring; a descriptor, or below zero what went wrong.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn __wrap___sys_io_uring_setup(entries: c_uint, params: *mut Params) -> c_int {
-    // SAFETY: liburing gives a pointer to its own parameters, and nobody else has one.
+    // SAFETY: liburing gives a pointer to its own parameters, and no other code has one.
     unsafe {
         (*params).flags |= IORING_SETUP_COOP_TASKRUN;
         let ring = __real___sys_io_uring_setup(entries, params);

@@ -1,4 +1,4 @@
-//! The authenticator of a broker without any: everybody may connect.
+//! The authenticator of a broker without any: every client may connect.
 
 use crate::mqtt::ReasonCode;
 

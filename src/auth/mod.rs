@@ -1,4 +1,4 @@
-//! Who may connect: the question, the answer, and the trait of those who give it.
+//! Which clients may connect: the question, the answer, and the trait of what gives it.
 
 mod allow_all;
 
@@ -6,7 +6,7 @@ pub use allow_all::AllowAll;
 
 use crate::mqtt::ReasonCode;
 
-/// What a CONNECT says about who it comes from.
+/// What a CONNECT says about its client.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct AuthRequest<'a> {
     /// The client identifier, assigned by the broker where the client gave none.
@@ -35,7 +35,7 @@ pub enum Verdict {
     Pending,
 }
 
-/// Decides who may connect. Never blocks: a slow backend answers [`Verdict::Pending`].
+/// Decides which clients may connect. Never blocks: a slow backend answers [`Verdict::Pending`].
 pub trait Authenticator {
     /// Judges one CONNECT.
     fn authenticate(&mut self, request: &AuthRequest<'_>) -> Verdict;

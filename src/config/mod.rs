@@ -1,5 +1,5 @@
-//! What the broker is told by people: validated values, and the one table of options that the
-//! command line, the configuration file and the printed reference are derived from.
+//! The settings of the broker: validated values, and the one table of options that the command
+//! line, the configuration file and the printed reference are derived from.
 //!
 //! Reading the file from disk is the caller's business; this module sees its text.
 
@@ -18,7 +18,7 @@ pub use options::{Limits, OptionRow, Section, options};
 pub use pin::Pin;
 pub use value::{Kind, Value, ValueError};
 
-/// Everything the broker is told at start. Each field has its row in [`options()`].
+/// All settings of the broker. Each field has its row in [`options()`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// Where plain TCP connections are accepted; at least one.

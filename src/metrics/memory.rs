@@ -120,8 +120,8 @@ impl Pool {
         self.limit.saturating_sub(self.used())
     }
 
-    /// The same for those who hold little: what is not charged beyond the base is memory that the
-    /// allocator keeps for later, half of which it may well give to them.
+    /// Returns the same for sessions that hold little: what is not charged beyond the base is
+    /// memory that the allocator keeps for later, half of which it may well give to them.
     #[must_use]
     pub fn free_for_little(&self) -> usize {
         let kept = self.beside.load(Ordering::Relaxed).saturating_sub(self.base);

@@ -85,7 +85,7 @@ pub enum DecodeError {
 }
 
 impl DecodeError {
-    /// What a 5.0 peer is told in CONNACK or DISCONNECT.
+    /// Returns the reason code that a 5.0 peer gets in CONNACK or DISCONNECT.
     pub const fn reason(self) -> ReasonCode {
         match self {
             Self::UnsupportedVersion { .. } | Self::ProtocolName => {

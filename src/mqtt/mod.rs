@@ -5,8 +5,9 @@
 //! panics. Bytes go out through the `encode` of each packet, which appends to a `Vec<u8>`.
 //!
 //! What is decided here is what one packet alone shows: its form. What depends on the connection
-//! (who may send which packet, limits that were agreed, topic aliases) is decided by the session,
-//! so that the same codec serves both ends of a connection. This module imports nothing of ours.
+//! (which end may send which packet, limits that were agreed, topic aliases) is decided by the
+//! session, so that the same codec serves both ends of a connection. This module imports nothing of
+//! ours.
 
 mod auth;
 mod connack;
@@ -172,8 +173,8 @@ pub enum Packet<'a> {
 
 impl<'a> Packet<'a> {
     /// Judges one whole frame as `version` sees it. `version` is ignored for CONNECT, which names
-    /// its own. After an error the connection must be closed; [`DecodeError::reason`] says what a
-    /// 5.0 peer is told first, and [`Connect::version_of`] which version a refused CONNECT spoke.
+    /// its own. After an error the connection must be closed; [`DecodeError::reason`] is what a
+    /// 5.0 peer gets first, and [`Connect::version_of`] the version that a refused CONNECT spoke.
     #[inline]
     pub fn decode(frame: Frame<'a>, version: Version) -> Result<Self, DecodeError> {
         // CONNECT is judged by the version that it names, PUBLISH and acknowledgements where they

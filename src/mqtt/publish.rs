@@ -52,8 +52,8 @@ const QOS_SHIFT: u8 = 1;
 const RETAIN: u8 = 1;
 
 impl<'a> Publish<'a> {
-    /// [`super::Packet::decode`] of a frame that holds a PUBLISH, for those who have seen that it
-    /// does: the answer is a third as large.
+    /// Does [`super::Packet::decode`] for a frame that is known to hold a PUBLISH: the result is a
+    /// third as large.
     ///
     /// # Errors
     /// What is wrong with the packet; the connection must be closed.

@@ -13,12 +13,12 @@ pub struct Interest {
 }
 
 impl Interest {
-    /// Nobody wants anything; hashes are keyed at random.
+    /// Makes an empty table, with hashes keyed at random.
     pub fn new() -> Self {
         Self::with_hasher(RandomState::new())
     }
 
-    /// Nobody wants anything; hashes are keyed by `seed`, which nobody outside should know.
+    /// Makes an empty table, with hashes keyed by `seed`, which no client should know.
     pub fn with_seed(seed: [u64; 4]) -> Self {
         Self::with_hasher(RandomState::with_seeds(seed[0], seed[1], seed[2], seed[3]))
     }

@@ -63,7 +63,7 @@ pub(super) fn rest_matches(filter: &str, topic: &str) -> bool {
     }
 }
 
-/// Bytes of a word: so many are looked at together.
+/// Bytes of a word: this many are examined together.
 const WORD: usize = 8;
 
 /// How many bytes are the same at the beginning of both.

@@ -1,4 +1,4 @@
-//! Who wants what. Everything here is plain data of one shard.
+//! Filters, subscriptions and retained topics. Everything here is plain data of one shard.
 //!
 //! [`Partition`] says which shard owns a session or a topic. At the owner of a topic,
 //! [`Interest`] says which homes want it, [`Groups`] which members of shared subscriptions are

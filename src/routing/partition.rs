@@ -1,7 +1,7 @@
 //! Which shard owns what: sessions by client id, topics by name.
 //!
-//! The hash is keyed per process, so that nobody outside can aim at one shard, and nothing that
-//! outlives the process may depend on it.
+//! The hash is keyed per process, so that no client can aim at one shard. Nothing that outlives the
+//! process may depend on it.
 
 use super::level::has_wildcard;
 use ahash::RandomState;

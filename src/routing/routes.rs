@@ -2,8 +2,8 @@
 //!
 //! A filter without wildcard is the topic that it matches, which is forgotten at once. A change of
 //! one with wildcards is noted, and each topic looks, when it is asked for, whether one of the
-//! changes since then matches it: who publishes to few topics pays for few comparisons, and the
-//! others are not looked at.
+//! changes since then matches it. So a client that publishes to few topics pays for few
+//! comparisons, and the other topics cost nothing.
 
 use std::collections::{VecDeque, hash_map};
 
@@ -23,7 +23,7 @@ const GONE_PER_TURN: usize = 256;
 const GONE_BYTES_PER_TURN: usize = 256 * 1024;
 /// Memory of one beside its topic and what its value points to.
 const ROUTE_BYTES: usize = 96;
-/// Changes that are noted; a topic that was not asked for since is worked out anew.
+/// Changes that are noted; a topic that was not used since then is computed again.
 const CHANGE_COUNT_MAX: usize = 1024;
 /// A change of a longer filter is not noted: everything is forgotten.
 const FILTER_BYTES_MAX: usize = 256;
@@ -49,7 +49,7 @@ pub struct Routes<T> {
 struct Route<T> {
     value: T,
     bytes: usize,
-    /// So many changes have been looked at, and do not match.
+    /// This many changes have been examined, and do not match.
     seen: u64,
 }
 
@@ -105,8 +105,8 @@ impl<T: Clone> Routes<T> {
         self.change_count
     }
 
-    /// [`Self::insert`] for what was worked out since a [`Self::moment`]: what has changed
-    /// meanwhile counts as a change since then, but for that of a filter without wildcard.
+    /// Does [`Self::insert`] for a value that was computed since a [`Self::moment`]. Changes since
+    /// that moment count, except those of filters without wildcards.
     pub fn insert_of(&mut self, moment: u64, topic: &str, value: T, value_bytes: usize) {
         if topic.len() > TOPIC_BYTES_MAX {
             return;
@@ -152,8 +152,7 @@ impl<T: Clone> Routes<T> {
         self.let_go(GONE_PER_TURN, GONE_BYTES_PER_TURN);
     }
 
-    /// So much has changed that nothing that is remembered holds; costs the same, however much
-    /// that is.
+    /// Forgets everything, because too much has changed. The cost is the same however much that is.
     pub fn forget_all(&mut self) {
         self.changes.clear();
         self.change_count += 1;

@@ -1,4 +1,4 @@
-//! Who subscribes to what matches one topic, found piece by piece.
+//! A search for the subscribers of one topic, piece by piece.
 
 use super::level::{has_wildcard, matches};
 use super::trie::Walk;
@@ -16,7 +16,7 @@ pub struct Search {
     pub(super) is_exact_done: bool,
     /// Filters with many subscribers, the one that is being looked through first.
     pub(super) lists: Vec<List>,
-    /// So many of those are done.
+    /// The number of those that are done.
     pub(super) lists_done: usize,
 }
 

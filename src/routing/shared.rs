@@ -101,11 +101,11 @@ pub struct Choices<M> {
 pub struct Chosen<M> {
     /// Where it lives.
     pub home: ShardId,
-    /// Who it is there.
+    /// The member, as that home names it.
     pub member: M,
     /// The group that it was chosen for, as `$share/group/filter`.
     pub group: Arc<str>,
-    /// Whether it was online, as far as was known; otherwise nobody was.
+    /// Whether it was online, as far as was known. If it was not, no member was.
     pub is_online: bool,
 }
 
@@ -310,7 +310,7 @@ mod tests {
         }
     }
 
-    /// Who gets this many publishes of this many bytes; offline members take anything.
+    /// Chooses members for this many publishes of this many bytes; offline members take any size.
     fn choose_for(groups: &mut Groups<u32, ()>, bytes: u32, count: usize) -> Vec<Option<u32>> {
         let fits = |(): &(), s: &Standing| s.load == Load::OFFLINE || bytes <= s.packet_bytes_max;
         (0..count).flat_map(|_| groups.choose("a/b", fits).choices).map(member).collect()

@@ -1,5 +1,5 @@
-//! What the next levels of a filter or a topic are, in eight bytes, so that most filters that do
-//! not match are told without reading them.
+//! The next levels of a filter or a topic in eight bytes, so that most filters that do not match
+//! are rejected without reading them.
 
 use super::level::{after, level_at};
 use ahash::RandomState;

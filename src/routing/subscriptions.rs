@@ -8,7 +8,7 @@ use crate::arena::Key;
 use ahash::RandomState;
 use std::hash::Hash;
 
-/// Who subscribes to what: filters, each with subscribers `S` and their options `O`.
+/// Filters, each with its subscribers `S` and their options `O`.
 ///
 /// Filters and topics are taken to be valid; the wire format has checked them.
 #[derive(Debug)]
@@ -21,8 +21,7 @@ pub struct Subscriptions<S, O> {
 /// Memory of a subscriber beyond the first of its filter: its item, and its place among many.
 const SUBSCRIBER_BYTES: usize = 32;
 
-/// Names a filter for as long as it has a subscriber, so that whoever subscribes need not keep
-/// its text.
+/// Names a filter for as long as it has a subscriber, so that a subscriber need not keep its text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FilterKey(Key);
 
@@ -51,7 +50,7 @@ impl<S: Copy + Eq + Hash, O: Copy> Subscriptions<S, O> {
         Self::with_hasher(RandomState::new())
     }
 
-    /// No subscriptions, with hashes keyed by `seed`, which nobody outside should know.
+    /// Makes an empty table, with hashes keyed by `seed`, which no client should know.
     pub fn with_seed(seed: [u64; 4]) -> Self {
         Self::with_hasher(RandomState::with_seeds(seed[0], seed[1], seed[2], seed[3]))
     }
@@ -401,7 +400,7 @@ mod tests {
                 subscriptions.search(&topic, &mut search, max, &mut |who, _, _| came.push(who));
                 let Some((filter, who)) = changes.next() else { continue };
                 if subscriptions.remove(&filter, who).existed {
-                    // Whoever searches has to ask whether it is still to come.
+                    // The caller of the search has to ask whether it is still to come.
                     let is_left = search.is_to_come(&filter, &topic);
                     came.extend(is_left.then_some(who));
                     ever.insert((filter, who));

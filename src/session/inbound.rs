@@ -23,7 +23,7 @@ pub struct Sequence(u32);
 /// What to do with a publish that came in.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Verdict {
-    /// Route it; who counts the homes that have to accept it, and these, name it by this number.
+    /// Route it. The owner and the homes that have to accept it name it by this number.
     Route(Sequence),
     /// A duplicate of a QoS 2 publish that was routed before: not routed again [MQTT-4.3.3-10].
     Duplicate,
@@ -82,8 +82,8 @@ impl Inbound {
         self.pending.len()
     }
 
-    /// Publishes of this connection whose handshake has not ended: what the client's send quota
-    /// has paid for, which begins anew with each connection [MQTT-4.9.0-1].
+    /// Returns the number of publishes of this connection whose handshake has not ended. The
+    /// client's send quota, which is reset for each connection, counts the same [MQTT-4.9.0-1].
     pub(super) fn unsettled_count(&self) -> usize {
         self.unsettled_count
     }
@@ -260,7 +260,7 @@ impl Inbound {
         if bytes == 0 { 0 } else { size_of::<Self>() + bytes }
     }
 
-    /// True when there is nothing left to keep, and nobody will answer either.
+    /// Returns true if there is nothing left to keep, and no answer will come either.
     pub(super) fn is_empty(&self) -> bool {
         self.pending.is_empty() && self.received.is_empty() && self.aliases.is_none()
     }

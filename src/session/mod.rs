@@ -146,7 +146,7 @@ impl Session {
         self.is_recorded
     }
 
-    /// Notes that storage is told that the session began; whether that is new.
+    /// Notes that storage has a record of the session's begin. Returns whether that is new.
     pub fn record(&mut self) -> bool {
         !std::mem::replace(&mut self.is_recorded, true)
     }

@@ -45,8 +45,8 @@ impl Default for Allowance {
 /// Production fills this with the outbox of the session's connection, tests with a recorder.
 /// Packets sent while `reach` is [`Reach::Offline`] are lost; a session does not send any then.
 pub trait Output {
-    /// Whether a delivery can be sent now. After [`Reach::Full`] the session is told when there
-    /// is room again.
+    /// Returns whether a delivery can be sent now. After [`Reach::Full`] the session is called when
+    /// there is room again.
     fn reach(&mut self) -> Reach;
 
     /// Has the session told once what it has just sent is written, so that it goes on.

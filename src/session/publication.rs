@@ -26,7 +26,7 @@ pub struct Publication {
     topic_len: u16,
     qos: QoS,
     retain: bool,
-    /// When it is of no use to anybody any more; the end of time if that was not said.
+    /// The time at which it expires; the end of time if it does not.
     expiry: Time,
 }
 
@@ -172,9 +172,9 @@ pub struct Outgoing<'a> {
 enum Kept<'a> {
     /// There is none yet.
     Nowhere,
-    /// Made for the first who had to keep it.
+    /// Made for the first holder that had to keep it.
     Here(Publication),
-    /// With whoever sends it; a count is taken only for those who keep it.
+    /// Held by its sender; a holder that keeps it adds to its count.
     There(&'a Publication),
 }
 
@@ -222,7 +222,7 @@ impl<'a> Outgoing<'a> {
         }
     }
 
-    /// The publish as it can be kept, for the only one who does.
+    /// Returns the publish as it can be kept, for its only holder.
     #[must_use]
     pub fn into_kept(self) -> Publication {
         match self.kept {

@@ -11,8 +11,8 @@ use crate::metrics::{AuditError, DropCause};
 
 use super::{Delivery, Time};
 
-/// Room for so many is kept when the queue is empty: one that fills again and again costs the
-/// allocator nothing.
+/// Capacity for this many is kept when the queue is empty: a queue that fills again and again needs
+/// no allocation.
 const KEPT_COUNT: usize = 8;
 /// Deliveries that a sweep looks at, however long the queue is.
 const LOOKS: usize = 8;

@@ -1,10 +1,10 @@
 //! What this shard holds because of clients, against what the process may hold.
 //!
-//! Each table adds up its own bytes where it changes; here they are summed, at the end of a turn
-//! and while much is read, and the pool is told what has changed. What a session may hold follows
-//! from what is free: an eighth of it, without a sixteenth of all that is kept for those who hold
-//! little. Those who hold much are refused more long before memory is used up, and many of them
-//! cannot take what the others need.
+//! Each table adds up its own bytes where it changes. Here they are summed, at the end of a turn
+//! and while much is read, and the pool gets the change. What a session may hold depends on what is
+//! free: an eighth of it, without the sixteenth of all memory that is reserved for sessions that
+//! hold little. So sessions that hold much are refused more long before memory is used up, and even
+//! many of them leave what the others need.
 
 use std::sync::Arc;
 
@@ -18,14 +18,14 @@ use super::Shard;
 const SHARE: usize = 8;
 /// When less than this part of all memory is free, it is scarce.
 const SCARCE: usize = 8;
-/// The part of all memory that is kept for those who hold little.
+/// The part of all memory that is reserved for sessions that hold little.
 const RESERVE: usize = 16;
-/// They hold no more than this, and than this part of what is free.
+/// Such a session holds no more than this, and than this part of what is free.
 const LITTLE_BYTES_MAX: usize = 16 * 1024;
 const LITTLE_SHARE: usize = 256;
-/// What of a change the pool need not be told.
+/// A smaller change is not passed to the pool.
 const UNTOLD_BYTES: usize = 64 * 1024;
-/// The pool is told once as much was read, in the middle of a turn.
+/// After this many bytes were read, the pool gets the change in the middle of a turn.
 const READ_BYTES: u64 = 64 * 1024;
 /// The part that outboxes and caches are cut to when memory is short.
 const SHORT: usize = 16;
@@ -49,7 +49,7 @@ pub(super) enum Level {
     /// Above seven eighths, nothing is retained that was not, and connections are closed that hold
     /// much.
     Scarce,
-    /// Half of what is kept for those who hold little is used: no new session is accepted.
+    /// Half of the reserve for sessions that hold little is used: no new session is accepted.
     Exhausted,
 }
 
@@ -65,7 +65,7 @@ impl Level {
     }
 }
 
-/// What one session may hold of memory of which so much is free.
+/// Returns what one session may hold, from what is free.
 fn share_of(pool: &Pool) -> usize {
     let free = pool.free();
     let much = free.saturating_sub(pool.limit() / RESERVE) / SHARE;

@@ -19,12 +19,12 @@ pub(super) enum Then {
     Subscribed(Asked, Vec<u8>),
 }
 
-/// Numbers records and remembers who waits for which.
+/// Numbers records, and keeps the promises that wait for them.
 #[derive(Debug, Default)]
 pub(super) struct Commits {
     last: Token,
     safe: Token,
-    /// Tokens ascend, because who waits is added after its record.
+    /// Tokens ascend, because a promise is added after its record.
     waiting: VecDeque<(Token, Then)>,
 }
 

@@ -347,7 +347,7 @@ impl Shard {
         }
     }
 
-    /// Makes up an identifier that nobody uses and whose home is this shard [MQTT-3.1.3-6].
+    /// Makes up an identifier that no client uses and whose home is this shard [MQTT-3.1.3-6].
     fn assign_client_id(&mut self) -> Box<str> {
         loop {
             self.assigned_count += 1;
@@ -499,7 +499,7 @@ impl Shard {
         limit.div_ceil(self.partition.shard_count())
     }
 
-    /// What follows from the end of a connection, whoever ended it.
+    /// Does what the end of a connection causes, on either side.
     fn leave(&mut self, id: ConnectionId, connection: Connection, out: &mut impl Output) {
         self.take_overs.handle_left(id);
         self.counters.connections -= 1;

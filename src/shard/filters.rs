@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::routing::FilterKey;
 
-/// So many take no memory of their own.
+/// This many take no memory of their own.
 const FEW_COUNT_MAX: usize = 3;
 
 /// A set of filters.

@@ -42,7 +42,7 @@ struct Link {
     owed: u32,
     /// The peer has put off too many deliveries.
     is_busy: bool,
-    /// Connections that are not read until this peer has room; who has waited longest is first.
+    /// Connections that are not read until this peer has room, the longest waiting first.
     waiting: VecDeque<ConnectionId>,
 }
 

@@ -32,7 +32,7 @@ pub struct Outbox {
     len: usize,
     /// All bytes that were ever written from here.
     written: u64,
-    /// Somebody waits until no more than this is left.
+    /// The shard waits until no more than this is left.
     low_water: Option<usize>,
 }
 
@@ -154,7 +154,7 @@ impl Outbox {
         self.low_water = Some(self.low_water.map_or(low_water, |other| other.max(low_water)));
     }
 
-    /// True, once, if somebody asked and little enough is left.
+    /// Returns true, once, if the shard waits and little enough is left.
     pub fn take_drained(&mut self) -> bool {
         self.low_water.take_if(|low_water| self.len <= *low_water).is_some()
     }
@@ -206,8 +206,8 @@ pub struct Spares {
 impl Spares {
     /// Bytes that are kept in all.
     const BYTES_MAX: usize = 1024 * 1024;
-    /// A larger one was needed for a burst, and is given back: it would sooner or later be lent to
-    /// those who need little, and leave no room for others.
+    /// A larger one was needed for a burst, and is freed: sooner or later it would be lent to a
+    /// connection that needs little, and leave no room for others.
     const BUFFER_BYTES_MAX: usize = 2 * 1024;
 
     /// Bytes of memory that are kept.

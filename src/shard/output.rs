@@ -62,8 +62,8 @@ pub trait Output {
         self.outbox(connection).len()
     }
 
-    /// Has all that the peer of a connection has sent until now given to the shard, which is told
-    /// by [`Input::Settled`](super::Input::Settled); true if that has happened already.
+    /// Gives the shard all that the peer of a connection has sent until now, and then
+    /// [`Input::Settled`](super::Input::Settled). Returns true if all was given already.
     fn settle(&mut self, _connection: ConnectionId) -> bool {
         true
     }

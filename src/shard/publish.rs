@@ -326,7 +326,7 @@ impl Shard {
         }
     }
 
-    /// All who want a publish have been given it: accepts it once storage has it, too.
+    /// Accepts a publish that all its targets were given, once storage has it, too.
     pub(super) fn accept_when_safe(&mut self, receipt: Option<Receipt>, out: &mut impl Output) {
         let given = self.given(receipt);
         self.accept_unless_later(given, receipt, out);
@@ -377,7 +377,7 @@ impl Shard {
         true
     }
 
-    /// Whether a publisher has so many publishes under way that it may not be read.
+    /// Returns whether a publisher has too many publishes under way to be read.
     pub(super) fn has_many_pending(&self, slot: u32) -> bool {
         let pending_count = self.registry.get(slot).session.pending_count();
         pending_count >= self.limits.receive_count_max.into()

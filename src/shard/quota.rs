@@ -1,8 +1,8 @@
 //! What is refused because it exceeds a limit of its client, or a share of memory that is short.
 //!
-//! What is no delivery is refused: a client of 5.0 is told why, with 0x97 where nothing says more.
-//! An older one is refused in the words of its version, or its packet has no effect; each is
-//! counted.
+//! Everything but deliveries is refused. A client of 5.0 gets the reason code, 0x97 where none says
+//! more. An older client is refused as its version has it, or its packet has no effect. Each
+//! refusal is counted.
 
 use crate::mqtt::{Connect, DecodeError, Publish, ReasonCode, TopicName};
 use crate::routing::shared_filter;
@@ -57,7 +57,7 @@ impl Shard {
         if connect.will.as_ref().is_some_and(|will| !is_allowed(will.topic)) {
             return Err(ReasonCode::TopicNameInvalid);
         }
-        // Who has a session may come back to it, and end it, however short memory is.
+        // A client with a session may come back to it, and end it, however short memory is.
         let session_bytes = match self.registry.find(connect.client_id) {
             Some(_) => 0,
             None => SESSION_BYTES + connect.client_id.len(),

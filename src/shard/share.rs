@@ -1,5 +1,5 @@
-//! Shared subscriptions at the home of their members: who has joined, how loaded each member is,
-//! and what becomes of the deliveries of one that goes for good.
+//! Shared subscriptions at the home of their members: the members, the load of each, and what
+//! becomes of the deliveries of a member that ends.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ impl Shard {
     ) -> usize {
         let standing = self.present_standing(slot);
         if self.registry.get(slot).share_count() > 1 {
-            self.handle_load(slot, out); // The owners of the other groups are told, too.
+            self.handle_load(slot, out); // The owners of the other groups get it, too.
         }
         self.registry.get_mut(slot).set_aside().standing = standing;
         let session = self.registry.name(slot);
@@ -147,7 +147,7 @@ impl Shard {
         }
     }
 
-    /// At an owner: who gets a publish, one member of each group that its topic has.
+    /// Chooses the members that get a publish, one of each group of its topic. At an owner.
     #[inline]
     pub(super) fn choose_members(&mut self, outgoing: &Outgoing<'_>) -> Vec<Choice<SessionRef>> {
         if self.groups.is_empty() {

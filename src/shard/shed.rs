@@ -1,7 +1,7 @@
 //! Memory that is given back when it is scarce: connections are closed that hold more than their
-//! share of it in parts of packets and bytes that their clients do not read. Of a shard's who holds
-//! most is closed first, and nobody once it has given back its part of what is missing. A session
-//! that ends with its connection loses what it was still to get, as always when that ends.
+//! share of it in parts of packets and bytes that their clients do not read. A shard closes the one
+//! that holds most first, and none any more once it has given back its part of what is missing. A
+//! session that ends with its connection loses what it was still to get, as always when that ends.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ const HELD_BYTES_MIN: usize = 16 * 1024;
 const HELD_BYTES_LEAST: usize = 2 * 1024;
 
 impl Shard {
-    /// Whether a connection may hold so much that is not handled or not read.
+    /// Returns whether a connection may hold this many bytes that are not handled or not read.
     #[must_use]
     pub fn may_hold(&self, bytes: usize) -> bool {
         let least = match self.account.level {

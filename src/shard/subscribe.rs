@@ -36,7 +36,7 @@ impl Subscribed {
     }
 }
 
-/// Who waits for which SUBACK, and on which connection: another one has asked nothing.
+/// A SUBACK that a session waits for, and the connection that asked for it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked {
     session: SessionRef,
@@ -251,8 +251,8 @@ impl Shard {
         });
     }
 
-    /// Takes a filter out of this home's table; its owners learn of it if nobody here wants it
-    /// any more.
+    /// Removes a filter from this home's table. Its owners learn of it if no session here has the
+    /// filter any more.
     pub(super) fn remove_subscription(
         &mut self,
         slot: u32,

@@ -1,9 +1,9 @@
 //! A hierarchical timer wheel: setting and firing a timer cost the same however many there are.
 //!
-//! Six levels of 64 slots; a slot of level `n` is 64^n ticks wide. A timer sits at the level of
-//! the highest group of six bits in which its tick differs from the present one, and moves down
-//! as that tick comes near. There is no cancel: who is woken looks whether its deadline still
-//! holds, which is cheaper than finding the timer when a deadline moves with every packet.
+//! Six levels of 64 slots; a slot of level `n` is 64^n ticks wide. A timer sits at the level of the
+//! highest group of six bits in which its tick differs from the present one, and moves down as that
+//! tick comes near. There is no cancel: the handler checks whether the deadline still holds, which
+//! is cheaper than finding the timer when a deadline moves with every packet.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ const TICK_MS: u64 = 16;
 const SLOT_BITS: u32 = 6;
 const SLOT_COUNT: usize = 1 << SLOT_BITS;
 const LEVEL_COUNT: u32 = 6;
-/// The longest reach; a timer beyond it fires early and is set again by who looks.
+/// The longest reach; a timer beyond it fires early, and its handler sets it again.
 const TICK_COUNT_MAX: u64 = (1 << (SLOT_BITS * LEVEL_COUNT)) - 1;
 
 /// Timers that carry a `T` each.

@@ -338,7 +338,7 @@ mod tests {
         fn close(&mut self, _: ConnectionId, _: ReasonCode) {}
     }
 
-    /// Whether a client of 5.0 that takes packets of so many bytes is sent this payload.
+    /// Returns whether a client of 5.0 that takes packets of this size is sent this payload.
     fn fits(payload: &[u8], packet_bytes_max: u32) -> bool {
         let publish = Publish {
             dup: false,
