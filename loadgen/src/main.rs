@@ -1,6 +1,6 @@
 //! ringmq-loadgen: measures how fast an MQTT broker delivers, and whether it delivers everything.
 //!
-//! The rooms, from the bottom up (`tests/tidy.rs` keeps who may import whom). `sample` reads what
+//! The rooms, from the bottom up (`tests/tidy.rs` has the table). `sample` reads what
 //! the system says. `pace` says when a message is due, `plan` what a run consists of, `recording`
 //! keeps what one executor has sent and received; these are arithmetic. `client` speaks MQTT to
 //! byte buffers. `executor` runs one thread: its `pump` and `socket` alone touch sockets. `report`

@@ -1,4 +1,4 @@
-//! CONNACK: what a client is told of its CONNECT.
+//! CONNACK: the answer to CONNECT, and on which terms the client is connected.
 
 use crate::config::Limits;
 use crate::mqtt::{Connack, Packet, Properties, Property, ReasonCode, Version};

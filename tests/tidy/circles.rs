@@ -26,6 +26,7 @@ pub(crate) const CIRCLES: &[&[&str]] = &[
         "shard::account",
         "shard::authenticate",
         "shard::commit",
+        "shard::connack",
         "shard::connect",
         "shard::connection",
         "shard::deliver",

@@ -1,4 +1,4 @@
-//! Tables of layers: who may import whom.
+//! Tables of layers: which module may import which.
 
 /// What each module may import besides itself; the lowest first.
 pub(crate) type Layers<'a> = &'a [(&'a str, &'a [&'a str])];

@@ -66,7 +66,7 @@ impl ExecutorContext {
         }
     }
 
-    /// Has a turn follow.
+    /// Schedules a turn.
     pub(crate) fn wake_turn(&self) {
         self.agenda.wake();
     }

@@ -21,7 +21,7 @@ pub(crate) struct Agenda {
 }
 
 impl Agenda {
-    /// Has a turn follow.
+    /// Schedules a turn.
     pub(crate) fn wake(&self) {
         if let Some(turn) = self.turn.take() {
             turn.wake();

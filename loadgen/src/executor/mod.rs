@@ -190,7 +190,7 @@ impl Worker {
         }
     }
 
-    /// Has a turn follow whenever something happens to a socket while the executor sleeps.
+    /// Schedules a turn whenever something happens to a socket while the executor sleeps.
     async fn be_woken(self: Rc<Self>, wakeup: Wakeup) {
         while wakeup.wait().await.is_ok() {
             self.context.wake_turn();

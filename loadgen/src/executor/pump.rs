@@ -55,11 +55,11 @@ struct Place {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Writing {
-    /// It may not be connected yet; we are told when it is, or when that has failed.
+    /// It may not be connected yet; the ring says when it is, or when that has failed.
     Connecting,
     /// It takes something.
     Open,
-    /// It takes nothing for now; we are told when it does.
+    /// It takes nothing for now; the ring says when it does.
     Blocked,
 }
 

@@ -19,7 +19,7 @@ pub(crate) struct CompareOptions {
     /// The reports that are judged, likewise. Of several runs the medians are compared
     #[arg(value_name = "B.json", num_args = 1, value_delimiter = ',', required = true)]
     new: Vec<PathBuf>,
-    /// Exit with 1 if a figure of B is worse than that of A by more than so many per cent, or B
+    /// Exit with 1 if a figure of B is worse than that of A by more than this many per cent, or B
     /// breaks promises that A keeps
     #[arg(long, value_name = "PERCENT", value_parser = percent)]
     fail_above: Option<f64>,

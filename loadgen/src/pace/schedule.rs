@@ -78,7 +78,7 @@ impl Schedule {
     }
 }
 
-/// Walks the schedule for the publishers of one executor and says whom to wake, and when next.
+/// Walks the schedule for the publishers of one executor and says which to wake, and when next.
 pub(crate) struct Pacer {
     schedule: Schedule,
     /// Ascending publisher numbers.
