@@ -18,7 +18,7 @@ struct Repository {
 }
 
 impl Repository {
-    /// None, and the test is skipped, where the programs are missing.
+    /// Makes a repository; returns none, and skips the test, if a program is missing.
     fn new(name: &str) -> Option<Self> {
         if !are_here(&["git", "python3"]) {
             return None;
@@ -55,14 +55,14 @@ impl Repository {
         self.git(&["commit", "--quiet", "--allow-empty", "--cleanup=verbatim", "-m", message]);
     }
 
-    /// Whether the script is content, and what it says.
+    /// Runs the script; returns whether it succeeds, and its output.
     fn check(&self, arguments: &[&str]) -> (bool, String) {
         let output = self.command(&script("check-commits")).args(arguments).output();
         let output = output.expect("the script can be started");
         (output.status.success(), text(&output))
     }
 
-    /// Whether the hook takes a message, and what it says.
+    /// Runs the hook on a message; returns whether it accepts the message, and its output.
     fn hook(&self, message: &str) -> (bool, String) {
         let file = self.folder.join("message");
         std::fs::write(&file, message).expect("the folder was made");
@@ -105,7 +105,7 @@ fn good_messages_pass() {
     repository.git(&["add", "tests"]);
     for area in ["tests", "tidy"] {
         let (is_taken, said) = repository.hook(&format!("{area}: look at QoS 2, too"));
-        assert!(is_taken, "a folder that is about to be committed: {said}");
+        assert!(is_taken, "a folder that is staged: {said}");
     }
 }
 

@@ -91,19 +91,19 @@ impl Program {
     }
 }
 
-/// Whether these programs are here. A test that cannot do without them ends at once if they are
-/// not, and says so; see [`skip`].
+/// Returns whether these programs are installed, and skips the running test if they are not: see
+/// [`skip`]. The test has to return then.
 pub(crate) fn are_here(names: &[&str]) -> bool {
     let missing: Vec<&str> = names.iter().copied().filter(|name| find(name).is_none()).collect();
     if !missing.is_empty() {
-        skip(&format!("{} is missing: scripts/setup installs it", missing.join(", ")));
+        skip(&format!("not installed: {} (scripts/setup installs it)", missing.join(", ")));
     }
     missing.is_empty()
 }
 
-/// Says that the running test does not test anything here, and why. CI has to run every test, so
-/// there it fails instead. `RINGMQ_NOT_RUN` names a file that collects these lines: nextest shows
-/// nothing of what a test says that ends well.
+/// Says that the running test tests nothing here, and why. CI has to run every test, so there it
+/// fails instead. `RINGMQ_NOT_RUN` names a file that collects these lines, because nextest hides
+/// the output of tests that pass.
 pub(crate) fn skip(reason: &str) {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "CI runs every test, but {reason}");
     let thread = std::thread::current();
@@ -116,12 +116,12 @@ pub(crate) fn skip(reason: &str) {
     }
 }
 
-/// The path of a program that is here.
+/// Returns the path of a program that is installed.
 pub(crate) fn installed(name: &str) -> PathBuf {
     find(name).unwrap_or_else(|| panic!("{name} is missing: scripts/setup installs it"))
 }
 
-/// Packages put some where only administrators look for programs.
+/// Finds a program. Some packages install it where only administrators look for programs.
 fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
