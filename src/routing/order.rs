@@ -12,7 +12,8 @@
 //! notes               (4, "x") (4, "y")         (0, "2/x") (0, "3/x")
 //! ```
 //!
-//! A chunk keeps its number while chunks before it come and go; only its rank changes.
+//! A chunk keeps its number while chunks before it come and go; only its rank changes. In the texts
+//! a NUL takes the place of `/`, so that they sort level by level.
 
 use super::sorted::{Place, Sorted};
 use super::trie::Texts;

@@ -6,8 +6,9 @@
 //! costs about one system call, however many sockets have something. An idle socket owns no
 //! buffer and no task.
 //!
-//! The kernel works on this ring only while [`Sockets`] is in a call (`DEFER_TASKRUN`); whoever
-//! wants to sleep calls [`Sockets::sleep`] and waits for the event descriptor to become readable.
+//! The kernel works on this ring only while [`Sockets`] is in a call (`DEFER_TASKRUN`). Before the
+//! executor sleeps it calls [`Sockets::sleep`] and waits for the event descriptor to become
+//! readable.
 #![allow(unsafe_code, reason = "the kernel reads and writes memory that is named by address")]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
@@ -35,8 +36,8 @@ const LITTLE_BYTES: u64 = 1024;
 /// The only pool.
 const POOL: u16 = 0;
 
-/// What a socket is called; chosen by the caller, who tells sockets that share an index one after
-/// the other apart by the generation.
+/// Names a socket. The caller chooses it; the generation distinguishes sockets that have the same
+/// index one after the other.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Key {
     /// Below 2^28.
@@ -61,7 +62,7 @@ pub enum Event {
     Writable,
 }
 
-/// What the ring does with a socket, for whoever has the socket to keep.
+/// What the ring does with a socket. The owner of the socket keeps it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reading {
     /// Nothing.
@@ -268,7 +269,7 @@ impl Sockets {
         self.seen.extend(little.into_iter().chain(much));
     }
 
-    /// What happened next, and to whom.
+    /// Returns the next event, and the socket that it is about.
     pub fn next_event(&mut self) -> Option<(Key, Event)> {
         while let Some(seen) = self.seen.pop_front() {
             let event = match seen.name >> KIND_SHIFT {
@@ -304,7 +305,7 @@ impl Sockets {
     /// False if something has happened already: then there is nothing to wait for.
     pub fn sleep(&mut self) -> bool {
         self.ring.completion().enable_eventfd();
-        // What happens after this is told, what has happened before is seen.
+        // What happens after this makes the descriptor readable; what has happened before is seen.
         fence(Ordering::SeqCst);
         let requests = self.ring.submission();
         let quiet = requests.is_empty() && !requests.taskrun();
@@ -316,7 +317,7 @@ impl Sockets {
         quiet
     }
 
-    /// Nobody sleeps any more.
+    /// Notes that the executor is awake: the event descriptor is no longer needed.
     pub fn wake(&mut self) {
         self.ring.completion().disable_eventfd();
     }
@@ -438,7 +439,7 @@ fn event_descriptor() -> io::Result<OwnedFd> {
     if descriptor < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: it was just made, and nobody else has it.
+    // SAFETY: it was just made, and no other code has it.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 

@@ -66,7 +66,7 @@ impl Tcp {
     /// # Errors
     /// No descriptor is free.
     pub fn detach(self) -> io::Result<OwnedFd> {
-        // Packets are put together before they are written: waiting for more helps nobody. It
+        // Packets are put together before they are written: waiting for more is of no use. It
         // fails only on a connection that is gone, which the next read reports.
         let _ = self.stream.set_nodelay(true);
         // SAFETY: the stream keeps the descriptor open for the length of this borrow.
