@@ -1,11 +1,11 @@
-//! Puts `src/ring.rs` between glommio and the kernel, and the commit into the version.
+//! Puts `io/src/ring.rs` between glommio and the kernel, and the commit into the version.
 
 use std::process::Command;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     if std::env::var_os("CARGO_FEATURE_SERVER").is_some() {
-        println!("cargo::rustc-link-arg-bins=-Wl,--wrap=__sys_io_uring_setup");
+        println!("cargo::rustc-link-arg=-Wl,--wrap=__sys_io_uring_setup");
     }
     let version = std::env::var("CARGO_PKG_VERSION").expect("cargo sets it");
     match commit() {

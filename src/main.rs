@@ -1,9 +1,5 @@
 //! The broker's process: words in, exit status out.
 
-mod pages;
-#[cfg(not(test))]
-mod ring;
-
 use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -17,8 +13,8 @@ use tracing::level_filters::LevelFilter;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    server::end_on_panic();
-    pages::keep_small();
+    ringmq_io::end_on_panic();
+    ringmq_io::keep_small();
     match cli::parse(std::env::args_os()) {
         Ok(cli::Action::Run(config)) => run(&config),
         Ok(cli::Action::Print(text)) => print(&text),

@@ -19,13 +19,9 @@ mod pace;
 mod plan;
 mod recording;
 mod report;
-#[cfg(not(test))]
-#[path = "../../src/ring.rs"]
-mod ring;
 mod run;
 mod sample;
 mod scenario;
-mod transport;
 mod units;
 
 use std::io::{Write, stdout};
@@ -45,7 +41,7 @@ const BAD_INPUT: u8 = 2;
 const RUN_FAILED: u8 = 3;
 
 fn main() -> ExitCode {
-    end_on_panic();
+    ringmq_io::end_on_panic();
     let invocation = match cli::parse(std::env::args_os()) {
         Ok(invocation) => invocation,
         Err(error) => error.exit(),
@@ -64,16 +60,6 @@ fn main() -> ExitCode {
     )
 }
 
-/// A panic in any thread ends the process, after its message: the others would wait for that
-/// thread.
-fn end_on_panic() {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        report(panic);
-        std::process::abort();
-    }));
-}
-
 fn compare(options: &CompareOptions) -> Result<u8> {
     let comparison = options.compare().map_err(Error::msg)?;
     // Standard output may be closed; the exit status says it too.
@@ -82,7 +68,7 @@ fn compare(options: &CompareOptions) -> Result<u8> {
 }
 
 fn measure(Measurement { plan, output }: Measurement) -> Result<u8> {
-    transport::probe()?;
+    ringmq_io::probe()?;
     let mut watch = output.begin()?;
     let measured = match plan.search {
         Some(search) => search::find(&plan, search, &mut watch)?,

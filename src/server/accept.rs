@@ -16,12 +16,11 @@ use tracing::warn;
 use crate::config::Limits;
 use crate::mqtt;
 use crate::shard::{self, Home};
-use crate::transport::{PeerFacts, Tcp, TcpListener};
+use ringmq_io::{PeerFacts, Tcp, TcpListener, yield_to_reactor};
 
 use super::connection_log::Name;
 use super::connections::{Arrival, Permit, Population};
 use super::core::Shared;
-use super::executor::breathe;
 
 /// How long accepting pauses after an error such as no free descriptor.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -67,7 +66,7 @@ impl Acceptor {
                 Err(error) => self.handle_error(&error).await,
             }
             if count.is_multiple_of(ACCEPTS_PER_TURN) {
-                breathe().await;
+                yield_to_reactor().await;
             }
         }
     }

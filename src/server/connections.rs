@@ -15,7 +15,7 @@ use socket2::SockRef;
 
 use crate::session::Time;
 use crate::shard::{ConnectionId, Outbox, Spares, Standing};
-use crate::transport::{Key, PeerFacts, PeerState, Reading};
+use ringmq_io::{Key, PeerFacts, PeerState, Reading};
 
 use super::connection_log::{Name, Traffic};
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use crate::metrics::Counters;
 use crate::session::Time;
 use crate::shard::{ConnectionId, Input, Message, Shard};
-use crate::transport::{Chunk, Event, Reading, Sockets, Written};
+use ringmq_io::{Chunk, Event, Reading, Sockets, Written};
 
 use super::accept::Handoff;
 use super::connections::{self, Connections, key};

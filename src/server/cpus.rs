@@ -10,26 +10,6 @@ use crate::routing::ShardId;
 
 use super::cgroup;
 
-/// The CPUs that this process may run on.
-pub(super) fn available() -> Vec<usize> {
-    let online = glommio::CpuSet::online();
-    let allowed = fs::read_to_string("/proc/self/status").ok().and_then(|status| allowed(&status));
-    let mut cpus: Vec<usize> =
-        online.map(|set| set.iter().map(|location| location.cpu).collect()).unwrap_or_default();
-    cpus.retain(|cpu| allowed.as_ref().is_none_or(|allowed| allowed.contains(cpu)));
-    cpus.sort_unstable();
-    if cpus.is_empty() { vec![0] } else { cpus }
-}
-
-/// The CPUs of the process's affinity mask, as the system writes it: `0-3,8`.
-fn allowed(status: &str) -> Option<Vec<usize>> {
-    let list = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"))?;
-    match list.trim().parse() {
-        Ok(Pin::List(cpus)) => Some(cpus),
-        _ => None,
-    }
-}
-
 /// On which CPU each executor stays; none stays on one where `pin` says so.
 ///
 /// # Errors
@@ -111,15 +91,6 @@ fn part(quota_us: u64, period_us: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_affinity_mask_is_read_as_the_system_writes_it() {
-        let status = |list| format!("Name:\tringmq\nCpus_allowed_list:\t{list}\nMems:\t1\n");
-        assert_eq!(allowed(&status("0-2,8")), Some(vec![0, 1, 2, 8]));
-        assert_eq!(allowed(&status("5")), Some(vec![5]));
-        assert_eq!(allowed("Name:\tringmq\n"), None);
-        assert!(!available().is_empty());
-    }
 
     #[test]
     fn there_are_as_many_executors_as_a_quota_and_shards_allow() {

@@ -5,7 +5,6 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +21,7 @@ use crate::config::Limits;
 use crate::metrics::Counters;
 use crate::shard::{Input, Message, Shard};
 use crate::storage;
-use crate::transport::{self, Sockets, TcpListener};
+use ringmq_io::{Sockets, TcpListener, yield_to_reactor};
 
 use super::accept::{Acceptor, Handoff};
 use super::connections::Population;
@@ -37,10 +36,6 @@ const FINDINGS_PER_TURN: usize = 1024;
 const ACCEPT_SHARES: usize = 100;
 /// How long an executor without timers sleeps; anything that sets one wakes it.
 const IDLE: Duration = Duration::from_secs(3600);
-/// glommio sleeps with tasks that are ready if its preemption fires just before it runs the
-/// first of them. That is rare; this is how long it may last.
-const HEARTBEAT: Duration = Duration::from_millis(20);
-
 /// What an executor is started with; plain data that goes to its thread.
 pub(super) struct Plan {
     pub(super) shard: Box<dyn FnOnce() -> Shard + Send>,
@@ -71,7 +66,6 @@ pub(super) async fn run(plan: Plan) -> Counters {
     spawn_turn(&core);
     spawn_wakeup(&core, wakeup);
     spawn_alarm(&core);
-    glommio::spawn_local(beat()).detach();
     let queue = glommio::executor().create_task_queue(
         Shares::Static(ACCEPT_SHARES),
         Latency::NotImportant,
@@ -99,34 +93,6 @@ pub(super) async fn run(plan: Plan) -> Counters {
     core.borrow().counters()
 }
 
-/// Lets every other task have its turn, and the executor look at its ring. A task that only woke
-/// itself up would keep it from looking: it does so when no task is ready.
-pub(super) async fn breathe() {
-    // A timer that is over before it is looked at is not given to the executor, in a debug build or
-    // when the thread was interrupted just then: a longer one takes its place until one waits.
-    let mut pause = Duration::from_micros(1);
-    let mut timer = Timer::new(pause);
-    let mut is_waiting = false;
-    poll_fn(|cx| {
-        while Pin::new(&mut timer).poll(cx).is_ready() {
-            if is_waiting {
-                return Poll::Ready(());
-            }
-            pause *= 2;
-            timer = Timer::new(pause);
-        }
-        is_waiting = true;
-        Poll::Pending
-    })
-    .await;
-}
-
-async fn beat() {
-    loop {
-        Timer::new(HEARTBEAT).await;
-    }
-}
-
 fn spawn_into<T: 'static>(
     queue: TaskQueueHandle,
     task: impl Future<Output = T> + 'static,
@@ -139,7 +105,7 @@ fn spawn_turn(core: &Shared) {
     let turn = async move {
         loop {
             poll_fn(|cx| core.borrow_mut().poll_turn(cx)).await;
-            breathe().await;
+            yield_to_reactor().await;
         }
     };
     glommio::spawn_local(turn).detach();
@@ -148,7 +114,7 @@ fn spawn_turn(core: &Shared) {
 /// Has a turn follow whenever something happens to a socket while the executor sleeps.
 fn spawn_wakeup(core: &Shared, wakeup: OwnedFd) {
     let core = Rc::clone(core);
-    let wakeup = transport::Wakeup::new(wakeup);
+    let wakeup = ringmq_io::Wakeup::new(wakeup);
     let wake = async move {
         while wakeup.wait().await.is_ok() {
             core.borrow_mut().wake_turn();
@@ -166,7 +132,7 @@ fn spawn_alarm(core: &Shared) {
             let wait = alarm.map_or(IDLE, |alarm| alarm.since(core.borrow().now()));
             if wait.is_zero() {
                 core.borrow_mut().handle(Input::Timeout);
-                breathe().await; // More may have fired than one input takes.
+                yield_to_reactor().await; // More may have fired than one input takes.
                 continue;
             }
             // An earlier timeout wakes this task, which then looks again.
@@ -192,7 +158,7 @@ async fn run_mesh(core: &Shared, watch: &Watch) {
     .await
         == Go::On
     {
-        breathe().await;
+        yield_to_reactor().await;
     }
 }
 

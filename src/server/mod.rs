@@ -23,27 +23,20 @@ use std::time::{Duration, Instant};
 
 use ahash::RandomState;
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement};
+use glommio::ExecutorJoinHandle;
 use tracing::{debug, info, warn};
 
 use crate::config::{Config, Endpoint, Limits};
 use crate::metrics::Counters;
 use crate::routing::{Partition, ShardId};
 use crate::shard::{Message, Shard};
-use crate::transport::{self, Patience, Unmet};
+use crate::transport::{self, Patience};
 
 use accept::Handoff;
 use executor::Plan;
 use mesh::Mesh;
 use signals::Watch;
 
-/// Memory that each executor reserves for buffers of its ring, which sockets do not use.
-const RING_MEMORY_BYTES: usize = 1 << 20;
-
-/// No task runs for long, and those that have much to do let others have their turn; preemption
-/// by glommio's timer is for what was overlooked, and unsafe where threads wait long for a CPU
-/// (see `executor::HEARTBEAT`).
-const PREEMPT: Duration = Duration::from_secs(1);
 /// Descriptors that are no connections, or that are twice there on the way to their home.
 const SPARE_DESCRIPTORS: usize = 1024;
 /// How long an executor may take to start.
@@ -57,7 +50,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub enum ServerError {
     /// Something that every executor needs is not there.
-    System(Unmet),
+    System(ringmq_io::Unmet),
     /// An address cannot be listened on.
     Listen(SocketAddr, io::Error),
     /// Signals cannot be received.
@@ -94,25 +87,15 @@ fn remedy(address: SocketAddr, error: &io::Error) -> &'static str {
     }
 }
 
-/// From now on a panic in any thread ends the process, after its message: a broker of which a part
-/// is dead would look alive.
-pub fn end_on_panic() {
-    let report = std::panic::take_hook();
-    std::panic::set_hook(Box::new(move |panic| {
-        report(panic); // Ignores that it cannot write.
-        std::process::abort();
-    }));
-}
-
 /// Runs the broker until SIGTERM or SIGINT; `listening` is told each address, with the port that
 /// was chosen for port 0, once connections to it are accepted.
 ///
 /// # Errors
 /// [`ServerError`]: the broker did not start, or an executor died.
 pub fn run(config: &Config, listening: impl FnMut(SocketAddr)) -> Result<(), ServerError> {
-    let descriptor_count = transport::probe().map_err(ServerError::System)?;
+    let descriptor_count = ringmq_io::probe().map_err(ServerError::System)?;
     warn_of_few(descriptor_count, config.limits.connection_count_max);
-    let (cpus, quota) = (cpus::available(), cpus::quota_in_thousandths());
+    let (cpus, quota) = (ringmq_io::available_cpus(), cpus::quota_in_thousandths());
     let cores =
         config.cores.unwrap_or_else(|| cpus::executor_count(&config.pin, cpus.len(), quota));
     let placement =
@@ -193,7 +176,7 @@ fn patience(limits: &Limits) -> Patience {
 fn make_room(connection_count_max: usize, sockets: &[Vec<OwnedFd>]) {
     let Some(socket) = sockets.iter().flatten().next() else { return };
     let count = connection_count_max.saturating_add(SPARE_DESCRIPTORS);
-    if let Err(error) = transport::make_room(count, socket.as_fd()) {
+    if let Err(error) = ringmq_io::make_room(count, socket.as_fd()) {
         debug!("the table of descriptors grows when it has to: {error}");
     }
 }
@@ -285,11 +268,7 @@ fn start(
     cpu: Option<usize>,
     plan: Plan,
 ) -> Result<ExecutorJoinHandle<Counters>, ServerError> {
-    LocalExecutorBuilder::new(cpu.map_or(Placement::Unbound, Placement::Fixed))
-        .name(&format!("shard-{index}"))
-        .io_memory(RING_MEMORY_BYTES)
-        .preempt_timer(PREEMPT)
-        .spawn(move || executor::run(plan))
+    ringmq_io::spawn_executor(&format!("shard-{index}"), cpu, move || executor::run(plan))
         .map_err(|error| ServerError::Executor(format!("cannot start: {error}")))
 }
 

@@ -117,7 +117,7 @@ pub enum Input<'a> {
         /// The answer; pending is not one.
         verdict: Verdict,
     },
-    /// An administrator disconnects this client with [`ReasonCode::AdministrativeAction`]. Its
+    /// An administrator disconnects this client with [`CloseReason::Expelled`]. Its
     /// session stays until it expires.
     Expel {
         /// Its home is this shard. Nothing happens if it has no connection.

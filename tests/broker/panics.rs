@@ -16,7 +16,7 @@ const ABORTED: i32 = 6;
 #[test]
 #[ignore = "run by a_panic_in_any_thread_ends_the_process"]
 fn panicking_process() {
-    ringmq::server::end_on_panic();
+    ringmq_io::end_on_panic();
     let _ = thread::spawn(|| panic!("a bug")).join();
     thread::sleep(2 * PATIENCE);
 }

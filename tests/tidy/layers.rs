@@ -6,21 +6,19 @@ pub(crate) type Layers<'a> = &'a [(&'a str, &'a [&'a str])];
 /// Which rooms of the load generator each room may import besides itself.
 pub(crate) const LOADGEN_LAYERS: Layers<'_> = &[
     ("units", &[]),
-    ("ring", &[]),
-    ("transport", &[]),
     ("sample", &[]),
     ("pace", &[]),
     ("plan", &["units"]),
     ("recording", &["plan", "pace"]),
     ("client", &["recording", "plan", "pace"]),
-    ("executor", &["client", "recording", "plan", "pace", "sample", "transport"]),
+    ("executor", &["client", "recording", "plan", "pace", "sample"]),
     ("report", &["recording", "plan", "pace", "sample", "units"]),
     ("html", &["report", "units"]),
     ("output", &["html", "report", "recording", "pace", "sample", "units"]),
     ("run", &["output", "report", "executor", "recording", "plan", "pace", "sample", "units"]),
     ("scenario", &["output", "plan"]),
     ("cli", &["scenario", "output", "plan"]),
-    ("main", &["cli", "run", "output", "report", "transport"]),
+    ("main", &["cli", "run", "output", "report"]),
     (
         "golden",
         &["cli", "scenario", "output", "html", "report", "recording", "plan", "pace", "sample"],

@@ -61,7 +61,7 @@ impl Source {
 
     /// Whether it is part of the broker or the load generator, rather than a test or a benchmark.
     pub(crate) fn is_product(&self) -> bool {
-        self.path.starts_with("src/") || self.path.starts_with("loadgen/src/")
+        ["src/", "io/src/", "loadgen/src/"].iter().any(|root| self.path.starts_with(root))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::executor::mailbox::Mailbox;
 use crate::executor::pump::Pump;
 use crate::recording::Recording;
 use crate::sample::clock::Clock;
-use crate::transport::{Key, Sockets};
+use ringmq_io::{Key, Sockets};
 
 /// The clock, the recording and the connections of one executor.
 pub(crate) struct ExecutorContext {

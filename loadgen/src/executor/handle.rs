@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 
 use anyhow::Result;
 
-use crate::transport::Key;
+use ringmq_io::Key;
 
 /// Connections that want their turn. Publishers go first: the schedule must not wait for
 /// deliveries.

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Error, Result};
 use glommio::timer::Timer;
-use glommio::{ExecutorJoinHandle, LocalExecutorBuilder, Placement, Task, spawn_local};
+use glommio::{ExecutorJoinHandle, Task, spawn_local};
 
 use crate::client::publisher::Publisher;
 use crate::client::subscriber::Subscriber;
@@ -43,13 +43,8 @@ use crate::recording::tally::Counts;
 use crate::sample::clock::Clock;
 use crate::sample::machine;
 use crate::sample::usage::Usage;
-use crate::transport::{Sockets, Wakeup};
+use ringmq_io::{Sockets, Wakeup};
 
-/// Memory that an executor registers with its ring; the default of 10 MiB buys nothing here.
-const RING_BYTES: usize = 1 << 20;
-/// No task runs for long. When its timer fires just before the first of the tasks that are ready
-/// runs, glommio goes to sleep, so it is not to fire.
-const PREEMPT: Duration = Duration::from_secs(1);
 /// Between two turns that follow each other.
 const BREATH: Duration = Duration::from_micros(1);
 /// How often an executor looks after itself.
@@ -77,20 +72,16 @@ pub(crate) struct Orders {
 /// # Errors
 /// There is no executor.
 pub(crate) fn spawn(orders: Orders) -> Result<ExecutorJoinHandle<Result<ExecutorResult>>> {
-    LocalExecutorBuilder::new(Placement::Unbound)
-        .name(&format!("loadgen-{}", orders.executor))
-        .io_memory(RING_BYTES)
-        .preempt_timer(PREEMPT)
-        .spawn(move || async move {
-            let control = Arc::clone(&orders.control);
-            let _alarm = Alarm(Arc::clone(&control));
-            let result = work(orders).await;
-            if let Err(error) = &result {
-                control.fail(format!("{error:#}"));
-            }
-            result
-        })
-        .map_err(std::io::Error::from)
+    let name = format!("loadgen-{}", orders.executor);
+    let run = move || async move {
+        let control = Arc::clone(&orders.control);
+        let result = work(orders).await;
+        if let Err(error) = &result {
+            control.fail(format!("{error:#}"));
+        }
+        result
+    };
+    ringmq_io::spawn_executor(&name, None, run)
         .map_err(|error| match machine::explain_limit(&error, 0) {
             Some(advice) => Error::msg(advice),
             None => error.into(),
@@ -108,17 +99,6 @@ async fn work(orders: Orders) -> Result<ExecutorResult> {
     let result = Rc::clone(&worker).run().await;
     worker.drop_chores().await;
     Ok(result)
-}
-
-/// Others must not wait for an executor that has panicked.
-struct Alarm(Arc<Control>);
-
-impl Drop for Alarm {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.fail("an executor panicked".to_owned());
-        }
-    }
 }
 
 struct Worker {

@@ -20,7 +20,7 @@ use crate::executor::connection::Connection;
 use crate::executor::handle::{Agenda, Handle};
 use crate::recording::Recording;
 use crate::sample::clock::Clock;
-use crate::transport::{Event, Key, Reading, Sockets, Written};
+use ringmq_io::{Event, Key, Reading, Sockets, Written};
 
 /// Connections written in one system call. All of them have the time before it as the time at
 /// which they sent.

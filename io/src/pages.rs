@@ -4,15 +4,14 @@
 //! two megabytes takes all of them: half of what 15,000 idle connections took was never used. What
 //! huge pages save, misses of the translation buffer, could not be seen in the CPU time of fan-outs
 //! to 14,000 connections or of 2,000 pairs.
-#![allow(unsafe_code, reason = "the system call has no safe wrapper among our dependencies")]
 
 /// The variable by which an operator makes the choice, 0 or 1, for the allocator.
 const CHOICE: &str = "MIMALLOC_ALLOW_THP";
 
 /// Has everything that is allocated from now on backed by small pages. To be called first.
-pub(crate) fn keep_small() {
+pub fn keep_small() {
     if std::env::var_os(CHOICE).is_none() {
-        // SAFETY: it takes numbers only. It fails only on kernels that know no huge pages.
-        unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+        // It fails only on kernels that know no huge pages.
+        let _ = nix::sys::prctl::set_thp_disable(true);
     }
 }

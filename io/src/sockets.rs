@@ -14,12 +14,13 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU16, Ordering, fence};
 
 use io_uring::types::{BufRingEntry, Fd};
 use io_uring::{IoUring, cqueue, opcode, squeue};
+use rustix::event::{EventfdFlags, eventfd};
 
 /// Requests handed over in one system call at most.
 const REQUEST_COUNT_MAX: u32 = 1024;
@@ -145,7 +146,7 @@ impl Sockets {
             )
         }?;
         (0..BUFFER_COUNT).for_each(|buffer| pool.give(buffer));
-        let wakeup = event_descriptor()?;
+        let wakeup = eventfd(0, EventfdFlags::CLOEXEC)?;
         ring.submitter().register_eventfd(wakeup.as_raw_fd())?;
         let sockets = Self {
             ring,
@@ -431,16 +432,6 @@ fn outcome(result: i32, length: u32) -> io::Result<Written> {
         _ => Err(io::Error::from_raw_os_error(-result)),
     }
     .map(|count| Written { count: count as usize, is_full: count < length })
-}
-
-fn event_descriptor() -> io::Result<OwnedFd> {
-    // SAFETY: it takes numbers only.
-    let descriptor = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
-    if descriptor < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: it was just made, and no other code has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 /// The buffers, and the ring in which the kernel is given them.

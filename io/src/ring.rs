@@ -7,8 +7,6 @@
 //! makes a ring is wrapped when the program is linked (`build.rs`, `--wrap`), here the flag is
 //! added, and the call goes on. A kernel before 5.19, which does not know the flag, refuses, and is
 //! asked again without it.
-//!
-//! The load generator includes this file, too.
 #![allow(unsafe_code, reason = "it stands between a C library and the kernel")]
 
 use std::ffi::{c_int, c_uint};

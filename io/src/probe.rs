@@ -5,7 +5,9 @@ use std::fmt;
 use std::fs;
 use std::io;
 
-use super::resources::Resource;
+use rustix::process::Resource;
+
+use super::resources::raise;
 use super::sockets::Sockets;
 
 /// glommio starts no executor that may lock less.
@@ -26,11 +28,11 @@ pub enum Unmet {
 /// # Errors
 /// [`Unmet`]: no executor would start.
 pub fn probe() -> Result<usize, Unmet> {
-    let locked_bytes = Resource::LockedMemory.raise().unwrap_or(usize::MAX);
+    let locked_bytes = raise(Resource::Memlock);
     if locked_bytes < LOCKED_BYTES_MIN {
         return Err(Unmet::LockedMemory(locked_bytes));
     }
-    let descriptor_count = Resource::Descriptors.raise().unwrap_or(usize::MAX);
+    let descriptor_count = raise(Resource::Nofile);
     Sockets::new().map_err(Unmet::Ring)?;
     Ok(descriptor_count)
 }
