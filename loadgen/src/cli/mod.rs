@@ -1,4 +1,4 @@
-//! The command line: one subcommand per scenario, and the options that all scenarios share.
+//! The command line: one subcommand per scenario, and those that look at reports.
 
 mod scenario_file;
 
@@ -33,6 +33,8 @@ pub(crate) struct Measurement {
     pub(crate) output: OutputOptions,
 }
 
+/// Reads the command line.
+///
 /// # Errors
 /// Bad options, with what was expected; also `--help` and `--version`.
 pub(crate) fn parse(
@@ -112,13 +114,13 @@ pub(crate) fn command() -> Command {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
     use crate::plan::Load;
     use ringmq::mqtt::{QoS, Version};
     use std::time::Duration;
 
-    pub(crate) fn parse_words(words: &str) -> Result<Measurement, clap::Error> {
+    fn parse_words(words: &str) -> Result<Measurement, clap::Error> {
         let words = std::iter::once("ringmq-loadgen").chain(words.split_whitespace());
         match parse(words.map(OsString::from))? {
             Invocation::Measure(measurement) => Ok(*measurement),
