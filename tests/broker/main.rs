@@ -17,6 +17,7 @@ mod options;
 mod order;
 mod panics;
 mod pause;
+mod rings;
 mod shutdown;
 mod slow_consumer;
 mod start;

@@ -59,3 +59,25 @@ fn what_the_system_does_not_allow_is_said_at_once() {
     assert!(said.contains("only 64 KiB") && said.contains("LimitMEMLOCK="), "{said}");
     assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
 }
+
+/// `IORING_SETUP_COOP_TASKRUN` or `IORING_SETUP_DEFER_TASKRUN`.
+const COMPLETIONS_WAIT: u32 = 1 << 8 | 1 << 13;
+
+#[test]
+fn completions_interrupt_no_executor() {
+    let program = env!("CARGO_BIN_EXE_ringmq-loadgen");
+    let output = std::process::Command::new("strace")
+        .args(["-f", "-X", "raw", "-e", "trace=io_uring_setup", program])
+        .args(["pairs", "--broker", "127.0.0.1:1", "--cores", "2"])
+        .output()
+        .expect("strace(1) is there: scripts/setup installs it");
+    let calls = String::from_utf8_lossy(&output.stderr);
+    let flags = calls.split("{flags=0x").skip(1).map(|rest| {
+        let end = rest.find(|digit: char| !digit.is_ascii_hexdigit()).unwrap_or(rest.len());
+        u32::from_str_radix(&rest[..end], 16).expect("hexadecimal digits")
+    });
+    let flags: Vec<u32> = flags.collect();
+    // One for the probe; two for each executor at least, glommio's and that of its sockets.
+    assert!(flags.len() >= 5, "{calls}");
+    assert!(flags.iter().all(|flags| flags & COMPLETIONS_WAIT != 0), "{calls}");
+}
