@@ -3,7 +3,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -20,7 +20,8 @@ use ringmq_io::{PeerFacts, Tcp, TcpListener, yield_to_reactor};
 
 use super::connection_log::Name;
 use super::connections::{Arrival, Permit, Population};
-use super::core::Shared;
+use super::handoff::Handoff;
+use super::pump::Shared;
 
 /// How long accepting pauses after an error such as no free descriptor.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -34,15 +35,6 @@ const LAST_LOOK: Duration = Duration::from_millis(100);
 const FIRST_READ_BYTES: usize = 512;
 /// Any other read of it: many may have much to read at once.
 const READ_BYTES_MAX: usize = 16 * 1024;
-
-/// A connection on its way to its home.
-pub(super) struct Handoff {
-    pub(super) socket: OwnedFd,
-    /// What was read from it: the CONNECT and perhaps more.
-    pub(super) bytes: Vec<u8>,
-    pub(super) arrival: Arrival,
-    pub(super) permit: Permit,
-}
 
 /// Accepts on the listeners of one executor.
 pub(super) struct Acceptor {

@@ -1,16 +1,13 @@
 //! The pump of one executor: the only thing that gives inputs to its shard.
 //!
-//! What comes over sockets is handled in turns: a turn takes all that the ring has, gives it to
-//! the shard, and then writes to every connection that has got something, so one system call
-//! carries what many inputs caused. Tasks that bring inputs of other kinds borrow the [`Core`],
-//! hand over what they have and return without waiting; they wake the task of
-//! [`Core::poll_turn`], which runs behind all tasks that are ready.
+//! Everything is handled in turns: a turn takes what the ring, the other shards and the clock have,
+//! gives it to the shard, and then writes to every connection that has got something, so one system
+//! call carries what many inputs caused. Tasks that accept connections borrow the [`Core`], hand
+//! over what they have and return without waiting; they wake the task that runs the turns.
 
-use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::metrics::Counters;
@@ -18,12 +15,14 @@ use crate::session::Time;
 use crate::shard::{ConnectionId, Input, Message, Shard};
 use ringmq_io::{Chunk, Event, Reading, Sockets, Written};
 
-use super::accept::Handoff;
 use super::connections::{self, Connections, key};
 use super::effects::Effects;
+use super::handoff::Handoff;
 use super::memory::Lookout;
 use super::mesh::Found;
 
+/// Findings of the mesh that are handled before it is looked at again.
+const FINDINGS_PER_TURN: usize = 1024;
 /// Connections written in one system call.
 const WRITES_PER_CALL: usize = 256;
 /// Connections written before other tasks get their turn.
@@ -62,10 +61,12 @@ pub(super) struct Core {
     pub(super) effects: Effects,
     sockets: Sockets,
     started: Instant,
-    /// Wakes the task that sleeps until the next timeout.
-    timer: Option<Waker>,
-    /// What that task sleeps until.
-    alarm: Option<Time>,
+    /// What other shards have sent and is not handled yet, the oldest first.
+    found: VecDeque<Found<Message, Handoff>>,
+    /// The mesh has the waker of the task that runs turns.
+    is_registered: bool,
+    /// The last turn has left some of what other shards have sent.
+    was_left: bool,
     sent_bytes: u64,
     wakes: u64,
     /// Connections to be opened, the oldest first.
@@ -92,19 +93,16 @@ struct Batch {
 }
 
 /// Gives the next connection that is to be written.
-type Next = fn(&mut Connections) -> Option<ConnectionId>;
+type NextConnection = fn(&mut Connections) -> Option<ConnectionId>;
 
-/// What a task of the executor does next.
+/// What follows a turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Go {
-    /// Lets others have their turn, then goes on.
-    On,
-    /// Ends.
-    Away,
+pub(super) enum Next {
+    /// Another turn, once other tasks have had theirs.
+    Turn,
+    /// Nothing, until something happens or this time has come.
+    Sleep(Option<Time>),
 }
-
-/// Shared by the tasks of one executor; never borrowed across an await.
-pub(super) type Shared = Rc<RefCell<Core>>;
 
 impl Core {
     pub(super) fn new(shard: Shard, effects: Effects, sockets: Sockets, started: Instant) -> Self {
@@ -113,8 +111,9 @@ impl Core {
             effects,
             sockets,
             started,
-            timer: None,
-            alarm: None,
+            found: VecDeque::new(),
+            is_registered: false,
+            was_left: false,
             sent_bytes: 0,
             wakes: 0,
             arrived: VecDeque::new(),
@@ -137,12 +136,21 @@ impl Core {
         self.wake_turn();
     }
 
+    /// Takes what other shards have sent, unless some of it is still to be handled.
+    fn look_at_mesh(&mut self, waker: &Waker) {
+        let mesh = &self.effects.mesh;
+        if self.found.is_empty() && (mesh.is_rung() || !self.is_registered) {
+            self.is_registered = true;
+            mesh.look(waker, FINDINGS_PER_TURN, |one| self.found.push_back(one));
+        }
+    }
+
     /// Handles what came from other shards, all at the time it is now, until the turn has taken as
     /// long as it may.
-    pub(super) fn handle_found(&mut self, found: &mut VecDeque<Found<Message, Handoff>>) {
+    fn handle_found(&mut self) {
         let now = self.now();
         while !self.shard.is_turn_over()
-            && let Some(one) = found.pop_front()
+            && let Some(one) = self.found.pop_front()
         {
             match one {
                 Found::Message(from, message) => {
@@ -152,7 +160,14 @@ impl Core {
                 Found::Handoff(handoff) => self.adopt(handoff),
             }
         }
-        self.wake_turn();
+    }
+
+    /// Has the shard look at its timers, if one is due.
+    fn handle_timers(&mut self) {
+        let now = self.now();
+        if self.shard.next_timeout().is_some_and(|time| time <= now) {
+            self.handle_at(now, Input::Timeout);
+        }
     }
 
     /// Takes a connection over that belongs to this executor's shard, in one of the turns to come.
@@ -192,8 +207,8 @@ impl Core {
         self.readers.drain(..count).for_each(Waker::wake);
     }
 
-    /// Has a turn follow.
-    pub(super) fn wake_turn(&mut self) {
+    /// Wakes the executor for a turn.
+    fn wake_turn(&mut self) {
         if let Some(turn) = self.effects.turn.take() {
             turn.wake();
         }
@@ -213,16 +228,27 @@ impl Core {
         Counters { bytes_sent: self.sent_bytes, mesh_wakes: self.wakes, ..self.shard.counters() }
     }
 
-    /// One turn: handles what has come, writes what waits, rings other shards, sets the alarm.
-    /// Ready when it is the others' turn; pending when there is nothing more to do.
-    pub(super) fn poll_turn(&mut self, cx: &Context<'_>) -> Poll<()> {
+    /// One turn: handles what has come, writes what waits, rings other shards. `waker` is woken
+    /// when another shard sends something after that.
+    pub(super) fn turn(&mut self, waker: &Waker) -> Next {
         self.sockets.wake();
         let settling = self.effects.connections.take_settling();
         self.shard.begin_turn();
         if self.effects.connections.has_late() {
             self.turn_reading();
         }
+        self.look_at_mesh(waker);
+        // What the last turn left comes first in this one.
+        let is_left = self.was_left;
+        if is_left {
+            self.handle_found();
+        }
         self.take_events(self.reads());
+        if !is_left {
+            self.handle_found();
+        }
+        self.was_left = !self.found.is_empty();
+        self.handle_timers();
         self.open_arrived();
         self.wake_readers();
         self.read_on();
@@ -240,22 +266,31 @@ impl Core {
         }
         self.turn_reading();
         self.wakes += self.effects.mesh.ring();
-        self.set_alarm();
-        let connections = &self.effects.connections;
-        let more = more || !self.arrived.is_empty() || !self.readers.is_empty();
-        let more = more || connections.has_late();
-        if more || connections.has_dirty() || connections.is_settling() || !self.sockets.sleep() {
-            return Poll::Ready(());
+        if more || self.has_work() || !self.sockets.sleep() {
+            return Next::Turn;
         }
-        self.effects.turn = Some(cx.waker().clone());
-        Poll::Pending
+        Next::Sleep(self.shard.next_timeout())
     }
 
-    /// Sleeps until the alarm; ready when the shard's timers are due.
-    pub(super) fn poll_alarm(&mut self, cx: &Context<'_>) -> Option<Time> {
-        self.timer = Some(cx.waker().clone());
-        self.alarm = self.shard.next_timeout();
-        self.alarm
+    /// Whether anything is left to be done that does not come from outside.
+    fn has_work(&self) -> bool {
+        let connections = &self.effects.connections;
+        !self.arrived.is_empty()
+            || !self.readers.is_empty()
+            || !self.found.is_empty()
+            || connections.has_late()
+            || connections.has_dirty()
+            || connections.is_settling()
+    }
+
+    /// Whether there is a reason for a turn, which has come since the last one.
+    pub(super) fn is_wanted(&self) -> bool {
+        self.effects.mesh.is_rung() || self.has_work()
+    }
+
+    /// Keeps the waker of the task that sleeps now.
+    pub(super) fn sleep(&mut self, waker: &Waker) {
+        self.effects.turn = Some(waker.clone());
     }
 
     fn handle_at(&mut self, now: Time, input: Input<'_>) {
@@ -421,7 +456,7 @@ impl Core {
 
     /// Writes to those that `next` gives, and `bytes_max` at most. One for which much waits is
     /// given several times.
-    fn write_some(&mut self, next: Next, bytes_max: usize) {
+    fn write_some(&mut self, next: NextConnection, bytes_max: usize) {
         let mut batch = std::mem::take(&mut self.batch);
         let is_crowded = self.shard.is_crowded();
         let mut bytes_left = if is_crowded { CROWD_WRITE_BYTES } else { bytes_max };
@@ -449,7 +484,7 @@ impl Core {
 
     /// Takes the next ones that something has happened to. Changes nothing, so that each is there
     /// only once.
-    fn collect(&mut self, batch: &mut Batch, bytes_left: &mut usize, next: Next) {
+    fn collect(&mut self, batch: &mut Batch, bytes_left: &mut usize, next: NextConnection) {
         while batch.writes.len() < WRITES_PER_CALL
             && *bytes_left > 0
             && let Some(id) = next(&mut self.effects.connections)
@@ -529,18 +564,6 @@ impl Core {
             self.handle_at(self.now(), Input::Closed { connection: id });
         }
         self.effects.connections.remove(id);
-    }
-
-    fn set_alarm(&mut self) {
-        let next = self.shard.next_timeout();
-        let earlier = match (next, self.alarm) {
-            (Some(next), Some(alarm)) => next < alarm,
-            (next, None) => next.is_some(),
-            (None, Some(_)) => false,
-        };
-        if earlier && let Some(timer) = self.timer.take() {
-            timer.wake();
-        }
     }
 }
 

@@ -8,9 +8,9 @@ use crate::routing::ShardId;
 use crate::shard::{CloseReason, Connected, ConnectionId, Full, Message, Outbox, Output, Standing};
 use crate::storage::{Engine, Record, Token};
 
-use super::accept::Handoff;
 use super::connection_log::ConnectionLog;
 use super::connections::Connections;
+use super::handoff::Handoff;
 use super::mesh::Mesh;
 
 /// Where everything goes that leaves a shard.

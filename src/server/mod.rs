@@ -7,9 +7,12 @@ mod connections;
 mod core;
 mod cpus;
 mod effects;
+mod error;
 mod executor;
+mod handoff;
 mod memory;
 mod mesh;
+mod pump;
 mod signals;
 
 use std::fmt;
@@ -32,8 +35,9 @@ use crate::routing::{Partition, ShardId};
 use crate::shard::{Message, Shard};
 use crate::transport::{self, Patience};
 
-use accept::Handoff;
+pub use error::ServerError;
 use executor::Plan;
+use handoff::Handoff;
 use mesh::Mesh;
 use signals::Watch;
 
@@ -45,47 +49,6 @@ const START: Duration = Duration::from_secs(30);
 const ADDRESS_WAIT: Duration = Duration::from_secs(2);
 /// How often it is looked meanwhile whether the broker is to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
-
-/// Why the broker did not start, or ended before it was told to.
-#[derive(Debug)]
-pub enum ServerError {
-    /// Something that every executor needs is not there.
-    System(ringmq_io::Unmet),
-    /// An address cannot be listened on.
-    Listen(SocketAddr, io::Error),
-    /// Signals cannot be received.
-    Signals(io::Error),
-    /// An executor did not start or died.
-    Executor(String),
-}
-
-impl fmt::Display for ServerError {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::System(unmet) => unmet.fmt(out),
-            Self::Listen(address, error) => {
-                write!(out, "cannot listen on {address}: {error}{}", remedy(*address, error))
-            }
-            Self::Signals(error) => write!(out, "cannot receive signals: {error}"),
-            Self::Executor(error) => write!(out, "executor: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for ServerError {}
-
-/// What helps, where the system's words do not say it.
-fn remedy(address: SocketAddr, error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
-            "; a port below 1024 needs the capability CAP_NET_BIND_SERVICE (systemd: \
-             AmbientCapabilities=CAP_NET_BIND_SERVICE) or the sysctl \
-             net.ipv4.ip_unprivileged_port_start"
-        }
-        io::ErrorKind::AddrInUse => "; another program listens there",
-        _ => "",
-    }
-}
 
 /// Runs the broker until SIGTERM or SIGINT; `listening` is told each address, with the port that
 /// was chosen for port 0, once connections to it are accepted.

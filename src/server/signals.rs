@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use crate::metrics::Counters;
 use crate::routing::ShardId;
 
-use super::ServerError;
+use super::error::ServerError;
 use super::mesh::Bell;
 
 /// How long executors may take to answer.

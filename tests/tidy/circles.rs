@@ -52,14 +52,6 @@ pub(crate) const CIRCLES: &[&[&str]] = &[
         "shard::wire",
         "shard::work",
     ],
-    &[
-        "server",
-        "server::accept",
-        "server::core",
-        "server::effects",
-        "server::executor",
-        "server::signals",
-    ],
 ];
 
 /// Circles of imports below `folder` that are not known, and modules that have left a known one.
