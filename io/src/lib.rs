@@ -4,6 +4,7 @@
 //! This is the only crate with `unsafe` code outside tests and benches. A program that uses it has
 //! to be linked with `--wrap=__sys_io_uring_setup`, see `ring.rs`.
 
+mod accept;
 mod cpus;
 mod pages;
 mod panic;
@@ -13,9 +14,9 @@ mod reactor;
 mod resources;
 mod ring;
 mod sockets;
-mod tcp;
 mod wakeup;
 
+pub use accept::accept;
 pub use cpus::available_cpus;
 pub use pages::keep_small;
 pub use panic::end_on_panic;
@@ -24,5 +25,4 @@ pub use probe::{Unmet, probe};
 pub use reactor::{spawn_executor, yield_to_reactor};
 pub use resources::make_room;
 pub use sockets::{Chunk, Event, Key, Reading, Sockets, Written};
-pub use tcp::{Tcp, TcpListener};
 pub use wakeup::Wakeup;

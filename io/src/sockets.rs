@@ -61,6 +61,8 @@ pub enum Event {
     Disarmed,
     /// There is room to write again.
     Writable,
+    /// A listening socket has connections.
+    Acceptable,
 }
 
 /// What the ring does with a socket. The owner of the socket keeps it.
@@ -100,6 +102,7 @@ enum Kind {
     Stop = 1,
     Write = 2,
     AwaitRoom = 3,
+    AwaitConnection = 4,
 }
 
 /// The sockets of one executor; may be used by the thread that made it alone.
@@ -197,6 +200,24 @@ impl Sockets {
         unsafe { self.ask(key, Kind::Read, &request) }
     }
 
+    /// Reads `socket` once: [`Event::Received`] and [`Event::Disarmed`] follow, or its end.
+    pub fn read_once(&mut self, key: Key, socket: BorrowedFd<'_>) {
+        let request = opcode::Recv::new(Fd(socket.as_raw_fd()), std::ptr::null_mut(), 0)
+            .buf_group(POOL)
+            .build()
+            .flags(squeue::Flags::BUFFER_SELECT);
+        // SAFETY: the request names no memory but the pool's. The kernel keeps the socket.
+        unsafe { self.ask(key, Kind::Read, &request) }
+    }
+
+    /// Tells, once, when a listening socket has connections.
+    pub fn await_connection(&mut self, key: Key, listener: BorrowedFd<'_>) {
+        let events = libc::POLLIN as u32;
+        let request = opcode::PollAdd::new(Fd(listener.as_raw_fd()), events).build();
+        // SAFETY: the request names no memory. The kernel keeps the socket.
+        unsafe { self.ask(key, Kind::AwaitConnection, &request) }
+    }
+
     /// Reads a socket no more; bytes may still come until [`Event::Disarmed`].
     fn stop(&mut self, key: Key) {
         let request = opcode::AsyncCancel::new(name(key, Kind::Read)).build();
@@ -276,6 +297,7 @@ impl Sockets {
             let event = match seen.name >> KIND_SHIFT {
                 kind if kind == Kind::Read as u64 => self.read_event(&seen),
                 kind if kind == Kind::AwaitRoom as u64 => Some(Event::Writable),
+                kind if kind == Kind::AwaitConnection as u64 => Some(Event::Acceptable),
                 _ => None,
             };
             if let Some(event) = event {
@@ -566,6 +588,36 @@ mod tests {
         }
         writer.join().expect("it does not fail");
         assert!(got == bytes, "all bytes in order");
+    }
+
+    #[test]
+    fn one_read_brings_what_has_come_and_no_more() {
+        let mut sockets = Sockets::new().expect("the kernel can");
+        let (ours, mut peer) = pair();
+        peer.write_all(b"first").expect("it fits");
+        sockets.read_once(KEY, ours.as_fd());
+        assert_eq!(received(&mut sockets, 5), b"first");
+        assert!(matches!(event(&mut sockets), (KEY, Event::Disarmed)));
+        peer.write_all(b"second").expect("it fits");
+        sockets.look(1);
+        assert!(sockets.next_event().is_none(), "nothing reads it");
+        sockets.read_once(KEY, ours.as_fd());
+        assert_eq!(received(&mut sockets, 6), b"second");
+        assert!(matches!(event(&mut sockets), (KEY, Event::Disarmed)));
+        drop(peer);
+        sockets.read_once(KEY, ours.as_fd());
+        assert!(matches!(event(&mut sockets), (KEY, Event::Finished)));
+    }
+
+    #[test]
+    fn a_listener_tells_of_connections() {
+        let mut sockets = Sockets::new().expect("the kernel can");
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port is free");
+        sockets.await_connection(KEY, listener.as_fd());
+        sockets.look(1);
+        assert!(sockets.next_event().is_none(), "none has come");
+        let _client = TcpStream::connect(listener.local_addr().expect("it is bound"));
+        assert!(matches!(event(&mut sockets), (KEY, Event::Acceptable)));
     }
 
     #[test]

@@ -1,133 +1,55 @@
 //! New connections: accepted here, read up to their CONNECT, and given to the home of their
-//! session.
+//! session. All of it goes through the ring that reads and writes the others.
 
-use std::future::poll_fn;
+use std::collections::VecDeque;
 use std::io;
-use std::os::fd::AsFd;
-use std::rc::Rc;
+use std::mem::MaybeUninit;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use futures_lite::future;
-use glommio::timer::Timer;
+use ringmq_io::{Event, Key, PeerFacts, Sockets};
+use slab::Slab;
+use socket2::SockRef;
 use tracing::warn;
 
 use crate::config::Limits;
 use crate::mqtt;
-use crate::shard::{self, Home};
-use ringmq_io::{PeerFacts, Tcp, TcpListener, yield_to_reactor};
+use crate::session::Time;
+use crate::shard::{self, Home, Shard};
 
 use super::connection_log::Name;
 use super::connections::{Arrival, Permit, Population};
+use super::effects::Effects;
 use super::handoff::Handoff;
-use super::pump::Shared;
 
 /// How long accepting pauses after an error such as no free descriptor.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Connections accepted before other tasks get their turn: a storm never lets accepting wait.
+/// Connections of a listener that are accepted in a turn: a storm does not stop the others.
 const ACCEPTS_PER_TURN: usize = 16;
+/// CONNECT packets that are not whole of which more is read in a turn.
+const READS_PER_TURN: usize = 8;
 /// At most one line of log about each kind of trouble in this time.
 const LOG_EVERY: Duration = Duration::from_secs(1);
 /// How long a CONNECT may still be read that lay in its socket when its time had passed.
 const LAST_LOOK: Duration = Duration::from_millis(100);
-/// First read of a connection; most CONNECT packets fit.
-const FIRST_READ_BYTES: usize = 512;
-/// Any other read of it: many may have much to read at once.
-const READ_BYTES_MAX: usize = 16 * 1024;
+/// What tells keys of arriving connections from those of connections that are at home.
+const ARRIVING: u32 = 1 << 27;
 
-/// Accepts on the listeners of one executor.
-pub(super) struct Acceptor {
-    core: Shared,
-    limits: Limits,
-    population: Arc<Population>,
-    last_error: Option<Instant>,
-    last_refusal: Option<Instant>,
+/// Whether an event of this key is about a connection that is on its way, or about a listener.
+pub(super) fn is_arriving(key: Key) -> bool {
+    key.index & ARRIVING != 0
 }
 
-impl Acceptor {
-    pub(super) fn new(core: Shared, limits: Limits, population: Arc<Population>) -> Self {
-        Self { core, limits, population, last_error: None, last_refusal: None }
-    }
-
-    /// Accepts for ever.
-    pub(super) async fn run(mut self, listener: TcpListener) {
-        for count in 1_usize.. {
-            match listener.accept().await {
-                Ok(stream) => self.handle_accepted(stream),
-                Err(error) => self.handle_error(&error).await,
-            }
-            if count.is_multiple_of(ACCEPTS_PER_TURN) {
-                yield_to_reactor().await;
-            }
-        }
-    }
-
-    fn handle_accepted(&mut self, stream: Tcp) {
-        let limit = self.limits.connection_count_max;
-        let Some(permit) = Permit::take(&self.population, limit) else {
-            self.core.borrow_mut().shard.counters_mut().connections_refused_limit += 1;
-            if may_log(&mut self.last_refusal) {
-                let address = stream.peer();
-                warn!(%address, "connection refused: connection_count_max is {limit}");
-            }
-            return;
-        };
-        let name = Name::new(self.population.next_number(), stream.peer());
-        self.core.borrow_mut().shard.counters_mut().connections_accepted += 1;
-        let (core, limits) = (Rc::clone(&self.core), self.limits);
-        glommio::spawn_local(welcome(core, stream, name, permit, limits)).detach();
-    }
-
-    /// Connections that are open stay open: what helps is to wait until one of them ends.
-    async fn handle_error(&mut self, error: &io::Error) {
-        if may_log(&mut self.last_error) {
-            warn!("cannot accept connections: {error}; established ones go on");
-        }
-        Timer::new(PAUSE).await;
-    }
-}
-
-fn may_log(last: &mut Option<Instant>) -> bool {
-    let now = Instant::now();
-    let may = last.is_none_or(|last| now.duration_since(last) >= LOG_EVERY);
-    if may {
-        *last = Some(now);
-    }
-    may
-}
-
-/// Reads a connection's first packet and brings it to its home.
-async fn welcome(core: Shared, mut stream: Tcp, name: Name, permit: Permit, limits: Limits) {
-    let packet_bytes_max = limits.connect_bytes_max.min(limits.packet_bytes_max);
-    let first = read_first_packet(&core, &mut stream, packet_bytes_max);
-    let (bytes, home) = match future::or(first, refuse_late(&limits)).await {
-        Ok(first) => first,
-        Err(early) => {
-            let log = &mut core.borrow_mut().effects.log;
-            return log.closed_early(name, early == Early::Closed, early.text());
-        }
-    };
-    let read = Instant::now();
-    let socket = match stream.detach() {
-        Ok(socket) => socket,
-        Err(error) => return warn!("connection dropped on its way to its home: {error}"),
-    };
-    let came = core.borrow().now().before(PeerFacts::of(socket.as_fd()).silence);
-    let handoff = Handoff { socket, bytes, arrival: Arrival { name, came, read }, permit };
-    let core = &mut *core.borrow_mut();
-    match home {
-        Home::At(home) if home != core.shard.id() => core.effects.mesh.hand_off(home, handoff),
-        _ => core.adopt(handoff),
-    }
-}
-
-/// Ends the wait for a CONNECT when its time has passed. A process that stood still looks into its
-/// sockets once more before.
-async fn refuse_late<T>(limits: &Limits) -> Result<T, Early> {
-    Timer::new(Duration::from_secs(limits.connect_timeout_s.into())).await;
-    Timer::new(LAST_LOOK).await;
-    Err(Early::Late)
+/// A connection whose CONNECT is not whole.
+struct Arriving {
+    socket: OwnedFd,
+    generation: u32,
+    name: Name,
+    permit: Permit,
+    /// What has come of its CONNECT.
+    bytes: Vec<u8>,
 }
 
 /// Why a connection has ended before its CONNECT was whole.
@@ -151,80 +73,325 @@ impl Early {
     }
 }
 
-/// Memory of a connection whose CONNECT is not whole, until that is so or it ends.
-struct Charge {
-    core: Shared,
-    bytes: usize,
+/// What an arriving connection needs of its executor.
+pub(super) struct Around<'a> {
+    pub(super) sockets: &'a mut Sockets,
+    pub(super) shard: &'a mut Shard,
+    pub(super) effects: &'a mut Effects,
+    pub(super) now: Time,
 }
 
-impl Charge {
-    fn new(core: &Shared, bytes: usize) -> Self {
-        core.borrow_mut().opening_bytes += bytes;
-        Self { core: Rc::clone(core), bytes }
-    }
-
-    /// False if memory is too short for it.
-    fn set(&mut self, bytes: usize) -> bool {
-        let core = &mut *self.core.borrow_mut();
-        core.opening_bytes = core.opening_bytes + bytes - self.bytes;
-        self.bytes = bytes;
-        let is_allowed = core.shard.may_hold(bytes);
-        core.shard.counters_mut().connections_refused_quota += u64::from(!is_allowed);
-        is_allowed
-    }
+/// The listeners of one executor, and the connections on their way to their homes.
+pub(super) struct Arrivals {
+    limits: Limits,
+    population: Arc<Population>,
+    listeners: Vec<OwnedFd>,
+    /// Listeners that may have connections.
+    ready: Vec<usize>,
+    /// Accepting pauses until then.
+    paused_until: Option<Time>,
+    arriving: Slab<Arriving>,
+    next_generation: u32,
+    /// Those that are to be read, the oldest first.
+    readers: VecDeque<Key>,
+    /// By when each CONNECT has to be whole, the earliest first.
+    deadlines: VecDeque<(Time, Key)>,
+    /// The same of those that had something unread when that time had come.
+    last_looks: VecDeque<(Time, Key)>,
+    /// Memory of what has come of all of them.
+    held_bytes: usize,
+    /// Those whose home is here, the oldest first.
+    at_home: VecDeque<Handoff>,
+    is_stopped: bool,
+    last_error: Option<Instant>,
+    last_refusal: Option<Instant>,
 }
 
-impl Drop for Charge {
-    fn drop(&mut self) {
-        self.core.borrow_mut().opening_bytes -= self.bytes;
-    }
-}
-
-/// Returns what came, once that says where the connection goes: a packet that is not valid, or not
-/// a CONNECT, goes to a shard as soon as that is seen.
-async fn read_first_packet(
-    core: &Shared,
-    stream: &mut Tcp,
-    packet_bytes_max: usize,
-) -> Result<(Vec<u8>, Home), Early> {
-    let mut bytes = vec![0; FIRST_READ_BYTES];
-    let mut charge = Charge::new(core, FIRST_READ_BYTES);
-    let mut length = 0;
-    loop {
-        if length > 0 {
-            await_turn(core).await;
+impl Arrivals {
+    /// Accepts on these sockets from the first turn on.
+    pub(super) fn new(
+        listeners: Vec<OwnedFd>,
+        limits: Limits,
+        population: Arc<Population>,
+    ) -> io::Result<Self> {
+        for listener in &listeners {
+            SockRef::from(listener).set_nonblocking(true)?;
         }
-        let end = bytes.len().min(length + READ_BYTES_MAX);
-        let read = stream.read(&mut bytes[length..end]).await;
-        length += read.ok().filter(|count| *count > 0).ok_or(Early::Closed)?;
-        let home = home(core, &bytes[..length], packet_bytes_max);
-        if home != Home::Undecided {
-            bytes.truncate(length);
-            return Ok((bytes, home));
+        Ok(Self {
+            limits,
+            population,
+            ready: (0..listeners.len()).collect(),
+            listeners,
+            paused_until: None,
+            arriving: Slab::new(),
+            next_generation: 0,
+            readers: VecDeque::new(),
+            deadlines: VecDeque::new(),
+            last_looks: VecDeque::new(),
+            held_bytes: 0,
+            at_home: VecDeque::new(),
+            is_stopped: false,
+            last_error: None,
+            last_refusal: None,
+        })
+    }
+
+    /// One turn: accepts, reads on, and ends those whose time has passed.
+    pub(super) fn turn(&mut self, around: &mut Around<'_>) {
+        if self.paused_until.is_none_or(|until| until <= around.now) {
+            self.paused_until = None;
+            self.accept(around);
         }
-        if length == bytes.len() {
-            let wanted = mqtt::wanted(&bytes).unwrap_or(0).min(2 * length);
-            bytes.resize(wanted.max(length + FIRST_READ_BYTES), 0);
-            if !charge.set(bytes.capacity()) {
-                return Err(Early::OverShare);
+        self.read_on(around.sockets);
+        self.end_late(around);
+    }
+
+    /// Handles what the ring says of a listener or of an arriving connection.
+    pub(super) fn handle_event(&mut self, key: Key, event: Event, around: &mut Around<'_>) {
+        match event {
+            Event::Acceptable => self.ready.push((key.index & !ARRIVING) as usize),
+            Event::Received(chunk) => {
+                if let Some(arriving) = find(&mut self.arriving, key) {
+                    let before = arriving.bytes.capacity();
+                    arriving.bytes.extend_from_slice(around.sockets.bytes(&chunk));
+                    self.held_bytes += arriving.bytes.capacity() - before;
+                    self.judge(key, around);
+                }
+                around.sockets.give_back(chunk);
+            }
+            Event::Disarmed => self.readers.push_back(key),
+            Event::Finished | Event::Broken(_) => self.end(key, Early::Closed, around),
+            Event::Writable => {}
+        }
+    }
+
+    /// Takes a connection over that belongs to this executor's shard.
+    pub(super) fn adopt(&mut self, handoff: Handoff) {
+        if !self.is_stopped {
+            self.held_bytes += handoff.bytes.capacity();
+            self.at_home.push_back(handoff);
+        }
+    }
+
+    /// Returns the next connection that is to be opened.
+    pub(super) fn next_at_home(&mut self) -> Option<Handoff> {
+        let handoff = self.at_home.pop_front()?;
+        self.held_bytes -= handoff.bytes.capacity();
+        Some(handoff)
+    }
+
+    /// When there is something to do that no event tells of.
+    pub(super) fn next_time(&self) -> Option<Time> {
+        let deadlines = [self.deadlines.front(), self.last_looks.front()];
+        let deadlines = deadlines.into_iter().flatten().map(|(time, _)| *time);
+        deadlines.chain(self.paused_until).min()
+    }
+
+    /// Whether the next turn has something to do.
+    pub(super) fn has_work(&self) -> bool {
+        let may_accept = self.paused_until.is_none() && !self.ready.is_empty();
+        may_accept || !self.readers.is_empty() || !self.at_home.is_empty()
+    }
+
+    /// Bytes of memory of connections that are not open yet.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let deadline_count = self.deadlines.capacity() + self.last_looks.capacity();
+        self.held_bytes
+            + self.arriving.len() * size_of::<Arriving>()
+            + deadline_count * size_of::<(Time, Key)>()
+    }
+
+    /// Ends all of it. The ring holds on to a listener until the kernel has taken the ring down,
+    /// some time after the end of the process; its address must be free before that.
+    pub(super) fn stop(&mut self) {
+        for listener in self.listeners.drain(..) {
+            // It fails only on a socket that does not listen.
+            let _ = SockRef::from(&listener).shutdown(Shutdown::Both);
+        }
+        self.is_stopped = true;
+        self.ready.clear();
+        self.readers.clear();
+        self.deadlines.clear();
+        self.last_looks.clear();
+        self.arriving.clear();
+        self.at_home.clear();
+        self.held_bytes = 0;
+    }
+
+    fn accept(&mut self, around: &mut Around<'_>) {
+        for number in std::mem::take(&mut self.ready) {
+            for count in 1.. {
+                let Some(listener) = self.listeners.get(number) else { break };
+                match ringmq_io::accept(listener.as_fd()) {
+                    Ok(Some((socket, peer))) => {
+                        self.handle_accepted(socket, peer, around);
+                        if count == ACCEPTS_PER_TURN {
+                            self.ready.push(number);
+                            break;
+                        }
+                    }
+                    Ok(None) => {
+                        let key = Key { index: ARRIVING | number as u32, generation: 0 };
+                        around.sockets.await_connection(key, listener.as_fd());
+                        break;
+                    }
+                    Err(error) => {
+                        self.handle_error(&error, around.now);
+                        self.ready.push(number);
+                        break;
+                    }
+                }
             }
         }
     }
-}
 
-/// Waits for a turn in which more of a CONNECT may be read.
-async fn await_turn(core: &Shared) {
-    let mut has_waited = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut has_waited, true) {
-            return Poll::Ready(());
+    fn handle_accepted(
+        &mut self,
+        socket: OwnedFd,
+        peer: std::net::SocketAddr,
+        around: &mut Around<'_>,
+    ) {
+        let limit = self.limits.connection_count_max;
+        let Some(permit) = Permit::take(&self.population, limit) else {
+            around.shard.counters_mut().connections_refused_limit += 1;
+            if may_log(&mut self.last_refusal) {
+                warn!(address = %peer, "connection refused: connection_count_max is {limit}");
+            }
+            return;
+        };
+        around.shard.counters_mut().connections_accepted += 1;
+        self.next_generation = self.next_generation.wrapping_add(1);
+        let generation = self.next_generation;
+        let name = Name::new(self.population.next_number(), peer);
+        let arriving = Arriving { socket, generation, name, permit, bytes: Vec::new() };
+        let index = self.arriving.insert(arriving);
+        let index = u32::try_from(index).expect("far fewer connections") | ARRIVING;
+        let key = Key { index, generation };
+        around.sockets.read_once(key, self.arriving[index_of(key)].socket.as_fd());
+        let timeout = Duration::from_secs(self.limits.connect_timeout_s.into());
+        self.deadlines.push_back((around.now + timeout, key));
+    }
+
+    /// Connections that are open stay open: what helps is to wait until one of them ends.
+    fn handle_error(&mut self, error: &io::Error, now: Time) {
+        if may_log(&mut self.last_error) {
+            warn!("cannot accept connections: {error}; established ones go on");
         }
-        core.borrow_mut().queue_reader(cx.waker().clone());
-        Poll::Pending
-    })
-    .await;
+        self.paused_until = Some(now + PAUSE);
+    }
+
+    /// Reads more of those whose CONNECT is not whole.
+    fn read_on(&mut self, sockets: &mut Sockets) {
+        let mut left = READS_PER_TURN;
+        while left > 0
+            && let Some(key) = self.readers.pop_front()
+        {
+            if let Some(arriving) = find(&mut self.arriving, key) {
+                sockets.read_once(key, arriving.socket.as_fd());
+                left -= 1;
+            }
+        }
+    }
+
+    /// Sends a connection home once what has come says where that is. A packet that is not valid, or
+    /// not a CONNECT, goes to a shard as soon as that is seen: it knows what to answer.
+    fn judge(&mut self, key: Key, around: &mut Around<'_>) {
+        let Some(arriving) = find(&mut self.arriving, key) else { return };
+        let packet_bytes_max = self.limits.connect_bytes_max.min(self.limits.packet_bytes_max);
+        let home = match shard::home(&arriving.bytes, packet_bytes_max, around.shard.partition()) {
+            Home::Undecided => return self.make_room(key, around),
+            Home::At(home) => home,
+            Home::Anywhere => around.shard.id(),
+        };
+        let handoff = self.hand_off(key, around.now);
+        if home == around.shard.id() {
+            self.adopt(handoff);
+        } else {
+            around.effects.mesh.hand_off(home, handoff);
+        }
+    }
+
+    /// Makes room for the rest of a CONNECT, but not for more than twice what has come.
+    fn make_room(&mut self, key: Key, around: &mut Around<'_>) {
+        let Some(arriving) = find(&mut self.arriving, key) else { return };
+        let (length, before) = (arriving.bytes.len(), arriving.bytes.capacity());
+        let wanted = mqtt::wanted(&arriving.bytes).unwrap_or(0).min(2 * length);
+        arriving.bytes.reserve_exact(wanted.saturating_sub(length));
+        let bytes = arriving.bytes.capacity();
+        self.held_bytes += bytes - before;
+        if !around.shard.may_hold(bytes) {
+            around.shard.counters_mut().connections_refused_quota += 1;
+            self.end(key, Early::OverShare, around);
+        }
+    }
+
+    fn hand_off(&mut self, key: Key, now: Time) -> Handoff {
+        let Arriving { socket, name, permit, bytes, .. } = self.remove(key);
+        let came = now.before(PeerFacts::of(socket.as_fd()).silence);
+        let arrival = Arrival { name, came, read: Instant::now() };
+        Handoff { socket, bytes, arrival, permit }
+    }
+
+    /// Ends connections whose time for a CONNECT has passed. The ring may not have read yet what
+    /// came while the process stood still: such a one has a little longer.
+    fn end_late(&mut self, around: &mut Around<'_>) {
+        while let Some(key) = pop_due(&mut self.deadlines, around.now) {
+            match find(&mut self.arriving, key) {
+                Some(arriving) if has_unread(&arriving.socket) => {
+                    self.last_looks.push_back((around.now + LAST_LOOK, key));
+                }
+                _ => self.end(key, Early::Late, around),
+            }
+        }
+        while let Some(key) = pop_due(&mut self.last_looks, around.now) {
+            self.end(key, Early::Late, around);
+        }
+    }
+
+    fn end(&mut self, key: Key, early: Early, around: &mut Around<'_>) {
+        if find(&mut self.arriving, key).is_some() {
+            let arriving = self.remove(key);
+            // The ring keeps the socket until its request has ended, which this makes it do.
+            let _ = SockRef::from(&arriving.socket).shutdown(Shutdown::Both);
+            let is_ordinary = early == Early::Closed;
+            around.effects.log.closed_early(arriving.name, is_ordinary, early.text());
+        }
+    }
+
+    fn remove(&mut self, key: Key) -> Arriving {
+        let arriving = self.arriving.remove(index_of(key));
+        self.held_bytes -= arriving.bytes.capacity();
+        arriving
+    }
 }
 
-fn home(core: &Shared, bytes: &[u8], packet_bytes_max: usize) -> Home {
-    shard::home(bytes, packet_bytes_max, core.borrow().shard.partition())
+fn index_of(key: Key) -> usize {
+    (key.index & !ARRIVING) as usize
+}
+
+/// The connection of this key, if it has not ended or gone home.
+fn find(arriving: &mut Slab<Arriving>, key: Key) -> Option<&mut Arriving> {
+    arriving.get_mut(index_of(key)).filter(|one| one.generation == key.generation)
+}
+
+/// Takes the first of a queue if its time has come.
+fn pop_due(queue: &mut VecDeque<(Time, Key)>, now: Time) -> Option<Key> {
+    queue.front().filter(|(time, _)| *time <= now)?;
+    queue.pop_front().map(|(_, key)| key)
+}
+
+fn has_unread(socket: &OwnedFd) -> bool {
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    SockRef::from(socket)
+        .recv_with_flags(&mut [MaybeUninit::uninit()], flags)
+        .is_ok_and(|count| count > 0)
+}
+
+fn may_log(last: &mut Option<Instant>) -> bool {
+    let now = Instant::now();
+    let may = last.is_none_or(|last| now.duration_since(last) >= LOG_EVERY);
+    if may {
+        *last = Some(now);
+    }
+    may
 }

@@ -2,8 +2,7 @@
 //!
 //! Everything is handled in turns: a turn takes what the ring, the other shards and the clock have,
 //! gives it to the shard, and then writes to every connection that has got something, so one system
-//! call carries what many inputs caused. Tasks that accept connections borrow the [`Core`], hand
-//! over what they have and return without waiting; they wake the task that runs the turns.
+//! call carries what many inputs caused.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,8 +12,9 @@ use std::time::{Duration, Instant};
 use crate::metrics::Counters;
 use crate::session::Time;
 use crate::shard::{ConnectionId, Input, Message, Shard};
-use ringmq_io::{Chunk, Event, Reading, Sockets, Written};
+use ringmq_io::{Chunk, Event, Key, Reading, Sockets, Written};
 
+use super::accept::{self, Around, Arrivals};
 use super::connections::{self, Connections, key};
 use super::effects::Effects;
 use super::handoff::Handoff;
@@ -36,8 +36,6 @@ const HEAVY_BYTES_PER_TURN: usize = 2 << 20;
 const CROWD_WRITE_BYTES: usize = 1 << 20;
 /// Connections of a turn that are opened: a storm of them lets others have their turn.
 const OPENED_PER_TURN: usize = 16;
-/// Long CONNECT packets of which more is read in a turn.
-const READERS_PER_TURN: usize = 8;
 /// System calls of a turn that read.
 const READS_PER_TURN: usize = 64;
 /// The same after a turn that could not write everything: the rest comes first, or the last
@@ -69,12 +67,7 @@ pub(super) struct Core {
     was_left: bool,
     sent_bytes: u64,
     wakes: u64,
-    /// Connections to be opened, the oldest first.
-    arrived: VecDeque<Handoff>,
-    /// Tasks that wait to read more of a CONNECT.
-    readers: VecDeque<Waker>,
-    /// Bytes of memory of connections that have come, and of those whose CONNECT is not whole.
-    pub(super) opening_bytes: usize,
+    arrivals: Arrivals,
     /// Turns in succession that have left something to be written, up to the last one.
     behind_count: u32,
     /// The broker stops: what is closed now is still written out.
@@ -105,7 +98,13 @@ pub(super) enum Next {
 }
 
 impl Core {
-    pub(super) fn new(shard: Shard, effects: Effects, sockets: Sockets, started: Instant) -> Self {
+    pub(super) fn new(
+        shard: Shard,
+        effects: Effects,
+        sockets: Sockets,
+        arrivals: Arrivals,
+        started: Instant,
+    ) -> Self {
         Self {
             shard,
             effects,
@@ -116,9 +115,7 @@ impl Core {
             was_left: false,
             sent_bytes: 0,
             wakes: 0,
-            arrived: VecDeque::new(),
-            readers: VecDeque::new(),
-            opening_bytes: 0,
+            arrivals,
             behind_count: 0,
             stopping: false,
             batch: Batch::default(),
@@ -130,10 +127,9 @@ impl Core {
         Time::START + self.started.elapsed()
     }
 
-    /// Gives one input to the shard, and has the turn that follows write what comes of it.
-    pub(super) fn handle(&mut self, input: Input<'_>) {
+    /// Gives one input to the shard.
+    fn handle(&mut self, input: Input<'_>) {
         self.handle_at(self.now(), input);
-        self.wake_turn();
     }
 
     /// Takes what other shards have sent, unless some of it is still to be handled.
@@ -157,7 +153,7 @@ impl Core {
                     self.handle_at(now, Input::Message { from, message });
                 }
                 Found::Room(to) => self.handle_at(now, Input::Room { to }),
-                Found::Handoff(handoff) => self.adopt(handoff),
+                Found::Handoff(handoff) => self.arrivals.adopt(handoff),
             }
         }
     }
@@ -170,14 +166,20 @@ impl Core {
         }
     }
 
-    /// Takes a connection over that belongs to this executor's shard, in one of the turns to come.
-    pub(super) fn adopt(&mut self, handoff: Handoff) {
-        if self.stopping {
-            return;
+    /// Accepts connections, reads on in those whose CONNECT is not whole, and opens those that are
+    /// at home.
+    fn admit(&mut self) {
+        if !self.stopping {
+            let now = self.now();
+            let (sockets, shard, effects) = (&mut self.sockets, &mut self.shard, &mut self.effects);
+            self.arrivals.turn(&mut Around { sockets, shard, effects, now });
         }
-        self.opening_bytes += handoff.bytes.capacity();
-        self.arrived.push_back(handoff);
-        self.wake_turn();
+        self.open_arrived();
+    }
+
+    fn handle_arriving(&mut self, now: Time, key: Key, event: Event) {
+        let (sockets, shard, effects) = (&mut self.sockets, &mut self.shard, &mut self.effects);
+        self.arrivals.handle_event(key, event, &mut Around { sockets, shard, effects, now });
     }
 
     /// Has the shard handle the first bytes of connections that have come: of one in any case.
@@ -186,40 +188,18 @@ impl Core {
             if count > 0 && self.shard.is_turn_over() {
                 return;
             }
-            let Some(Handoff { socket, bytes, arrival, permit }) = self.arrived.pop_front() else {
-                return;
-            };
-            self.opening_bytes -= bytes.capacity();
+            let Some(handoff) = self.arrivals.next_at_home() else { return };
+            let Handoff { socket, bytes, arrival, permit } = handoff;
             let id = self.effects.connections.insert(socket, arrival, bytes.len(), permit);
             self.handle(Input::Opened { connection: id });
             self.handle(Input::Bytes { connection: id, bytes: &bytes });
         }
     }
 
-    /// Wakes a task in one of the turns to come: it reads more of a CONNECT then.
-    pub(super) fn queue_reader(&mut self, task: Waker) {
-        self.readers.push_back(task);
-        self.wake_turn();
-    }
-
-    fn wake_readers(&mut self) {
-        let count = self.readers.len().min(READERS_PER_TURN);
-        self.readers.drain(..count).for_each(Waker::wake);
-    }
-
-    /// Wakes the executor for a turn.
-    fn wake_turn(&mut self) {
-        if let Some(turn) = self.effects.turn.take() {
-            turn.wake();
-        }
-    }
-
     /// Closes every connection once its outbox is written.
     pub(super) fn stop(&mut self) {
         self.stopping = true;
-        for handoff in self.arrived.drain(..) {
-            self.opening_bytes -= handoff.bytes.capacity();
-        }
+        self.arrivals.stop();
         self.handle(Input::Shutdown);
     }
 
@@ -249,8 +229,7 @@ impl Core {
         }
         self.was_left = !self.found.is_empty();
         self.handle_timers();
-        self.open_arrived();
-        self.wake_readers();
+        self.admit();
         self.read_on();
         self.turn_reading();
         self.write_dirty();
@@ -269,15 +248,14 @@ impl Core {
         if more || self.has_work() || !self.sockets.sleep() {
             return Next::Turn;
         }
-        Next::Sleep(self.shard.next_timeout())
+        Next::Sleep(self.shard.next_timeout().into_iter().chain(self.arrivals.next_time()).min())
     }
 
     /// Whether anything is left to be done that does not come from outside.
     fn has_work(&self) -> bool {
         let connections = &self.effects.connections;
-        !self.arrived.is_empty()
-            || !self.readers.is_empty()
-            || !self.found.is_empty()
+        !self.found.is_empty()
+            || self.arrivals.has_work()
             || connections.has_late()
             || connections.has_dirty()
             || connections.is_settling()
@@ -286,11 +264,6 @@ impl Core {
     /// Whether there is a reason for a turn, which has come since the last one.
     pub(super) fn is_wanted(&self) -> bool {
         self.effects.mesh.is_rung() || self.has_work()
-    }
-
-    /// Keeps the waker of the task that sleeps now.
-    pub(super) fn sleep(&mut self, waker: &Waker) {
-        self.effects.turn = Some(waker.clone());
     }
 
     fn handle_at(&mut self, now: Time, input: Input<'_>) {
@@ -318,6 +291,10 @@ impl Core {
             && !self.has_taken_long(now)
             && let Some((key, event)) = self.sockets.next_event()
         {
+            if accept::is_arriving(key) {
+                self.handle_arriving(now, key, event);
+                continue;
+            }
             let id = connections::id(key);
             match event {
                 Event::Received(chunk) => self.handle_received(now, id, chunk),
@@ -329,6 +306,7 @@ impl Core {
                 }
                 Event::Disarmed => self.set_reading(id, Reading::Off),
                 Event::Writable => self.handle_writable(id),
+                Event::Acceptable => {}
             }
         }
     }
@@ -369,7 +347,8 @@ impl Core {
     }
 
     fn balance(&mut self) {
-        self.shard.balance_with(self.effects.connections.memory_bytes() + self.opening_bytes);
+        let bytes = self.effects.connections.memory_bytes() + self.arrivals.memory_bytes();
+        self.shard.balance_with(bytes);
     }
 
     fn handle_received(&mut self, now: Time, id: ConnectionId, chunk: Chunk) {

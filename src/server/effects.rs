@@ -1,7 +1,5 @@
 //! `shard::Output` as production fills it: sockets, channels, storage and authentication.
 
-use std::task::Waker;
-
 use crate::auth::{AuthRequest, Authenticator, Verdict};
 use crate::mqtt::ReasonCode;
 use crate::routing::ShardId;
@@ -19,8 +17,6 @@ pub(super) struct Effects {
     pub(super) mesh: Mesh<Message, Handoff>,
     pub(super) engine: Box<dyn Engine>,
     authenticator: Box<dyn Authenticator>,
-    /// Wakes the task that ends a turn.
-    pub(super) turn: Option<Waker>,
     pub(super) log: ConnectionLog,
 }
 
@@ -31,7 +27,7 @@ impl Effects {
         authenticator: Box<dyn Authenticator>,
     ) -> Self {
         let (connections, log) = (Connections::default(), ConnectionLog::default());
-        Self { connections, mesh, engine, authenticator, turn: None, log }
+        Self { connections, mesh, engine, authenticator, log }
     }
 }
 

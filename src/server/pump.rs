@@ -3,10 +3,8 @@
 //! A turn takes what the ring, the other shards and the clock have, and writes what comes of it
 //! ([`Core::turn`]). The executor sleeps until one of the three has something again.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -19,20 +17,25 @@ use crate::session::Time;
 use super::core::{Core, Next};
 use super::signals::Watch;
 
+/// Turns after which glommio looks at its own ring, which has nothing but the wake-up and the alarm.
+const TURNS_PER_YIELD: u32 = 64;
 /// How often it is looked whether the last connection is closed when the broker stops.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
-/// Shared by the tasks of one executor; never borrowed across an await.
-pub(super) type Shared = Rc<RefCell<Core>>;
-
 /// Runs turns until the broker stops.
-pub(super) async fn run(core: &Shared, watch: &Watch, wakeup: Wakeup) {
+pub(super) async fn run(core: &mut Core, watch: &Watch, wakeup: Wakeup) {
     let mut woken = pin!(wakeup.wait());
     let (mut alarm, mut answered) = (Alarm::default(), 0);
+    let mut turn_count = 0_u32;
     while !watch.stop.load(Ordering::Acquire) {
-        watch.census.answer(&mut answered, || core.borrow().counters());
+        watch.census.answer(&mut answered, || core.counters());
         match turn(core).await {
-            Next::Turn => yield_to_reactor().await,
+            Next::Turn => {
+                turn_count = turn_count.wrapping_add(1);
+                if turn_count.is_multiple_of(TURNS_PER_YIELD) {
+                    yield_to_reactor().await;
+                }
+            }
             Next::Sleep(until) => {
                 let has_woken = poll_fn(|cx| poll_sleep(core, until, &mut woken, &mut alarm, cx));
                 if has_woken.await {
@@ -43,19 +46,18 @@ pub(super) async fn run(core: &Shared, watch: &Watch, wakeup: Wakeup) {
     }
 }
 
-async fn turn(core: &Shared) -> Next {
-    poll_fn(|cx| Poll::Ready(core.borrow_mut().turn(cx.waker()))).await
+async fn turn(core: &mut Core) -> Next {
+    poll_fn(|cx| Poll::Ready(core.turn(cx.waker()))).await
 }
 
 /// Ready when there is a reason for a turn; true if it is that something has happened to a socket.
 fn poll_sleep<W: Future>(
-    core: &Shared,
+    core: &Core,
     until: Option<Time>,
     woken: &mut Pin<&mut W>,
     alarm: &mut Alarm,
     cx: &mut Context<'_>,
 ) -> Poll<bool> {
-    let core = &mut *core.borrow_mut();
     if woken.as_mut().poll(cx).is_ready() {
         return Poll::Ready(true);
     }
@@ -63,7 +65,6 @@ fn poll_sleep<W: Future>(
     if is_due || core.is_wanted() {
         return Poll::Ready(false);
     }
-    core.sleep(cx.waker());
     Poll::Pending
 }
 
@@ -88,10 +89,10 @@ impl Alarm {
 }
 
 /// Closes every connection once its outbox is written, or after the time that is allowed.
-pub(super) async fn shut_down(core: &Shared, timeout_s: u16) {
-    core.borrow_mut().stop();
+pub(super) async fn shut_down(core: &mut Core, timeout_s: u16) {
+    core.stop();
     let deadline = Instant::now() + Duration::from_secs(timeout_s.into());
-    while !core.borrow().effects.connections.is_empty() && Instant::now() < deadline {
+    while !core.effects.connections.is_empty() && Instant::now() < deadline {
         match turn(core).await {
             Next::Turn => yield_to_reactor().await,
             Next::Sleep(_) => _ = Timer::new(LOOK_EVERY).await,
