@@ -4,11 +4,11 @@
 // Only a part of it is used here.
 #![allow(dead_code)]
 
-#[path = "../../tests/harness/notation.rs"]
+#[path = "../../tests/harness/src/notation.rs"]
 pub(crate) mod notation;
-#[path = "../../tests/harness/packet.rs"]
+#[path = "../../tests/harness/src/packet.rs"]
 pub(crate) mod packet;
-#[path = "../../tests/harness/property.rs"]
+#[path = "../../tests/harness/src/property.rs"]
 pub(crate) mod property;
 #[path = "../../tests/conformance/script.rs"]
 pub(crate) mod script;

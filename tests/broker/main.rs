@@ -3,7 +3,7 @@
 
 #![cfg(feature = "server")]
 
-#[path = "../harness/mod.rs"]
+#[path = "../harness/src/lib.rs"]
 mod harness;
 
 mod address_space;

@@ -5,7 +5,7 @@
 //! Each file runs against 1, 2 and 16 bare shards with virtual time, in many interleavings, and
 //! against a live broker over sockets with 1, 2 and 16 cores. Every case has a broker of its own.
 
-#[path = "../harness/mod.rs"]
+#[path = "../harness/src/lib.rs"]
 mod harness;
 
 mod counters;

@@ -14,7 +14,7 @@ mod damage;
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz;
 
-#[path = "../harness/mod.rs"]
+#[path = "../harness/src/lib.rs"]
 mod harness;
 
 #[cfg(feature = "server")]

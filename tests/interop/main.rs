@@ -5,7 +5,7 @@
 
 #![cfg(feature = "server")]
 
-#[path = "../harness/mod.rs"]
+#[path = "../harness/src/lib.rs"]
 mod harness;
 
 mod bridge;

@@ -1,7 +1,7 @@
 //! Sets `cfg(loom)` for this crate alone, and makes broken copies of `src/server/mesh.rs`: each
 //! has one fault of `mutations`, and the model checker must find it.
 
-#[path = "../harness/fault.rs"]
+#[path = "../harness/src/fault.rs"]
 mod fault;
 
 use std::path::Path;
@@ -13,7 +13,7 @@ fn main() {
     println!("cargo:rustc-cfg=loom");
     println!("cargo:rerun-if-changed=build.rs");
     println!("cargo:rerun-if-changed=mutations");
-    println!("cargo:rerun-if-changed=../harness/fault.rs");
+    println!("cargo:rerun-if-changed=../harness/src/fault.rs");
     println!("cargo:rerun-if-changed=../../src/server/mesh.rs");
     let source = fs::read_to_string("../../src/server/mesh.rs").expect("the file under test");
     // What is included in the middle of a file has no documentation of its own.
