@@ -2,9 +2,6 @@
 
 #![cfg(feature = "server")]
 
-#[path = "harness/mod.rs"]
-mod harness;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

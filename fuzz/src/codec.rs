@@ -6,7 +6,7 @@ use ringmq::mqtt::{
     Version, split, wanted,
 };
 
-use super::harness::packet::{Packet as SecondOpinion, split_header};
+use harness::packet::{Packet as SecondOpinion, split_header};
 
 /// No bytes of a 3.1 or 3.1.1 client make the decoder panic or contradict itself.
 pub fn decode_v311(data: &[u8]) {

@@ -3,7 +3,7 @@
 
 use ringmq::mqtt::Version;
 
-use super::harness::packet::{Packet, split_header};
+use harness::packet::{Packet, split_header};
 
 /// Fixed header, protocol name and version of a CONNECT, and some more.
 const HEAD_BYTES: usize = 32;

@@ -8,7 +8,6 @@ mod bottle;
 mod codec;
 mod config;
 mod end;
-mod harness;
 mod packets;
 mod seeds;
 mod session;

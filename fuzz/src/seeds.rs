@@ -4,11 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::harness::notation::{Bindings, parse_packet, parse_raw, substitute};
-use super::harness::packet::{Packet, Value};
-use super::harness::script::{Action, Case, Script, Step as ScriptStep};
 use super::packets::number_of_client;
 use super::session::{HEADER_BYTES, PAUSES_MS, Step, first_byte};
+use harness::notation::{Bindings, parse_packet, parse_raw, substitute};
+use harness::packet::{Packet, Value};
+use harness::script::{Action, Case, Script, Step as ScriptStep};
 
 /// One file of a corpus.
 pub struct Seed {

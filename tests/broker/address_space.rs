@@ -1,8 +1,8 @@
 //! A budget of memory in a process that cannot have much more: what goes beyond it is refused
 //! before the allocator has nothing left, which would be the end of everybody.
 
-use crate::harness::broker::Broker;
-use crate::harness::client::Client;
+use harness::broker::Broker;
+use harness::client::Client;
 
 const BUDGET: &str = "300MiB";
 /// In more than this the allocator would set a gibibyte aside when it starts.
@@ -28,7 +28,7 @@ fn retain_too_much(mut greedy: Client, mut look: impl FnMut()) -> usize {
     let mut refused_count = 0;
     for number in 0..PUBLISH_COUNT {
         greedy.send(&format!("PUBLISH r/{number} q1 retain id=1 \"x\"*{PAYLOAD_BYTES}"));
-        match greedy.next().to_string().as_str() {
+        match greedy.next_packet().to_string().as_str() {
             "PUBACK id=1" | "PUBACK id=1 0x10" => {}
             "PUBACK id=1 0x97" => refused_count += 1,
             other => panic!("{other} in answer to publish {number}"),
@@ -52,7 +52,7 @@ fn what_is_beyond_the_budget_is_refused_before_the_address_space_ends() {
     let refused_count = retain_too_much(greedy, || {
         publisher.send(&format!("PUBLISH honest q1 id=1 {count}"));
         publisher.expect("PUBACK id=1");
-        let publish = subscriber.next();
+        let publish = subscriber.next_packet();
         assert_eq!(publish.text("payload"), count.to_string());
         subscriber.acknowledge(&publish);
         count += 1;

@@ -10,9 +10,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::crowd::{Crowd, KINDS};
-use crate::harness::broker::{Broker, wait_until};
-use crate::harness::client::Client;
-use crate::harness::gate::StopAtEnd;
+use harness::broker::{Broker, wait_until};
+use harness::client::Client;
+use harness::gate::StopAtEnd;
 
 const PAIR_COUNT: usize = 4;
 /// Between two publishes of one pair.
@@ -214,7 +214,7 @@ impl Away {
         self.client.send("CONNECT away clean=0");
         self.client.expect("CONNACK 0 present");
         for number in 0..AWAY_COUNT {
-            let publish = self.client.next();
+            let publish = self.client.next_packet();
             assert_eq!(publish.text("payload"), number.to_string());
             self.client.acknowledge(&publish);
         }

@@ -1,7 +1,7 @@
 //! The same behaviour however many cores there are.
 
-use crate::harness::broker::Broker;
-use crate::harness::client::Client;
+use harness::broker::Broker;
+use harness::client::Client;
 
 /// Clients whose sessions and topics are spread over every shard.
 const CLIENTS: usize = 24;
@@ -80,7 +80,7 @@ fn the_order_of_every_topic_holds(options: &[&str]) {
     }
     let mut next = [0; TOPICS];
     for _ in 0..ROUNDS * TOPICS {
-        let packet = subscriber.next();
+        let packet = subscriber.next_packet();
         let topic = packet.text("topic").replace("order/", "");
         let place = &mut next[topic.parse::<usize>().unwrap()];
         assert_eq!(packet.text("payload"), place.to_string(), "of topic {topic}");

@@ -4,8 +4,8 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use crate::harness::broker::Broker;
-use crate::harness::client::Client;
+use harness::broker::Broker;
+use harness::client::Client;
 
 /// Connections that say nothing are closed a second after they were opened, as the broker was
 /// told, not at once and not after the ten seconds of the default.

@@ -4,8 +4,8 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::broker::Broker;
-use crate::harness::client::Client;
+use harness::broker::Broker;
+use harness::client::Client;
 
 /// Connects until a CONNECT is not answered; gives those who got in and the one who did not.
 fn connect_until_full(broker: &Broker, at_most: usize) -> (Vec<Client>, Client) {

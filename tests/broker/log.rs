@@ -5,8 +5,8 @@ use std::net::TcpStream;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use crate::harness::broker::{Broker, program, wait_for};
-use crate::harness::client::Client;
+use harness::broker::{Broker, program, wait_for};
+use harness::client::Client;
 
 /// Ends in order although no line of its log can be written.
 fn ends_in_order(broker: Broker, signal: &str) {

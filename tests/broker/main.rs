@@ -3,9 +3,6 @@
 
 #![cfg(feature = "server")]
 
-#[path = "../harness/src/lib.rs"]
-mod harness;
-
 mod address_space;
 mod budget;
 mod cores;

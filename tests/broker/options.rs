@@ -2,9 +2,9 @@
 
 use std::process::{Command, Output};
 
-use crate::harness::broker::{Broker, program};
-use crate::harness::client::Client;
-use crate::harness::files::TempFile;
+use harness::broker::{Broker, program};
+use harness::client::Client;
+use harness::files::TempFile;
 
 /// Runs the broker with words that it is expected to end of: it is ended if it does not.
 fn run(arguments: &[&str]) -> Output {

@@ -1,7 +1,7 @@
 //! One publisher, several topics: what it sends first arrives first, on any number of cores.
 
-use crate::harness::broker::Broker;
-use crate::harness::client::Client;
+use harness::broker::Broker;
+use harness::client::Client;
 
 const PAIRS: usize = 200;
 

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::broker::{lines_of, wait_for};
+use harness::broker::{lines_of, wait_for};
 
 /// Far longer than the end of a process takes.
 const PATIENCE: Duration = Duration::from_secs(20);

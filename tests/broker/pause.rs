@@ -4,8 +4,8 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::broker::Broker;
-use crate::harness::client::Client;
+use harness::broker::Broker;
+use harness::client::Client;
 
 /// Longer than one and a half times the keep-alive of a second.
 const PAUSE: Duration = Duration::from_secs(4);

@@ -3,8 +3,8 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::harness::broker::{Broker, program, wait_until};
-use crate::harness::program::are_here;
+use harness::broker::{Broker, program, wait_until};
+use harness::program::are_here;
 
 /// Completions wait for the next system call of the thread: `IORING_SETUP_COOP_TASKRUN`, or
 /// `IORING_SETUP_DEFER_TASKRUN`, which goes further.

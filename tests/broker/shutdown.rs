@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::broker::Broker;
-use crate::harness::client::Client;
+use harness::broker::Broker;
+use harness::client::Client;
 
 fn ends_in_order(signal: &str) {
     let broker = Broker::start(&["--cores", "2"]);

@@ -7,10 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::broker::Broker;
-use crate::harness::client::Client;
-use crate::harness::gate::{Gate, StopAtEnd};
-use crate::harness::notation::parse_packet;
+use harness::broker::Broker;
+use harness::client::Client;
+use harness::gate::{Gate, StopAtEnd};
+use harness::notation::parse_packet;
 
 const FLOOD: Duration = Duration::from_secs(3);
 /// Messages that are exchanged beside it, at least.
@@ -148,7 +148,7 @@ fn publish_numbers(address: SocketAddr, publisher: usize, count: usize, half: &G
 fn read_numbers(subscriber: &mut Client, into: &mut BTreeMap<String, Vec<usize>>) {
     subscriber.send("PINGREQ");
     loop {
-        let packet = subscriber.next();
+        let packet = subscriber.next_packet();
         if packet.kind.name == "PINGRESP" {
             return;
         }
@@ -221,7 +221,7 @@ fn an_offline_queue_is_bounded() {
     offline.expect("CONNACK 0 present");
     let mut numbers = Vec::new();
     for _ in 0..LIMIT {
-        let packet = offline.next();
+        let packet = offline.next_packet();
         numbers.push(packet.text("payload").parse::<usize>().unwrap());
         offline.acknowledge(&packet);
     }
@@ -247,7 +247,7 @@ fn a_subscriber_that_reads_again_is_served_again() {
         numbers.for_each(|n| publisher.expect(&format!("PUBACK id={n}")));
     }
     for number in 1..=2000 {
-        let packet = slow.next();
+        let packet = slow.next_packet();
         assert_eq!(packet.text("payload"), number.to_string());
         slow.acknowledge(&packet);
     }

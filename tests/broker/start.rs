@@ -6,10 +6,10 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::broker::{Broker, program, wait_until};
-use crate::harness::client::Client;
-use crate::harness::files::TempFile;
-use crate::harness::program::skip;
+use harness::broker::{Broker, program, wait_until};
+use harness::client::Client;
+use harness::files::TempFile;
+use harness::program::skip;
 
 /// A start takes or fails within this, on a busy machine, too.
 const PATIENCE: Duration = Duration::from_secs(10);

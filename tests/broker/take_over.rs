@@ -6,9 +6,9 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use crate::harness::broker::Broker;
-use crate::harness::client::Client;
-use crate::harness::peer::End;
+use harness::broker::Broker;
+use harness::client::Client;
+use harness::peer::End;
 
 const CORE_COUNTS: [&str; 4] = ["1", "2", "4", "16"];
 const ROUNDS: usize = 100;

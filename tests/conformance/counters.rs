@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::runner::run_case;
-use crate::script::Script;
 use crate::shards::ShardWorld;
+use harness::script::Script;
 
 const EXCHANGE: &str = r#"
 case an exchange that moves the counters

@@ -1,24 +1,20 @@
 //! The conformance table: every normative statement of MQTT 3.1.1 and of MQTT 5.0 that a server can
 //! be held to, as scripts of packets (`*.txt` beside this file for 3.1.1, `v5/*.txt` for 5.0; the
-//! language is described in `script.rs`).
+//! language is described in `tests/harness/src/script.rs`).
 //!
 //! Each file runs against 1, 2 and 16 bare shards with virtual time, in many interleavings, and
 //! against a live broker over sockets with 1, 2 and 16 cores. Every case has a broker of its own.
 
-#[path = "../harness/src/lib.rs"]
-mod harness;
-
 mod counters;
 mod coverage;
 mod runner;
-mod script;
 mod shards;
 #[cfg(feature = "server")]
 mod socket;
 
 use std::path::PathBuf;
 
-use script::{Case, Script};
+use harness::script::{Case, Script};
 
 fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/conformance")

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::harness::notation::parse_raw;
-use crate::harness::peer::{End, Link, Outcome, Peer};
-use crate::script::{Action, Case, Step};
+use harness::notation::parse_raw;
+use harness::peer::{End, Link, Outcome, Peer};
+use harness::script::{Action, Case, Step};
 
 /// A broker and a way to reach it.
 pub(crate) trait World {

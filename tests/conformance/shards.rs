@@ -7,10 +7,10 @@ use std::time::Duration;
 use ringmq::config::Config;
 use ringmq::metrics::Counters;
 
-use crate::harness::cluster::Cluster;
-use crate::harness::peer::{End, Link, Outcome, Received};
 use crate::runner::World;
-use crate::script::Case;
+use harness::cluster::Cluster;
+use harness::peer::{End, Link, Outcome, Received};
+use harness::script::Case;
 
 pub(crate) struct ShardWorld {
     cluster: Rc<RefCell<Cluster>>,

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use crate::harness::broker::Broker;
-use crate::harness::client::SocketLink;
 use crate::runner::World;
-use crate::script::Case;
+use harness::broker::Broker;
+use harness::client::SocketLink;
+use harness::script::Case;
 
 pub(crate) struct SocketWorld {
     broker: Broker,

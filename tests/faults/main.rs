@@ -4,18 +4,12 @@
 //! These are the small shares. `scripts/fuzz` and `scripts/live-faults` run the large ones; the
 //! latter are the tests here that are ignored, and `RINGMQ_FAULT_MINUTES` says how long they take.
 
-// The fuzz targets bring what they need of the harness.
-#![allow(clippy::duplicate_mod)]
-
 mod damage;
 
 // What the fuzz targets use is public to them; here it is part of the test.
 #[allow(unreachable_pub)]
 #[path = "../../fuzz/src/lib.rs"]
 mod fuzz;
-
-#[path = "../harness/src/lib.rs"]
-mod harness;
 
 #[cfg(feature = "server")]
 mod live;

@@ -5,9 +5,6 @@
 
 #![cfg(feature = "server")]
 
-#[path = "../harness/src/lib.rs"]
-mod harness;
-
 mod bridge;
 mod mosquitto;
 mod mqttjs;

@@ -2,10 +2,10 @@
 
 use std::process::Command;
 
-use crate::harness::broker::Broker;
-use crate::harness::files::TempFile;
-use crate::harness::program::{Program, installed};
 use crate::on_every_core_count;
+use harness::broker::Broker;
+use harness::files::TempFile;
+use harness::program::{Program, installed};
 
 const CLIENTS: [&str; 2] = ["mosquitto_sub", "mosquitto_pub"];
 

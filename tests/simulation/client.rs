@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use ringmq::config::Limits;
 
-use crate::harness::packet::{Kind, Packet, Value};
 use crate::history::History;
 use crate::life::payload_of;
 use crate::network::{End, Network};
 use crate::packets::{METHOD, auth_packet, new_packet, publish_packet};
 use crate::scenario::{Letter, Profile, Version, Will, Wish};
+use harness::packet::{Kind, Packet, Value};
 
 /// Publishes that a client before 5.0 has outstanding at most.
 const OUTSTANDING_MAX: usize = 12;

@@ -7,9 +7,6 @@
 //! `scripts/soak-simulation` runs for as long as it is told. After every input the shards audit
 //! themselves; with `RINGMQ_SIMULATION_AUDIT=0` the checker is alone.
 
-#[path = "../harness/src/lib.rs"]
-mod harness;
-
 mod checker;
 mod client;
 mod desk;

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use super::line::Line;
 use super::probe::Probe;
 use super::{Random, large_run, mib};
-use crate::harness::broker::Broker;
-use crate::harness::notation::parse_packet;
+use harness::broker::Broker;
+use harness::notation::parse_packet;
 
 /// What one client does in one connection, at most.
 const ACTIONS_MAX: usize = 30;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::line::Line;
 use super::probe::Probe;
-use crate::harness::broker::Broker;
+use harness::broker::Broker;
 
 /// Connects until nobody is let in any more.
 fn fill(broker: &Broker, prefix: &str, at_most: usize) -> Vec<Line> {

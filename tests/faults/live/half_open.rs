@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::line::{Line, PATIENCE, packet};
 use super::probe::Probe;
 use super::{Random, large_run, mib};
-use crate::harness::broker::Broker;
+use harness::broker::Broker;
 
 /// What the broker may grow by while it is attacked.
 const GROWTH_MAX: u64 = 64 << 20;

@@ -4,8 +4,8 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
-use crate::harness::notation::parse_packet;
-use crate::harness::packet::split_header;
+use harness::notation::parse_packet;
+use harness::packet::split_header;
 
 /// How long anything may take on a machine that is busy with something else.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

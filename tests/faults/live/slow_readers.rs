@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use super::line::{Line, packet};
 use super::probe::Probe;
 use super::{large_run, mib};
-use crate::harness::broker::Broker;
-use crate::harness::gate::StopAtEnd;
+use harness::broker::Broker;
+use harness::gate::StopAtEnd;
 
 const READERS: usize = 200;
 const PAYLOAD_BYTES: usize = 10_000;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::line::Line;
 use super::mib;
 use super::probe::Probe;
-use crate::harness::broker::Broker;
+use harness::broker::Broker;
 
 /// Threads that open connections; each has its share of the clients.
 const THREADS: usize = 8;

@@ -19,10 +19,10 @@ const PATIENCE_AFTER_FAILURE: Duration = Duration::from_secs(2);
 const LOG_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A running broker. Dropping it asks it to stop and fails the test if it does not exit with 0.
-pub(crate) struct Broker {
+pub struct Broker {
     child: Child,
     /// Where the first listener is.
-    pub(crate) address: SocketAddr,
+    pub address: SocketAddr,
     /// Lines of standard output that were not read yet.
     said: Receiver<String>,
     log: Arc<Mutex<Vec<String>>>,
@@ -31,44 +31,47 @@ pub(crate) struct Broker {
     judged: bool,
 }
 
-/// The program under test.
-pub(crate) fn program() -> PathBuf {
-    std::env::var_os("RINGMQ_TEST_PROGRAM")
-        .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_ringmq")), PathBuf::from)
+/// Returns the program under test. Cargo builds it for the tests, a folder above them.
+pub fn program() -> PathBuf {
+    let built = || {
+        let test = std::env::current_exe().expect("a test knows its own program");
+        test.ancestors().nth(2).expect("it lies in a folder of the target").join("ringmq")
+    };
+    std::env::var_os("RINGMQ_TEST_PROGRAM").map_or_else(built, PathBuf::from)
 }
 
 /// Whether another broker stands in for ringmq.
-pub(crate) fn is_stand_in() -> bool {
+pub fn is_stand_in() -> bool {
     std::env::var_os("RINGMQ_TEST_PROGRAM").is_some()
 }
 
 impl Broker {
     /// Starts the broker with these arguments on a free port of the loopback interface.
-    pub(crate) fn start(arguments: &[&str]) -> Self {
+    pub fn start(arguments: &[&str]) -> Self {
         Self::spawn(Command::new(program()), arguments)
     }
 
     /// The same with at most this many file descriptors.
-    pub(crate) fn start_with_descriptors(count: u32, arguments: &[&str]) -> Self {
+    pub fn start_with_descriptors(count: u32, arguments: &[&str]) -> Self {
         let mut command = Command::new("prlimit");
         command.arg(format!("--nofile={count}:{count}")).arg(program());
         Self::spawn(command, arguments)
     }
 
     /// The same with a limit of its address space, in bytes.
-    pub(crate) fn start_with_address_space(bytes: u64, arguments: &[&str]) -> Self {
+    pub fn start_with_address_space(bytes: u64, arguments: &[&str]) -> Self {
         let mut command = Command::new("prlimit");
         command.arg(format!("--as={bytes}")).arg(program());
         Self::spawn(command, arguments)
     }
 
     /// The same with a log that nothing reads any more once the broker has started.
-    pub(crate) fn start_unread(arguments: &[&str]) -> Self {
+    pub fn start_unread(arguments: &[&str]) -> Self {
         Self::launch(Command::new(program()), arguments, false)
     }
 
     /// Starts what a command begins with.
-    pub(crate) fn spawn(command: Command, arguments: &[&str]) -> Self {
+    pub fn spawn(command: Command, arguments: &[&str]) -> Self {
         Self::launch(command, arguments, true)
     }
 
@@ -92,40 +95,40 @@ impl Broker {
     }
 
     /// Where the next listener is, if there are several.
-    pub(crate) fn next_address(&self) -> SocketAddr {
+    pub fn next_address(&self) -> SocketAddr {
         listening_address(&self.said).expect("the broker says where each listener is")
     }
 
-    pub(crate) fn port(&self) -> String {
+    pub fn port(&self) -> String {
         self.address.port().to_string()
     }
 
-    pub(crate) fn pid(&self) -> u32 {
+    pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
     /// The lines that the broker has logged so far.
-    pub(crate) fn log(&self) -> Vec<String> {
+    pub fn log(&self) -> Vec<String> {
         lock(&self.log).clone()
     }
 
     /// Whether the process has neither ended nor begun to.
-    pub(crate) fn is_running(&self) -> bool {
+    pub fn is_running(&self) -> bool {
         self.kib_of("VmRSS:").is_some()
     }
 
     /// Resident memory in bytes.
-    pub(crate) fn resident_bytes(&self) -> u64 {
+    pub fn resident_bytes(&self) -> u64 {
         self.kib_of("VmRSS:").expect("the broker is running") * 1024
     }
 
     /// The most that it has ever been.
-    pub(crate) fn peak_bytes(&self) -> u64 {
+    pub fn peak_bytes(&self) -> u64 {
         self.kib_of("VmHWM:").expect("the broker is running") * 1024
     }
 
     /// Limits the address space of the process to this many bytes more than it has.
-    pub(crate) fn limit_address_space(&self, room_bytes: u64) {
+    pub fn limit_address_space(&self, room_bytes: u64) {
         let bytes = self.kib_of("VmSize:").expect("the broker is running") * 1024 + room_bytes;
         let arguments = [format!("--pid={}", self.pid()), format!("--as={bytes}:{bytes}")];
         let status = Command::new("prlimit").args(arguments).status();
@@ -140,7 +143,7 @@ impl Broker {
     }
 
     /// How long each thread of the broker has had a processor.
-    pub(crate) fn cpu_times(&self) -> CpuTimes {
+    pub fn cpu_times(&self) -> CpuTimes {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.pid()));
         let tasks = tasks.expect("the broker is running").map_while(Result::ok);
         let time = |task: std::fs::DirEntry| {
@@ -151,7 +154,7 @@ impl Broker {
         CpuTimes(tasks.filter_map(time).collect())
     }
 
-    pub(crate) fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let status = Command::new("kill")
             .args(["-s", name, &self.pid().to_string()])
             .status()
@@ -160,7 +163,7 @@ impl Broker {
     }
 
     /// Sends this signal, waits for the end, and gives the exit status and the whole log.
-    pub(crate) fn stop(mut self, signal: &str) -> (ExitStatus, Vec<String>) {
+    pub fn stop(mut self, signal: &str) -> (ExitStatus, Vec<String>) {
         self.signal(signal);
         self.judged = true;
         let status = self.wait();
@@ -203,12 +206,12 @@ impl Broker {
 }
 
 /// What threads had of the processors at one moment.
-pub(crate) struct CpuTimes(BTreeMap<OsString, Duration>);
+pub struct CpuTimes(BTreeMap<OsString, Duration>);
 
 impl CpuTimes {
     /// What the busiest thread has had since: time in which another process had the processor
     /// does not count.
-    pub(crate) fn most_until(&self, later: &Self) -> Duration {
+    pub fn most_until(&self, later: &Self) -> Duration {
         let before = |thread: &OsString| self.0.get(thread).copied().unwrap_or_default();
         let spent = later.0.iter().map(|(thread, time)| time.saturating_sub(before(thread)));
         spent.max().unwrap_or_default()
@@ -233,7 +236,7 @@ impl Drop for Broker {
 }
 
 /// Waits for the end of a process, at most this long.
-pub(crate) fn wait_for(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
+pub fn wait_for(child: &mut Child, patience: Duration) -> Option<ExitStatus> {
     let mut status = None;
     wait_until(patience, || {
         status = child.try_wait().expect("it is our child");
@@ -243,7 +246,7 @@ pub(crate) fn wait_for(child: &mut Child, patience: Duration) -> Option<ExitStat
 }
 
 /// Waits until something is so, at most this long; whether it is.
-pub(crate) fn wait_until(patience: Duration, mut is_so: impl FnMut() -> bool) -> bool {
+pub fn wait_until(patience: Duration, mut is_so: impl FnMut() -> bool) -> bool {
     let deadline = Instant::now() + patience;
     while !is_so() {
         if Instant::now() > deadline {
@@ -262,7 +265,7 @@ fn listening_address(said: &Receiver<String>) -> Option<SocketAddr> {
 }
 
 /// The lines of a stream as they come, read by a thread so that its writer never has to wait.
-pub(crate) fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
+pub fn lines_of(stream: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = channel();
     thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {

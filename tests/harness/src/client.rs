@@ -4,15 +4,15 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use super::packet::Packet;
-use super::peer::{End, Link, Peer, Received};
+use crate::packet::Packet;
+use crate::peer::{End, Link, Peer, Received};
 
-pub(crate) struct SocketLink {
+pub struct SocketLink {
     stream: TcpStream,
 }
 
 impl SocketLink {
-    pub(crate) fn connect(address: SocketAddr) -> Self {
+    pub fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect_timeout(&address, Self::PATIENCE)
             .expect("the broker accepts connections in time");
         stream.set_nodelay(true).expect("a TCP socket has this option");
@@ -61,20 +61,20 @@ impl Link for SocketLink {
 }
 
 /// A connected client.
-pub(crate) struct Client {
+pub struct Client {
     peer: Peer<SocketLink>,
     address: SocketAddr,
 }
 
 impl Client {
     /// Opens a connection and says nothing yet.
-    pub(crate) fn open(address: SocketAddr) -> Self {
+    pub fn open(address: SocketAddr) -> Self {
         Self { peer: Peer::new(SocketLink::connect(address)), address }
     }
 
     /// Opens a connection, sends this CONNECT and expects to be accepted without a stored session.
     #[track_caller]
-    pub(crate) fn connect(address: SocketAddr, connect: &str) -> Self {
+    pub fn connect(address: SocketAddr, connect: &str) -> Self {
         let mut client = Self::open(address);
         client.send(connect);
         client.expect("CONNACK 0");
@@ -82,81 +82,81 @@ impl Client {
     }
 
     /// Opens a new connection for the same script, after `abort` or a close by the broker.
-    pub(crate) fn reopen(&mut self) {
+    pub fn reopen(&mut self) {
         self.peer.reconnect(SocketLink::connect(self.address));
     }
 
     #[track_caller]
-    pub(crate) fn subscribe(&mut self, filter_and_qos: &str) {
+    pub fn subscribe(&mut self, filter_and_qos: &str) {
         self.send(&format!("SUBSCRIBE id=1 {filter_and_qos}"));
         let (_, qos) = filter_and_qos.rsplit_once(':').expect("filter:qos");
         self.expect(&format!("SUBACK id=1 {qos}"));
     }
 
     #[track_caller]
-    pub(crate) fn send(&mut self, text: &str) {
+    pub fn send(&mut self, text: &str) {
         self.peer.send(text).unwrap();
     }
 
     #[track_caller]
-    pub(crate) fn expect(&mut self, text: &str) {
+    pub fn expect(&mut self, text: &str) {
         self.peer.expect(text).unwrap();
     }
 
     #[track_caller]
-    pub(crate) fn expect_any_order(&mut self, texts: &[&str]) {
+    pub fn expect_any_order(&mut self, texts: &[&str]) {
         self.peer.expect_any_order(texts).unwrap();
     }
 
     #[track_caller]
-    pub(crate) fn expect_closed(&mut self) {
+    pub fn expect_closed(&mut self) {
         self.peer.expect_closed(None).unwrap();
     }
 
     #[track_caller]
-    pub(crate) fn expect_nothing(&mut self) {
+    pub fn expect_nothing(&mut self) {
         self.peer.expect_nothing().unwrap();
     }
 
     #[track_caller]
-    pub(crate) fn next(&mut self) -> Packet {
+    pub fn next_packet(&mut self) -> Packet {
         self.peer.next_packet().unwrap()
     }
 
-    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
         self.peer.send_bytes(bytes);
     }
 
     /// Sends the PUBACK for a PUBLISH at QoS 1.
-    pub(crate) fn acknowledge(&mut self, publish: &Packet) {
+    pub fn acknowledge(&mut self, publish: &Packet) {
         let id = publish.number("id").expect("a PUBLISH at QoS 1 has an id");
         self.send(&format!("PUBACK id={id}"));
     }
 
     /// Whether an accepting CONNACK comes in time, rather than a close or nothing.
-    pub(crate) fn is_accepted_within(&mut self, patience: Duration) -> bool {
+    pub fn is_accepted_within(&mut self, patience: Duration) -> bool {
         self.peer.expect_within("CONNACK 0", patience).is_ok()
     }
 
     /// Leaves in order; the broker has seen it when this returns.
     #[track_caller]
-    pub(crate) fn disconnect(&mut self) {
+    pub fn disconnect(&mut self) {
         self.send("DISCONNECT");
         self.expect_closed();
     }
 
     /// Ends the connection as a killed process does.
-    pub(crate) fn abort(&mut self) {
+    pub fn abort(&mut self) {
         self.peer.end(End::Abort);
     }
 
     /// Ends the connection; the broker may not have seen it when this returns.
-    pub(crate) fn end_at_once(mut self, how: End) {
+    pub fn end_at_once(mut self, how: End) {
         self.peer.end_at_once(how);
     }
 
     /// Ends the connection in order, but without a DISCONNECT.
-    pub(crate) fn close(&mut self) {
+    pub fn close(&mut self) {
         self.peer.end(End::Close);
     }
 }

@@ -18,12 +18,12 @@ use ringmq::session::Time;
 use ringmq::shard::{ConnectionId, Full, Home, Input, Message, Outbox, Output, Shard, home};
 use ringmq::storage::{Record, Token};
 
-use super::peer::Received;
+use crate::peer::Received;
 
 /// Messages that a channel between two shards holds.
 const CHANNEL_COUNT_MAX: usize = 2;
 
-pub(crate) struct Cluster {
+pub struct Cluster {
     now: Time,
     limits: Limits,
     partition: Partition,
@@ -69,7 +69,7 @@ struct Recorder {
 }
 
 impl Cluster {
-    pub(crate) fn new(shard_count: usize, limits: Limits, seed: u64) -> Self {
+    pub fn new(shard_count: usize, limits: Limits, seed: u64) -> Self {
         let partition = Partition::new(shard_count, [seed, 1, 2, 3]);
         let pool = match limits.memory_max {
             Some(limit) => Arc::new(Pool::new(limit, 0)),
@@ -92,12 +92,12 @@ impl Cluster {
     }
 
     /// Opens a connection; the number names it from now on.
-    pub(crate) fn connect(&mut self) -> usize {
+    pub fn connect(&mut self) -> usize {
         self.clients.push(Client { unplaced: Some(Vec::new()), ..Client::default() });
         self.clients.len() - 1
     }
 
-    pub(crate) fn send(&mut self, client: usize, bytes: &[u8]) {
+    pub fn send(&mut self, client: usize, bytes: &[u8]) {
         self.sent_bytes += bytes.len() as u64;
         if self.clients[client].unplaced.is_some() {
             self.send_unplaced(client, bytes);
@@ -108,23 +108,18 @@ impl Cluster {
 
     /// Ends a connection as a client or the network does. Its shard learns of it some time later,
     /// perhaps after the client's next connection.
-    pub(crate) fn end(&mut self, client: usize) {
+    pub fn end(&mut self, client: usize) {
         self.clients[client].ended = true;
     }
 
     /// An administrator wants a client away.
-    pub(crate) fn expel(&mut self, client_id: &str) {
+    pub fn expel(&mut self, client_id: &str) {
         self.settle();
         self.handle(self.partition.home(client_id).index(), Input::Expel { client_id });
     }
 
     /// Lets the shards work, and time pass if need be, until there is something for the client.
-    pub(crate) fn receive(
-        &mut self,
-        client: usize,
-        into: &mut Vec<u8>,
-        patience: Duration,
-    ) -> Received {
+    pub fn receive(&mut self, client: usize, into: &mut Vec<u8>, patience: Duration) -> Received {
         let deadline = self.now + patience;
         loop {
             self.settle();
@@ -144,7 +139,7 @@ impl Cluster {
     }
 
     /// Lets time pass.
-    pub(crate) fn advance(&mut self, duration: Duration) {
+    pub fn advance(&mut self, duration: Duration) {
         let deadline = self.now + duration;
         self.settle();
         while self.now < deadline {
@@ -154,7 +149,7 @@ impl Cluster {
     }
 
     /// Whether every shard can account for every delivery and every byte.
-    pub(crate) fn balance(&mut self) -> Result<(), AuditError> {
+    pub fn balance(&mut self) -> Result<(), AuditError> {
         self.settle();
         self.shards.iter().try_for_each(Shard::audit)?;
         let connections =
@@ -163,12 +158,12 @@ impl Cluster {
     }
 
     /// Bytes that all clients have sent.
-    pub(crate) fn sent_bytes(&self) -> u64 {
+    pub fn sent_bytes(&self) -> u64 {
         self.sent_bytes
     }
 
     /// What all shards have counted.
-    pub(crate) fn counters(&self) -> Counters {
+    pub fn counters(&self) -> Counters {
         let mut sum = Counters::default();
         self.shards.iter().for_each(|shard| sum.add(&shard.counters()));
         sum

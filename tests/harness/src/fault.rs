@@ -2,7 +2,7 @@
 //! CONTRIBUTING.md describes how they are written.
 
 /// A deliberate fault.
-pub(crate) struct Fault {
+pub struct Fault {
     /// Texts of the source, each with what it becomes, in the order in which they change.
     pairs: Vec<(String, String)>,
 }
@@ -12,7 +12,7 @@ impl Fault {
     ///
     /// # Panics
     /// If it changes nothing, or a pair lacks one of its texts.
-    pub(crate) fn parse(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         let pairs = text.split("\nthis:\n").skip(1).map(pair).collect::<Vec<_>>();
         assert!(!pairs.is_empty(), "it changes nothing");
         Self { pairs }
@@ -22,7 +22,7 @@ impl Fault {
     ///
     /// # Errors
     /// A text that does not occur exactly once in all of them.
-    pub(crate) fn put_into(&self, files: &mut [String]) -> Result<(), String> {
+    pub fn put_into(&self, files: &mut [String]) -> Result<(), String> {
         for (this, becomes) in &self.pairs {
             let count: usize = files.iter().map(|file| file.matches(this).count()).sum();
             if count != 1 {

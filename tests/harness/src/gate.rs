@@ -3,13 +3,13 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::broker::wait_until;
+use crate::broker::wait_until;
 
 /// How long the last of them may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Tells threads to stop when it goes out of scope, by a panic as well.
-pub(crate) struct StopAtEnd<'a>(pub(crate) &'a AtomicBool);
+pub struct StopAtEnd<'a>(pub &'a AtomicBool);
 
 impl Drop for StopAtEnd<'_> {
     fn drop(&mut self) {
@@ -18,19 +18,19 @@ impl Drop for StopAtEnd<'_> {
 }
 
 /// A place that threads leave together, once all of them have come.
-pub(crate) struct Gate {
+pub struct Gate {
     name: &'static str,
     missing: AtomicUsize,
 }
 
 impl Gate {
-    pub(crate) fn new(name: &'static str, count: usize) -> Self {
+    pub fn new(name: &'static str, count: usize) -> Self {
         Self { name, missing: AtomicUsize::new(count) }
     }
 
     /// Waits for all the others; panics if they do not come in time.
     #[track_caller]
-    pub(crate) fn wait(&self) {
+    pub fn wait(&self) {
         self.missing.fetch_sub(1, Ordering::SeqCst);
         let missing = || self.missing.load(Ordering::SeqCst);
         let is_open = wait_until(PATIENCE, || missing() == 0);

@@ -27,11 +27,11 @@ use std::collections::HashMap;
 use std::iter::Peekable;
 use std::str::Chars;
 
-use super::packet::{Field, Kind, Packet, Value, parse_number};
-use super::property;
+use crate::packet::{Field, Kind, Packet, Value, parse_number};
+use crate::property;
 
 /// What the variables of a script stand for.
-pub(crate) type Bindings = HashMap<String, Value>;
+pub type Bindings = HashMap<String, Value>;
 
 /// A word of a line: bytes, what stood before `=`, and whether any of it was quoted.
 struct Word {
@@ -40,7 +40,7 @@ struct Word {
     quoted: bool,
 }
 
-pub(crate) fn parse_packet(text: &str) -> Result<Packet, String> {
+pub fn parse_packet(text: &str) -> Result<Packet, String> {
     let mut words = words(text)?.into_iter();
     let name = words.next().ok_or("a packet is wanted")?.bytes;
     let name = String::from_utf8_lossy(&name).into_owned();
@@ -157,7 +157,7 @@ fn value_of(key: &str, word: Word) -> Result<Value, String> {
 }
 
 /// Bytes as they stand: hexadecimal pairs and quoted text, `10 0c 00 04 "MQTT" 04`.
-pub(crate) fn parse_raw(text: &str) -> Result<Vec<u8>, String> {
+pub fn parse_raw(text: &str) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     for word in words(text)? {
         if word.quoted {
@@ -252,7 +252,7 @@ fn repetition(chars: &mut Peekable<Chars<'_>>) -> Result<usize, String> {
 }
 
 /// Puts in place of every variable what it is bound to.
-pub(crate) fn substitute(packet: &mut Packet, bindings: &Bindings) -> Result<(), String> {
+pub fn substitute(packet: &mut Packet, bindings: &Bindings) -> Result<(), String> {
     for Field { value, .. } in &mut packet.fields {
         if let Value::Variable(name) = value {
             *value = bindings.get(name).ok_or_else(|| format!("${name} is not bound"))?.clone();
@@ -263,7 +263,7 @@ pub(crate) fn substitute(packet: &mut Packet, bindings: &Bindings) -> Result<(),
 
 /// Whether a received packet is the expected one; binds variables that are still free, and only
 /// when all of it matches.
-pub(crate) fn matches(expected: &Packet, received: &Packet, bindings: &mut Bindings) -> bool {
+pub fn matches(expected: &Packet, received: &Packet, bindings: &mut Bindings) -> bool {
     if expected.kind != received.kind {
         return false;
     }

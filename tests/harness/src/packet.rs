@@ -6,17 +6,17 @@
 
 use std::fmt;
 
-use super::property;
+use crate::property;
 
 /// One field of a packet, such as `topic`, `id` or `filter` (which may come several times).
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Field {
-    pub(crate) key: &'static str,
-    pub(crate) value: Value,
+pub struct Field {
+    pub key: &'static str,
+    pub value: Value,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) enum Value {
+pub enum Value {
     Number(u32),
     Bytes(Vec<u8>),
     /// `$name`: in what is expected it is bound by the first packet that matches, then compared;
@@ -25,17 +25,17 @@ pub(crate) enum Value {
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub(crate) struct Packet {
-    pub(crate) kind: Kind,
+pub struct Packet {
+    pub kind: Kind,
     /// In the order of `Kind::place`, without those that have their default value.
-    pub(crate) fields: Vec<Field>,
+    pub fields: Vec<Field>,
     /// Only of a packet that is expected: what comes may have other fields, too.
-    pub(crate) open: bool,
+    pub open: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) struct Kind {
-    pub(crate) name: &'static str,
+pub struct Kind {
+    pub name: &'static str,
     number: u8,
     flags: u8,
 }
@@ -59,7 +59,7 @@ const KINDS: [Kind; 15] = [
 ];
 
 impl Kind {
-    pub(crate) fn named(name: &str) -> Option<Self> {
+    pub fn named(name: &str) -> Option<Self> {
         KINDS.into_iter().find(|kind| kind.name == name)
     }
 
@@ -68,7 +68,7 @@ impl Kind {
     }
 
     /// The fields that the notation may name; `header` overrides the whole first byte.
-    pub(crate) fn fields(self) -> &'static [&'static str] {
+    pub fn fields(self) -> &'static [&'static str] {
         match self.name {
             "CONNECT" => &[
                 "client",
@@ -104,11 +104,11 @@ impl Kind {
 }
 
 impl Packet {
-    pub(crate) fn new(kind: Kind) -> Self {
+    pub fn new(kind: Kind) -> Self {
         Self { kind, fields: Vec::new(), open: false }
     }
 
-    pub(crate) fn push(&mut self, key: &'static str, value: Value) {
+    pub fn push(&mut self, key: &'static str, value: Value) {
         if value != Value::Number(0) || !defaults_to_zero(self.kind, key) {
             self.fields.push(Field { key, value });
         }
@@ -116,7 +116,7 @@ impl Packet {
 
     /// Brings the fields into the order in which the decoder gives them, so that two packets that
     /// say the same are equal. Subscription identifiers may come in any order.
-    pub(crate) fn sort(&mut self) {
+    pub fn sort(&mut self) {
         let kind = self.kind;
         self.fields.sort_by_key(|Field { key, value }| match value {
             Value::Number(id) if *key == "sub_id" => (kind.place(key), *id),
@@ -128,7 +128,7 @@ impl Packet {
         self.fields.iter().filter(move |field| field.key == key).map(|field| &field.value)
     }
 
-    pub(crate) fn number(&self, key: &'static str) -> Option<u32> {
+    pub fn number(&self, key: &'static str) -> Option<u32> {
         self.all(key).find_map(|value| match value {
             Value::Number(number) => Some(*number),
             _ => None,
@@ -136,14 +136,14 @@ impl Packet {
     }
 
     /// All numbers of a field that comes several times.
-    pub(crate) fn numbers(&self, key: &'static str) -> impl Iterator<Item = u32> {
+    pub fn numbers(&self, key: &'static str) -> impl Iterator<Item = u32> {
         self.all(key).filter_map(|value| match value {
             Value::Number(number) => Some(*number),
             _ => None,
         })
     }
 
-    pub(crate) fn bytes(&self, key: &'static str) -> Option<&[u8]> {
+    pub fn bytes(&self, key: &'static str) -> Option<&[u8]> {
         self.all(key).find_map(|value| match value {
             Value::Bytes(bytes) => Some(bytes.as_slice()),
             _ => None,
@@ -151,7 +151,7 @@ impl Packet {
     }
 
     /// A text field of a packet that a test looks into.
-    pub(crate) fn text(&self, key: &'static str) -> String {
+    pub fn text(&self, key: &'static str) -> String {
         String::from_utf8_lossy(self.bytes(key).expect("the packet has this field")).into_owned()
     }
 
@@ -160,13 +160,13 @@ impl Packet {
     }
 
     /// Whether this is a CONNECT of MQTT 5.0.
-    pub(crate) fn speaks_v5(&self) -> bool {
+    pub fn speaks_v5(&self) -> bool {
         self.kind.name == "CONNECT" && self.number("level") == Some(5)
     }
 
     /// The bytes of this packet, in those of 5.0 if `v5`; variables must have been replaced by
     /// what they stand for.
-    pub(crate) fn encode(&self, v5: bool) -> Vec<u8> {
+    pub fn encode(&self, v5: bool) -> Vec<u8> {
         let (flags, body) = match self.kind.name {
             "CONNECT" => (0, self.connect_body()),
             "PUBLISH" => (self.publish_flags(), self.publish_body(v5)),
@@ -299,7 +299,7 @@ impl Packet {
 
     /// Reads one whole packet that a server sent, of 5.0 if `v5`; anything a server must not send
     /// is an error.
-    pub(crate) fn decode(bytes: &[u8], v5: bool) -> Result<Self, String> {
+    pub fn decode(bytes: &[u8], v5: bool) -> Result<Self, String> {
         let (head, body) = split_header(bytes)?.ok_or("half a packet")?;
         let kind = Kind::numbered(bytes[0] >> 4).ok_or("a packet type that does not exist")?;
         let flags = bytes[0] & 0x0F;
@@ -464,7 +464,7 @@ fn defaults_to_zero(kind: Kind, key: &str) -> bool {
 
 /// The length of the fixed header and of the body behind it; `None` while the header is not whole.
 /// A remaining length that is longer than it needs to be, or than four bytes, is an error.
-pub(crate) fn split_header(bytes: &[u8]) -> Result<Option<(usize, usize)>, String> {
+pub fn split_header(bytes: &[u8]) -> Result<Option<(usize, usize)>, String> {
     let mut length = 0;
     for place in 0..4 {
         let Some(byte) = bytes.get(1 + place) else { return Ok(None) };
@@ -481,7 +481,7 @@ pub(crate) fn split_header(bytes: &[u8]) -> Result<Option<(usize, usize)>, Strin
     Err("remaining length of more than four bytes".into())
 }
 
-pub(crate) fn write_length(mut length: usize, out: &mut Vec<u8>) {
+pub fn write_length(mut length: usize, out: &mut Vec<u8>) {
     while length > 0x7F {
         out.push(length as u8 | 0x80);
         length >>= 7;
@@ -489,12 +489,12 @@ pub(crate) fn write_length(mut length: usize, out: &mut Vec<u8>) {
     out.push(length as u8);
 }
 
-pub(crate) fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
+pub fn write_string(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend((bytes.len() as u16).to_be_bytes());
     out.extend(bytes);
 }
 
-pub(crate) fn parse_number(text: &str) -> Option<u32> {
+pub fn parse_number(text: &str) -> Option<u32> {
     match text.strip_prefix("0x") {
         Some(digits) => u32::from_str_radix(digits, 16).ok(),
         None => text.parse().ok(),
@@ -502,7 +502,7 @@ pub(crate) fn parse_number(text: &str) -> Option<u32> {
 }
 
 /// Bytes for a person to read, cut where a payload would fill the screen.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     let shown = &bytes[..bytes.len().min(64)];
     let mut text = shown.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(" ");
     if shown.len() < bytes.len() {
@@ -543,8 +543,8 @@ impl fmt::Display for Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::notation::parse_packet;
     use super::*;
+    use crate::notation::parse_packet;
 
     fn encoded(text: &str) -> Vec<u8> {
         parse_packet(text).expect(text).encode(false)

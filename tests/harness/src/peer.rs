@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use super::notation::{Bindings, matches, parse_packet, substitute};
-use super::packet::{Packet, hex, split_header};
+use crate::notation::{Bindings, matches, parse_packet, substitute};
+use crate::packet::{Packet, hex, split_header};
 
 /// One connection to a broker, seen from the client.
-pub(crate) trait Link {
+pub trait Link {
     /// How long an answer may take.
     const PATIENCE: Duration;
     /// How long nothing must come for silence to count.
@@ -30,14 +30,14 @@ pub(crate) trait Link {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Received {
+pub enum Received {
     Bytes,
     Closed,
     Nothing,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum End {
+pub enum End {
     /// An orderly close of the connection.
     Close,
     /// A reset, as when a process is killed or a network fails.
@@ -45,9 +45,9 @@ pub(crate) enum End {
 }
 
 /// Every `Err` says what was expected and what came instead.
-pub(crate) type Outcome = Result<(), String>;
+pub type Outcome = Result<(), String>;
 
-pub(crate) struct Peer<L> {
+pub struct Peer<L> {
     link: Option<L>,
     unread: Vec<u8>,
     /// Variables outlive a connection: a redelivery must come with the packet id it had.
@@ -57,23 +57,23 @@ pub(crate) struct Peer<L> {
 }
 
 impl<L: Link> Peer<L> {
-    pub(crate) fn new(link: L) -> Self {
+    pub fn new(link: L) -> Self {
         Self { link: Some(link), unread: Vec::new(), bindings: Bindings::new(), v5: false }
     }
 
     /// Whether this client has no connection: it ended it, or saw the other side close.
-    pub(crate) fn is_closed(&self) -> bool {
+    pub fn is_closed(&self) -> bool {
         self.link.is_none()
     }
 
-    pub(crate) fn reconnect(&mut self, link: L) {
+    pub fn reconnect(&mut self, link: L) {
         self.unread.clear();
         self.v5 = false;
         self.link = Some(link);
     }
 
     /// Sends a packet, or several that are joined by ` & ` in one piece.
-    pub(crate) fn send(&mut self, text: &str) -> Outcome {
+    pub fn send(&mut self, text: &str) -> Outcome {
         let mut bytes = Vec::new();
         for text in text.split(" & ") {
             let mut packet = parse_packet(text)?;
@@ -85,18 +85,18 @@ impl<L: Link> Peer<L> {
         Ok(())
     }
 
-    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
+    pub fn send_bytes(&mut self, bytes: &[u8]) {
         let connect = split_header(bytes).ok().flatten().filter(|_| bytes[0] >> 4 == 1);
         self.v5 |= connect.is_some_and(|(head, _)| bytes[head..].starts_with(b"\0\x04MQTT\x05"));
         self.link().send(bytes);
     }
 
-    pub(crate) fn expect(&mut self, text: &str) -> Outcome {
+    pub fn expect(&mut self, text: &str) -> Outcome {
         self.expect_any_order(&[text])
     }
 
     /// Expects this packet next, and the first of it within this patience, not the usual one.
-    pub(crate) fn expect_within(&mut self, text: &str, patience: Duration) -> Outcome {
+    pub fn expect_within(&mut self, text: &str, patience: Duration) -> Outcome {
         self.receive(patience);
         if self.unread.is_empty() {
             return Err(format!("expected {text}: {}", self.what_came()));
@@ -105,7 +105,7 @@ impl<L: Link> Peer<L> {
     }
 
     /// Expects exactly these packets next, in whatever order.
-    pub(crate) fn expect_any_order(&mut self, texts: &[&str]) -> Outcome {
+    pub fn expect_any_order(&mut self, texts: &[&str]) -> Outcome {
         let mut wanted =
             texts.iter().map(|text| parse_packet(text)).collect::<Result<Vec<_>, _>>()?;
         while !wanted.is_empty() {
@@ -119,7 +119,7 @@ impl<L: Link> Peer<L> {
     }
 
     /// The next packet, whatever it is.
-    pub(crate) fn next_packet(&mut self) -> Result<Packet, String> {
+    pub fn next_packet(&mut self) -> Result<Packet, String> {
         loop {
             if let Some((head, body)) = split_header(&self.unread)?
                 && self.unread.len() >= head + body
@@ -137,7 +137,7 @@ impl<L: Link> Peer<L> {
     }
 
     /// Expects the other side to close, with not a byte before that.
-    pub(crate) fn expect_closed(&mut self, within: Option<Duration>) -> Outcome {
+    pub fn expect_closed(&mut self, within: Option<Duration>) -> Outcome {
         if self.unread.is_empty() && self.receive(within.unwrap_or(L::PATIENCE)) == Received::Closed
         {
             return Ok(());
@@ -145,7 +145,7 @@ impl<L: Link> Peer<L> {
         Err(format!("expected the connection to be closed: {}", self.what_came()))
     }
 
-    pub(crate) fn expect_nothing(&mut self) -> Outcome {
+    pub fn expect_nothing(&mut self) -> Outcome {
         if self.unread.is_empty() && self.receive(L::QUIET) == Received::Nothing {
             return Ok(());
         }
@@ -153,20 +153,20 @@ impl<L: Link> Peer<L> {
     }
 
     /// Expects that all that has come by now was looked at.
-    pub(crate) fn expect_no_rest(&mut self) -> Outcome {
+    pub fn expect_no_rest(&mut self) -> Outcome {
         if self.link.is_none() || self.receive(Duration::ZERO) != Received::Bytes {
             return Ok(());
         }
         Err(format!("at the end of the script: {}", self.what_came()))
     }
 
-    pub(crate) fn end(&mut self, how: End) {
+    pub fn end(&mut self, how: End) {
         self.end_at_once(how);
         L::wait_after_end();
     }
 
     /// Ends the connection; the other side may not have seen it when this returns.
-    pub(crate) fn end_at_once(&mut self, how: End) {
+    pub fn end_at_once(&mut self, how: End) {
         self.link().end(how);
         self.link = None;
     }

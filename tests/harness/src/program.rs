@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::Receiver;
 use std::time::Duration;
 
-use super::broker::{lines_of, wait_for};
+use crate::broker::{lines_of, wait_for};
 
 /// How long a program may stay silent, and how long it may take to end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -15,20 +15,20 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const REST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A running program with its standard output and error as one stream of lines.
-pub(crate) struct Program {
+pub struct Program {
     child: Child,
     lines: Receiver<String>,
     name: String,
 }
 
 impl Program {
-    pub(crate) fn start(mut command: Command) -> Self {
+    pub fn start(mut command: Command) -> Self {
         command.stdin(Stdio::null());
         Self::start_with_input(command)
     }
 
     /// Starts a command that has its standard input set.
-    pub(crate) fn start_with_input(mut command: Command) -> Self {
+    pub fn start_with_input(mut command: Command) -> Self {
         let name = format!("{command:?}");
         let (reader, writer) = std::io::pipe().expect("a pipe can be made");
         let errors = writer.try_clone().expect("a descriptor can be duplicated");
@@ -43,13 +43,13 @@ impl Program {
 
     /// Reads until there is a line with this in it.
     #[track_caller]
-    pub(crate) fn line_with(&self, part: &str) {
+    pub fn line_with(&self, part: &str) {
         self.lines_with(&[part]);
     }
 
     /// Reads until each of these is in a line, in whatever order, and gives all lines.
     #[track_caller]
-    pub(crate) fn lines_with(&self, parts: &[&str]) -> Vec<String> {
+    pub fn lines_with(&self, parts: &[&str]) -> Vec<String> {
         let mut lines: Vec<String> = Vec::new();
         while !parts.iter().all(|part| lines.iter().any(|line| line.contains(part))) {
             match self.lines.recv_timeout(PATIENCE) {
@@ -61,7 +61,7 @@ impl Program {
     }
 
     /// Waits for the end and gives the exit status and the lines that were not read yet.
-    pub(crate) fn finish(mut self) -> (ExitStatus, Vec<String>) {
+    pub fn finish(mut self) -> (ExitStatus, Vec<String>) {
         let status = wait_for(&mut self.child, PATIENCE);
         let status = status.unwrap_or_else(|| {
             panic!("{} did not end within {PATIENCE:?}; it said {:#?}", self.name, self.rest())
@@ -77,7 +77,7 @@ impl Program {
 
     /// Expects the program to end with status 0 and gives the rest of its lines.
     #[track_caller]
-    pub(crate) fn succeed(self) -> Vec<String> {
+    pub fn succeed(self) -> Vec<String> {
         let name = self.name.clone();
         let (status, lines) = self.finish();
         assert!(status.success(), "{name} ended with {status}:\n{}", lines.join("\n"));
@@ -85,7 +85,7 @@ impl Program {
     }
 
     /// Ends the program as a crash does.
-    pub(crate) fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.child.kill().expect("it is our child");
         self.child.wait().expect("a killed process ends");
     }
@@ -93,7 +93,7 @@ impl Program {
 
 /// Returns whether these programs are installed, and skips the running test if they are not: see
 /// [`skip`]. The test has to return then.
-pub(crate) fn are_here(names: &[&str]) -> bool {
+pub fn are_here(names: &[&str]) -> bool {
     let missing: Vec<&str> = names.iter().copied().filter(|name| find(name).is_none()).collect();
     if !missing.is_empty() {
         skip(&format!("not installed: {} (scripts/setup installs it)", missing.join(", ")));
@@ -104,7 +104,7 @@ pub(crate) fn are_here(names: &[&str]) -> bool {
 /// Says that the running test tests nothing here, and why. CI has to run every test, so there it
 /// fails instead. `RINGMQ_NOT_RUN` names a file that collects these lines, because nextest hides
 /// the output of tests that pass.
-pub(crate) fn skip(reason: &str) {
+pub fn skip(reason: &str) {
     assert!(std::env::var("CI").as_deref() != Ok("true"), "CI runs every test, but {reason}");
     let thread = std::thread::current();
     let line = format!("NOT RUN: {}: {reason}\n", thread.name().unwrap_or("a test"));
@@ -117,7 +117,7 @@ pub(crate) fn skip(reason: &str) {
 }
 
 /// Returns the path of a program that is installed.
-pub(crate) fn installed(name: &str) -> PathBuf {
+pub fn installed(name: &str) -> PathBuf {
     find(name).unwrap_or_else(|| panic!("{name} is missing: scripts/setup installs it"))
 }
 

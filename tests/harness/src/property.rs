@@ -2,7 +2,7 @@
 //! bytes. The encoder writes any property into any packet; the decoder takes only what a server
 //! may send.
 
-use super::packet::{Field, Packet, Value, write_length, write_string};
+use crate::packet::{Field, Packet, Value, write_length, write_string};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shape {
@@ -95,19 +95,19 @@ const OF_WILL: [(&str, &str); 7] = [
 ];
 
 /// The name of a property as a field, and its place among them.
-pub(crate) fn named(name: &str) -> Option<(&'static str, usize)> {
+pub fn named(name: &str) -> Option<(&'static str, usize)> {
     let keys = ROWS.iter().map(|row| row.key).chain(OF_WILL.iter().map(|(key, _)| *key));
     keys.enumerate().find(|(_, key)| *key == name).map(|(place, key)| (key, place))
 }
 
 /// Whether the value of this property is text.
-pub(crate) fn is_text(key: &str) -> bool {
+pub fn is_text(key: &str) -> bool {
     let key = OF_WILL.iter().find(|(name, _)| *name == key).map_or(key, |(_, key)| key);
     ROWS.iter().any(|row| row.key == key && matches!(row.shape, Shape::Text | Shape::Pair))
 }
 
 /// The properties of a packet with their length in front.
-pub(crate) fn encode(packet: &Packet, out: &mut Vec<u8>) {
+pub fn encode(packet: &Packet, out: &mut Vec<u8>) {
     let mut bytes = Vec::new();
     for Field { key, value } in &packet.fields {
         let is_will = packet.kind.name == "CONNECT" && key.starts_with("will");
@@ -120,7 +120,7 @@ pub(crate) fn encode(packet: &Packet, out: &mut Vec<u8>) {
 }
 
 /// The will properties of a CONNECT with their length in front.
-pub(crate) fn encode_will(packet: &Packet, out: &mut Vec<u8>) {
+pub fn encode_will(packet: &Packet, out: &mut Vec<u8>) {
     let mut bytes = Vec::new();
     for Field { key, value } in &packet.fields {
         let Some((_, key)) = OF_WILL.iter().find(|(name, _)| name == key) else { continue };
@@ -149,7 +149,7 @@ fn encode_one(row: &Row, value: &Value, out: &mut Vec<u8>) {
 }
 
 /// Reads length and properties off the front of `bytes` into the fields of a packet.
-pub(crate) fn decode(packet: &mut Packet, bytes: &mut &[u8]) -> Result<(), String> {
+pub fn decode(packet: &mut Packet, bytes: &mut &[u8]) -> Result<(), String> {
     let length = take_varint(bytes)?;
     let mut rest = take(bytes, length)?;
     let mut seen: Vec<u8> = Vec::new();
@@ -240,8 +240,8 @@ fn take_varint(bytes: &mut &[u8]) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::notation::parse_packet;
     use super::*;
+    use crate::notation::parse_packet;
 
     fn encoded(text: &str) -> Vec<u8> {
         parse_packet(text).expect(text).encode(true)

@@ -26,38 +26,38 @@
 use std::time::Duration;
 
 /// One file of the table.
-pub(crate) struct Script {
-    pub(crate) cases: Vec<Case>,
+pub struct Script {
+    pub cases: Vec<Case>,
 }
 
 #[derive(Debug)]
-pub(crate) struct Case {
-    pub(crate) name: String,
-    pub(crate) line: usize,
+pub struct Case {
+    pub name: String,
+    pub line: usize,
     /// Such as `MQTT-3.1.0-2`.
-    pub(crate) labels: Vec<String>,
+    pub labels: Vec<String>,
     /// Options of the broker, by their names in its configuration file.
-    pub(crate) options: Vec<(String, String)>,
+    pub options: Vec<(String, String)>,
     /// Why no real broker can run this case, where that is so.
-    pub(crate) only_bare: Option<String>,
+    pub only_bare: Option<String>,
     /// Why no bare shards can run this case, where that is so.
-    pub(crate) only_sockets: Option<String>,
+    pub only_sockets: Option<String>,
     /// Why several shards cannot run this case, where that is so.
-    pub(crate) only_one: Option<String>,
+    pub only_one: Option<String>,
     /// Why mosquitto fails this case, where it does.
-    pub(crate) differs: Option<String>,
-    pub(crate) steps: Vec<(usize, Step)>,
+    pub differs: Option<String>,
+    pub steps: Vec<(usize, Step)>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Step {
+pub enum Step {
     Wait(Duration),
     Expel(String),
     Client(String, Action),
 }
 
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Action {
+pub enum Action {
     Connect,
     Send(String),
     SendRaw(String),
@@ -72,7 +72,7 @@ pub(crate) enum Action {
 
 impl Script {
     /// Errors name the line.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str) -> Result<Self, String> {
         let mut cases = Vec::new();
         for (index, line) in text.lines().enumerate() {
             let (number, line) = (index + 1, line.trim());
