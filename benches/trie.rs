@@ -6,6 +6,7 @@
 //! that leaves out most of what else the machine was doing. Words given as arguments select the
 //! tables whose names contain one of them.
 
+use harness::random::Random;
 use ringmq::routing::{Effort, Interest, Retained, ShardId, Subscriptions};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
@@ -153,7 +154,7 @@ fn churn_cost() {
     print_head();
     for shape in &SHAPES {
         let cell = |count| {
-            let (mut table, mut random) = (filled(shape, count), Random(1));
+            let (mut table, mut random) = (filled(shape, count), Random::new(1));
             let filters: Vec<_> = (0..count).map(|n| (shape.filter)(n, &mut random)).collect();
             let nanoseconds = each(&picks(count), |pick| {
                 table.remove(&filters[*pick], *pick as u64);
@@ -196,7 +197,7 @@ fn memory_cost() {
     for shape in &SHAPES {
         let cell = |count| {
             let bytes = allocated_by(|| filled(shape, count)) as f64 / count as f64;
-            let mut random = Random(1);
+            let mut random = Random::new(1);
             let text: usize = (0..count).map(|n| (shape.filter)(n, &mut random).len()).sum();
             format!("{bytes:.1} ({:.1})", text as f64 / count as f64)
         };
@@ -249,7 +250,7 @@ fn retained_cost() {
     let mut tables = SIZES.map(retained);
     for (name, filter) in LOOKUPS {
         let cell = |table: &Retained<u64>| {
-            let mut random = Random(3);
+            let mut random = Random::new(3);
             // Behind a random site, since a broker does not look up one page all the time.
             let mut site = || random.below(table.len() / 101);
             let asked: Vec<_> = (0..WINDOW * 4).map(|_| (filter(site()), site())).collect();
@@ -288,7 +289,7 @@ fn print_change(
     change: fn(&mut Retained<u64>, usize, usize),
 ) {
     let cell = |table: &mut Retained<u64>| {
-        let mut random = Random(3);
+        let mut random = Random::new(3);
         let sites = table.len() / 101;
         let picks: Vec<_> = (0..TOPICS).map(|number| (random.below(sites), number)).collect();
         format!("{:.0}", each(&picks, |(site, number)| change(table, *site, *number)))
@@ -323,7 +324,7 @@ fn retained_topic(number: usize) -> String {
 
 /// A table with `count` filters, as many subscribers, and an odd number for options.
 fn filled(shape: &Shape, count: usize) -> Table {
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     let mut table = Table::with_seed(SEED);
     for number in 0..count {
         table.insert(&(shape.filter)(number, &mut random), number as u64, 1);
@@ -341,7 +342,7 @@ fn one_filter(count: usize) -> Table {
 }
 
 fn interest(shape: &Shape, count: usize) -> Interest {
-    let mut random = Random(1);
+    let mut random = Random::new(1);
     let mut interest = Interest::with_seed(SEED);
     for number in 0..count {
         interest.add(&(shape.filter)(number, &mut random), ShardId((number % 64) as u8));
@@ -350,12 +351,12 @@ fn interest(shape: &Shape, count: usize) -> Interest {
 }
 
 fn topics(shape: &Shape, count: usize) -> Vec<String> {
-    let mut random = Random(7);
+    let mut random = Random::new(7);
     (0..TOPICS).map(|_| (shape.topic)(count, &mut random)).collect()
 }
 
 fn picks(count: usize) -> Vec<usize> {
-    let mut random = Random(5);
+    let mut random = Random::new(5);
     (0..TOPICS).map(|_| random.below(count)).collect()
 }
 
@@ -387,19 +388,6 @@ fn print_row(name: &str, cells: [String; 4]) {
         print!("{cell:>18}");
     }
     println!();
-}
-
-/// A small generator (splitmix64), so that every run has the same numbers.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut bits = self.0;
-        bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((u128::from(bits ^ (bits >> 31)) * bound as u128) >> 64) as usize
-    }
 }
 
 /// The system's allocator, counting the bytes that are in use.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use harness::broker::Broker;
 use harness::client::Client;
+use harness::random::Random;
 
 /// Connections that say nothing are closed a second after they were opened, as the broker was
 /// told, not at once and not after the ten seconds of the default.
@@ -40,26 +41,18 @@ fn other_protocols_are_closed() {
 #[test]
 fn garbage_of_every_kind_leaves_the_broker_alive() {
     let broker = Broker::start(&["--cores", "2"]);
-    let mut state = 0x2545_F491_4F6C_DD1D_u64;
+    let mut random = Random::new(1);
     for round in 0..300 {
         let mut client = if round % 2 == 0 {
             Client::open(broker.address)
         } else {
             Client::connect(broker.address, &format!("CONNECT g{round}"))
         };
-        let bytes: Vec<u8> = (0..64).map(|_| random_byte(&mut state)).collect();
+        let bytes: Vec<u8> = (0..64).map(|_| random.below(256) as u8).collect();
         client.send_bytes(&bytes);
         client.abort();
     }
     assert_alive(&broker);
-}
-
-/// xorshift: the same garbage in every run.
-fn random_byte(state: &mut u64) -> u8 {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    (*state >> 32) as u8
 }
 
 /// Half a CONNECT, then silence.

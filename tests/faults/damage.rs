@@ -3,23 +3,13 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
 
+use harness::random::Random;
+
 use crate::fuzz::{Seed, TARGETS, Target, seeds};
 
 /// Damaged seeds per target; `RINGMQ_DAMAGED_SEEDS` asks for more.
 const DAMAGED_COUNT: usize = 10_000;
 const BYTES_MAX: usize = 4096;
-
-/// xorshift.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) as usize % limit
-    }
-}
 
 fn seeds_of(target: &str) -> Vec<Vec<u8>> {
     let all = seeds(Path::new(env!("CARGO_MANIFEST_DIR")));
@@ -66,7 +56,7 @@ fn damaged_seeds_pass(wanted: &str) {
     let (name, target) = TARGETS.into_iter().find(|(name, _)| *name == wanted).expect("a target");
     let seeds = seeds_of(name);
     seeds.iter().for_each(|seed| run(name, target, seed));
-    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    let mut random = Random::new(1);
     for _ in 0..count {
         run(name, target, &damage(&seeds, &mut random));
     }

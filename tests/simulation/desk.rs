@@ -9,7 +9,7 @@ use ringmq::shard::{ConnectionId, Full, Message, Outbox, Output, Standing};
 use ringmq::storage::{Record, Token};
 
 use crate::life::number_of;
-use crate::random::Random;
+use harness::random::Random;
 
 /// A broker's end of a connection.
 pub(crate) struct Io {

@@ -15,7 +15,6 @@ mod history;
 mod life;
 mod network;
 mod packets;
-mod random;
 mod regressions;
 mod runner;
 mod scenario;

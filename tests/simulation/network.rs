@@ -19,8 +19,8 @@ use ringmq::shard::{ConnectionId, Home, Input, Message, Shard, home};
 
 use crate::desk::{Desk, Stored};
 use crate::life::Life;
-use crate::random::Random;
 use crate::scenario::Scenario;
+use harness::random::Random;
 
 use memory::Shortage;
 
@@ -95,7 +95,7 @@ impl Mood {
     pub(crate) fn of(random: &mut Random) -> Self {
         let mut mood = Self::default();
         if random.percent(15) {
-            mood.frozen_shards = random.next() & random.next();
+            mood.frozen_shards = random.bits() & random.bits();
         }
         if random.percent(30) {
             mood.frozen_lanes = Some((random.below(3) + 2, random.below(2)));

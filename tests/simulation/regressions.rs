@@ -5,9 +5,9 @@ use ringmq::shard::Slices;
 
 use crate::life::Life;
 use crate::network::End;
-use crate::random::Random;
 use crate::runner;
 use crate::scenario::{Letter, Profile, Scenario, Step, Version, Wish};
+use harness::random::Random;
 
 const SEEDS: u64 = 150;
 
@@ -47,7 +47,7 @@ fn keeps_promises_in_slices(versions: &[Version], limits: Limits, slices: Slices
         let mut steps = script.to_vec();
         for step in &mut steps {
             if let Step::Work { seed, .. } | Step::Settle { seed } = step {
-                *seed = random.next();
+                *seed = random.bits();
             }
         }
         let scenario = Scenario {

@@ -5,7 +5,7 @@ use ringmq::config::{Limits, Order};
 use ringmq::shard::Slices;
 
 use crate::network::End;
-use crate::random::Random;
+use harness::random::Random;
 
 pub(crate) const TOPICS: [&str; 9] =
     ["a", "a/b", "a/b/c", "b", "b/b", "/a", "a//c", "$d/a", "$d/b"];
@@ -325,13 +325,13 @@ impl Scenario {
             let profile = Profile { keep_alive_s: 0, packet_max: None, refuses: false, ..plain };
             scenario.clients.push(Profile { identifies, ..profile });
             scenario.steps.push(Step::Connect { client: number, clean: true, will: None });
-            scenario.steps.push(Step::Settle { seed: random.next() });
+            scenario.steps.push(Step::Settle { seed: random.bits() });
             scenario.steps.push(Step::Read { client: number, answer_count: 9 });
             let filters = ["#", random.pick(&SHARED)];
             for filter in &filters[..1 + usize::from(identifies)] {
                 let wishes = vec![scenario.wish(number, filter, &mut random)];
                 scenario.steps.push(Step::Subscribe { client: number, wishes });
-                scenario.steps.push(Step::Settle { seed: random.next() });
+                scenario.steps.push(Step::Settle { seed: random.bits() });
                 scenario.steps.push(Step::Read { client: number, answer_count: 9 });
             }
         }
@@ -351,9 +351,9 @@ impl Scenario {
                 Step::Publish { client: client / 2, letter }
             }
             50..60 => Step::Read { client, answer_count: random.pick(&[1, 5, 50]) },
-            60..63 => Step::PutOff { shards: random.next() & random.next() },
-            63..65 => Step::Settle { seed: random.next() },
-            _ => Step::Work { count: random.below(taste.work_count_max), seed: random.next() },
+            60..63 => Step::PutOff { shards: random.bits() & random.bits() },
+            63..65 => Step::Settle { seed: random.bits() },
+            _ => Step::Work { count: random.below(taste.work_count_max), seed: random.bits() },
         }
     }
 
@@ -364,11 +364,11 @@ impl Scenario {
         }
         let will = will(random);
         self.steps.push(Step::Connect { client, clean: random.percent(30), will });
-        self.steps.push(Step::Work { count: random.below(10), seed: random.next() });
+        self.steps.push(Step::Work { count: random.below(10), seed: random.bits() });
         self.steps.push(Step::Read { client, answer_count: 9 });
         if random.percent(80) {
             self.steps.push(self.subscribe(client, taste, random));
-            self.steps.push(Step::Work { count: random.below(40), seed: random.next() });
+            self.steps.push(Step::Work { count: random.below(40), seed: random.bits() });
             self.steps.push(Step::Read { client, answer_count: 9 });
         }
     }
@@ -381,7 +381,7 @@ impl Scenario {
         if self.clients[late].is_worker {
             return; // It does not subscribe alone.
         }
-        let work = |random: &mut Random| Step::Work { count: 60, seed: random.next() };
+        let work = |random: &mut Random| Step::Work { count: 60, seed: random.bits() };
         let read = |client| Step::Read { client, answer_count: 9 };
         let publish = |client, random: &mut Random| {
             let letter = Letter { topic, retain: false, ..letter(taste, random) };
@@ -415,15 +415,15 @@ impl Scenario {
             450..455 => Step::Authenticate { client },
             455..460 => Step::Expel { client },
             460..660 => Step::Read { client, answer_count: random.pick(&[0, 1, 2, 5, 50]) },
-            660..665 => Step::Settle { seed: random.next() },
-            700..715 => Step::PutOff { shards: random.next() & random.next() },
+            660..665 => Step::Settle { seed: random.bits() },
+            700..715 => Step::PutOff { shards: random.bits() & random.bits() },
             665..700 => Step::Wait { ms: random.below(taste.wait_ms_max) as u64 },
             715..780 if random.percent(taste.lose_percent) => Step::Lose {
                 client,
                 how: random.pick(&[End::Close, End::Reset, End::Reset, End::Vanish]),
                 kept: random.below(1001),
             },
-            _ => Step::Work { count: random.below(taste.work_count_max), seed: random.next() },
+            _ => Step::Work { count: random.below(taste.work_count_max), seed: random.bits() },
         }
     }
 

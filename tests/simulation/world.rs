@@ -10,9 +10,9 @@ use crate::client::{Client, DISCONNECT, OTHER};
 use crate::history::{Connection, Dropped, History, Moment, Subscription, matches, shared};
 use crate::life::Life;
 use crate::network::{End, Mood, Network, Report};
-use crate::random::Random;
 use crate::scenario::{MANY_TOPICS, Profile, Scenario, Step, TOPICS, Version};
 use crate::storage;
+use harness::random::Random;
 
 /// Turns of everybody after which nobody may still wait for anything.
 const ROUNDS_MAX: usize = 3000;

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use super::line::Line;
 use super::probe::Probe;
-use super::{Random, large_run, mib};
+use super::{large_run, mib};
 use harness::broker::Broker;
 use harness::notation::parse_packet;
+use harness::random::Random;
 
 /// What one client does in one connection, at most.
 const ACTIONS_MAX: usize = 30;

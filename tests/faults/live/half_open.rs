@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use super::line::{Line, PATIENCE, packet};
 use super::probe::Probe;
-use super::{Random, large_run, mib};
+use super::{large_run, mib};
 use harness::broker::Broker;
+use harness::random::Random;
 
 /// What the broker may grow by while it is attacked.
 const GROWTH_MAX: u64 = 64 << 20;

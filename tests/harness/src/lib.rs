@@ -10,6 +10,7 @@ pub mod notation;
 pub mod packet;
 pub mod peer;
 pub mod property;
+pub mod random;
 pub mod script;
 
 #[cfg(feature = "process")]

@@ -4,7 +4,7 @@ use ringmq::shard::{ConnectionId, Input};
 
 use super::{End, Mood, Network};
 use crate::desk::Io;
-use crate::random::Random;
+use harness::random::Random;
 
 impl Network {
     /// Ends a look at a connection of which the shard wants to have all that was sent: gives it
