@@ -4,7 +4,7 @@
 //! `RINGMQ_TEST_PROGRAM` names a program that stands in for ringmq, so that a test can be tried
 //! against a broker that is known to be right; `tests/harness/mosquitto-stand-in` is one.
 
-pub mod cluster;
+pub mod desk;
 pub mod fault;
 pub mod notation;
 pub mod packet;
@@ -12,6 +12,7 @@ pub mod peer;
 pub mod property;
 pub mod random;
 pub mod script;
+pub mod shards;
 
 #[cfg(feature = "process")]
 pub mod broker;
