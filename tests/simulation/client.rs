@@ -527,7 +527,7 @@ impl Client {
     fn send(&mut self, packet: &Packet, message: Option<usize>, network: &mut Network) {
         let link = self.link.as_ref().expect("who sends has a connection");
         let name = &self.profile.name;
-        network.life.note(network.now, message, || format!("{name} sends {packet}"));
+        network.note(message, || format!("{name} sends {packet}"));
         let kind = match packet.kind.name {
             "PUBLISH" => message.unwrap_or(OTHER),
             "DISCONNECT" if packet.number("code").is_none() => DISCONNECT,

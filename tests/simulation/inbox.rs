@@ -1,7 +1,7 @@
 //! What a client does with the packets that come, and what it finds wrong with them.
 
-use crate::desk::Stored;
 use crate::history::{Delivery, History, Moment};
+use crate::kept::Stored;
 use crate::life::{number_of, payload_of};
 use crate::network::Network;
 use crate::packets::{auth_packet, content_type, new_packet, publish_packet};
@@ -38,7 +38,7 @@ impl Client {
         if name != "PUBLISH" {
             let about = self.outstanding.iter().find(|one| one.id == id).map(|one| one.message);
             let about = if name == "PUBREL" { self.held.get(&id).copied() } else { about };
-            network.life.note(network.now, about, || format!("{who} gets {packet}"));
+            network.note(about, || format!("{who} gets {packet}"));
         }
         match name {
             "CONNACK" => self.handle_connack(packet, network, history),
@@ -182,7 +182,7 @@ impl Client {
         };
         let about = Some(message).filter(|message| *message != CLEARED);
         let who = &self.profile.name;
-        network.life.note(network.now, about, || format!("{who} gets {packet}"));
+        network.note(about, || format!("{who} gets {packet}"));
         let qos = packet.number("qos").unwrap_or(0) as u8;
         let dup = packet.number("dup") == Some(1);
         if about.is_some() {

@@ -9,9 +9,9 @@
 
 mod checker;
 mod client;
-mod desk;
 mod faults;
 mod history;
+mod kept;
 mod life;
 mod network;
 mod packets;

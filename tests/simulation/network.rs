@@ -6,23 +6,21 @@
 mod inspection;
 mod memory;
 mod settle;
+mod surroundings;
 
 use std::collections::VecDeque;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
-use ahash::RandomState;
-use ringmq::auth::Verdict;
+use harness::random::Random;
+use harness::shards::Harness;
 use ringmq::metrics::DropCause;
-use ringmq::routing::{Partition, ShardId};
 use ringmq::session::Time;
-use ringmq::shard::{ConnectionId, Home, Input, Message, Shard, home};
 
-use crate::desk::{Desk, Stored};
 use crate::life::Life;
 use crate::scenario::Scenario;
-use harness::random::Random;
 
-use memory::Shortage;
+use surroundings::Surroundings;
 
 /// How a client's end of a connection goes away.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -53,7 +51,6 @@ pub(crate) enum Report {
 /// One connection, as the wire sees it.
 pub(crate) struct Pipe {
     pub(crate) client: usize,
-    to_broker: Vec<u8>,
     /// Bytes that were given to the broker.
     handed: u64,
     /// Bytes that the client has sent.
@@ -61,20 +58,15 @@ pub(crate) struct Pipe {
     /// Where packets end, and their numbers.
     marks: VecDeque<(u64, usize)>,
     pub(crate) ending: Option<End>,
-    to_client: Vec<u8>,
-    /// What came before it could be told which shard is the connection's home.
-    unplaced: Vec<u8>,
-    /// Shard and place in its table.
-    home: Option<(usize, usize)>,
     /// Since when the broker knows that the client takes nothing, if it does not.
     pub(crate) blocked: Option<Time>,
-    /// The broker has no part in it any more.
-    over: bool,
     /// When the broker last got a byte.
     pub(crate) heard: Time,
     /// When the client's end last took a byte.
     pub(crate) written: Time,
     pub(crate) was_paused: bool,
+    /// The broker has closed it.
+    was_closed: bool,
     /// It was not read when the broker closed it.
     pub(crate) is_paused: bool,
 }
@@ -139,127 +131,122 @@ const KINDS: [Kind; 8] = [
     Kind::Settle,
 ];
 
+/// The pipe with a number is the harness's end with that number.
 pub(crate) struct Network {
-    pub(crate) now: Time,
-    scenario: Scenario,
-    partition: Partition,
-    shards: Vec<Shard>,
-    shortage: Shortage,
-    desks: Vec<Desk>,
-    pub(crate) pipes: Vec<Pipe>,
+    harness: Harness<Surroundings>,
     /// The first pipe that may still do anything.
     first_pipe: usize,
     /// Bits of shards that do not go on with what they have put off.
     pub(crate) held_back: u64,
-    /// With their time.
-    pub(crate) reports: Vec<(Time, Report)>,
-    trace: DefaultHasher,
-    pub(crate) life: Life,
-    /// Whether shards are asked to look at themselves; the checker does without.
-    audits: bool,
 }
 
 impl Network {
     pub(crate) fn new(scenario: &Scenario, life: Life) -> Self {
-        let (count, seed) = (scenario.shard_count, scenario.seed);
-        let partition = Partition::new(count, [seed, 1, 2, 3]);
-        let hasher = RandomState::with_seeds(seed, 4, 5, 6);
-        let shortage = Shortage::new(&scenario.limits);
-        let shard = |id| {
-            Shard::new(id, partition.clone(), scenario.limits, hasher.clone())
-                .with_slices(scenario.slices)
-                .with_pool(shortage.pool())
-        };
-        Self {
-            now: Time::START,
-            shards: partition.shards().map(shard).collect(),
-            shortage,
-            desks: (0..count).map(|_| Desk::new(count, scenario.channel_count_max)).collect(),
-            partition,
-            scenario: Scenario { steps: Vec::new(), ..scenario.clone() },
-            pipes: Vec::new(),
-            first_pipe: 0,
-            held_back: 0,
-            reports: Vec::new(),
-            trace: DefaultHasher::new(),
-            life,
-            audits: std::env::var_os("RINGMQ_SIMULATION_AUDIT").is_none_or(|value| value != "0"),
-        }
+        let Scenario { shard_count, channel_count_max, limits, slices, seed, .. } = *scenario;
+        let surroundings = Surroundings::new(scenario, life);
+        let pool = Arc::clone(surroundings.shortage.pool());
+        let harness = Harness::new(shard_count, channel_count_max, limits, seed, surroundings);
+        let mut harness = harness.with_slices(slices).with_pool(&pool);
+        // The checker does without.
+        let audits = std::env::var_os("RINGMQ_SIMULATION_AUDIT");
+        harness.audits = audits.is_none_or(|value| value != "0");
+        Self { harness, first_pipe: 0, held_back: 0 }
+    }
+
+    pub(crate) fn now(&self) -> Time {
+        self.harness.now
+    }
+
+    pub(crate) fn pipes(&self) -> &[Pipe] {
+        &self.harness.world.pipes
+    }
+
+    pub(crate) fn life(&mut self) -> &mut Life {
+        &mut self.harness.world.life
+    }
+
+    /// Notes what happens to a message now.
+    pub(crate) fn note(&mut self, message: Option<usize>, text: impl FnOnce() -> String) {
+        self.harness.world.life.note(self.harness.now, message, text);
+    }
+
+    pub(crate) fn take_reports(&mut self) -> Vec<(Time, Report)> {
+        std::mem::take(&mut self.harness.world.reports)
     }
 
     /// Opens a connection; the number names it from now on.
     pub(crate) fn open(&mut self, client: usize) -> usize {
-        self.pipes.push(Pipe {
+        let now = self.now();
+        self.harness.world.pipes.push(Pipe {
             client,
-            to_broker: Vec::new(),
             handed: 0,
             sent: 0,
             marks: VecDeque::new(),
             ending: None,
-            to_client: Vec::new(),
-            unplaced: Vec::new(),
-            home: None,
             blocked: None,
-            over: false,
-            heard: self.now,
-            written: self.now,
+            heard: now,
+            written: now,
             was_paused: false,
+            was_closed: false,
             is_paused: false,
         });
-        self.pipes.len() - 1
+        self.harness.open()
+    }
+
+    fn pipe(&mut self, number: usize) -> &mut Pipe {
+        &mut self.harness.world.pipes[number]
+    }
+
+    fn report(&mut self, report: Report) {
+        self.harness.world.reports.push((self.harness.now, report));
     }
 
     /// Sends one packet, which is reported under its number once the broker has all of it.
-    pub(crate) fn send(&mut self, pipe: usize, bytes: &[u8], packet: usize) {
-        let pipe = &mut self.pipes[pipe];
-        pipe.to_broker.extend_from_slice(bytes);
+    pub(crate) fn send(&mut self, number: usize, bytes: &[u8], packet: usize) {
+        self.harness.send(number, bytes);
+        let pipe = self.pipe(number);
         pipe.sent += bytes.len() as u64;
         pipe.marks.push_back((pipe.sent, packet));
     }
 
     /// Ends a connection from the client's side; of the bytes on their way so many in a thousand
     /// still arrive.
-    pub(crate) fn end(&mut self, pipe: usize, how: End, kept: usize) {
-        let pipe = &mut self.pipes[pipe];
+    pub(crate) fn end(&mut self, number: usize, how: End, kept: usize) {
+        let end = &mut self.harness.ends[number];
         if how != End::Close {
-            pipe.to_broker.truncate(pipe.to_broker.len() * kept / 1000);
+            end.way.truncate(end.way.len() * kept / 1000);
         }
-        pipe.to_client.clear();
-        pipe.ending = Some(how);
-        let broken = pipe.home.filter(|_| how == End::Reset && !pipe.over);
-        broken.into_iter().for_each(|(shard, slot)| self.desks[shard].break_off(slot));
+        end.inbox.clear();
+        self.pipe(number).ending = Some(how);
+        if how == End::Reset
+            && let Some((_, connection)) = self.harness.connection_mut(number)
+        {
+            connection.is_broken = true;
+        }
     }
 
     /// Whether the broker has got the whole first packet.
-    pub(crate) fn is_placed(&self, pipe: usize) -> bool {
-        self.pipes[pipe].home.is_some() || self.pipes[pipe].over
+    pub(crate) fn is_placed(&self, number: usize) -> bool {
+        self.harness.is_placed(number) || self.harness.ends[number].is_over
     }
 
     /// Loses a connection that has no home yet.
-    pub(crate) fn abandon(&mut self, pipe: usize) {
-        self.reports.push((self.now, Report::Ended { pipe, by_broker: false }));
-        let pipe = &mut self.pipes[pipe];
-        pipe.to_broker.clear();
-        pipe.to_client.clear();
-        pipe.over = true;
+    pub(crate) fn abandon(&mut self, number: usize) {
+        self.report(Report::Ended { pipe: number, by_broker: false });
+        self.harness.ends[number].inbox.clear();
+        self.harness.leave(number);
     }
 
     /// Closes the connection of a client, whichever it has.
     pub(crate) fn expel(&mut self, client_id: &str) {
-        let home = self.partition.home(client_id).index();
-        self.handle(home, Input::Expel { client_id });
+        self.harness.expel(client_id);
     }
 
     /// What has come for the client, and whether the broker has closed behind it.
-    pub(crate) fn receive(&mut self, pipe: usize, into: &mut Vec<u8>) -> bool {
-        let pipe = &mut self.pipes[pipe];
-        into.append(&mut pipe.to_client);
-        pipe.over
-    }
-
-    /// What of a message storage has not confirmed, for a session of one of these clients.
-    pub(crate) fn unconfirmed(&self, is_it: impl Fn(&Stored) -> bool) -> Option<&Stored> {
-        self.desks.iter().flat_map(|desk| &desk.stored).map(|(_, what)| what).find(|w| is_it(w))
+    pub(crate) fn receive(&mut self, number: usize, into: &mut Vec<u8>) -> bool {
+        let end = &mut self.harness.ends[number];
+        into.append(&mut end.inbox);
+        end.is_over
     }
 
     /// Does one thing if there is one to do.
@@ -285,57 +272,28 @@ impl Network {
 
     /// Moves the clock; timers fire on their way. A look into sockets takes no time.
     pub(crate) fn advance(&mut self, to: Time) {
-        let mut random = Random::new(self.now.ms());
-        while self.now < to {
-            let next = self.shards.iter().filter_map(Shard::next_timeout).min();
-            self.now = next.unwrap_or(to).clamp(self.now, to);
-            for index in 0..self.shards.len() {
-                if self.shards[index].next_timeout().is_some_and(|timeout| timeout <= self.now) {
-                    self.handle(index, Input::Timeout);
-                }
-            }
+        let mut random = Random::new(self.now().ms());
+        while self.now() < to {
+            self.harness.step_towards(to);
             while self.settle(&mut random, &Mood::default()) {}
         }
     }
 
     /// A number that is the same if and only if everything was the same, byte by byte.
     pub(crate) fn trace(&self) -> u64 {
-        self.trace.finish()
+        self.harness.world.trace.finish()
     }
 
-    fn handle(&mut self, index: usize, input: Input<'_>) {
-        (index, self.now.ms(), std::mem::discriminant(&input)).hash(&mut self.trace);
-        if let Input::Bytes { connection, bytes } = &input {
-            (connection, bytes).hash(&mut self.trace);
-        }
-        let before = self.shards[index].counters();
-        self.shards[index].handle(self.now, input, &mut self.desks[index]);
-        self.weigh(index);
-        self.audit(index);
-        for (record, what) in std::mem::take(&mut self.desks[index].judged) {
-            (record, what).hash(&mut self.trace);
-        }
-        self.take_closed(index);
-        self.report_deliveries(index, &before);
-    }
-
-    /// Connections that the shard closed with nothing left to write are over.
-    fn take_closed(&mut self, index: usize) {
-        for slot in 0..self.desks[index].connections.len() {
-            let Some(io) = &mut self.desks[index].connections[slot] else { continue };
-            let pipe = &mut self.pipes[io.pipe];
-            pipe.was_paused |= io.paused;
-            if io.closing && !io.told {
-                io.told = true;
-                pipe.is_paused = io.paused;
-                self.reports.push((self.now, Report::Ended { pipe: io.pipe, by_broker: true }));
-            }
-        }
+    /// All shards, from one on that chance chooses.
+    fn shards_from(&self, random: &mut Random) -> impl Iterator<Item = usize> + use<> {
+        let count = self.harness.shards.len();
+        let first = random.below(count);
+        (0..count).map(move |offset| (first + offset) % count)
     }
 
     /// Gives the broker bytes of some connection, or its end.
     fn hand(&mut self, random: &mut Random, mood: &Mood) -> bool {
-        let (first, count) = (self.first_pipe, self.pipes.len() - self.first_pipe);
+        let (first, count) = (self.first_pipe, self.pipes().len() - self.first_pipe);
         let start = if count > 0 { random.below(count) } else { 0 };
         for offset in 0..count {
             let number = first + (start + offset) % count;
@@ -344,99 +302,62 @@ impl Network {
                 return true;
             }
         }
-        while self.pipes.get(self.first_pipe).is_some_and(|pipe| pipe.over) {
+        while self.harness.ends.get(self.first_pipe).is_some_and(|end| end.is_over) {
             self.first_pipe += 1;
         }
         false
     }
 
+    /// Whether the broker can learn that the client has ended the connection.
+    fn has_end(&self, number: usize) -> bool {
+        matches!(self.pipes()[number].ending, Some(End::Close | End::Reset))
+    }
+
     fn may_hand(&self, number: usize, mood: &Mood) -> bool {
-        let pipe = &self.pipes[number];
-        let has_end = matches!(pipe.ending, Some(End::Close | End::Reset));
-        let idle = pipe.over || pipe.to_broker.is_empty() && !has_end;
+        let end = &self.harness.ends[number];
+        let idle = end.is_over || end.way.is_empty() && !self.has_end(number);
         if idle || Mood::is_still(mood.frozen_pipes, number) {
             return false;
         }
-        let Some((shard, slot)) = pipe.home else { return true };
-        let io = self.desks[shard].connections[slot].as_ref().expect("it is not over");
-        let is_read = !io.paused || pipe.ending == Some(End::Reset);
-        is_read && !io.closing && !mood.is_frozen(shard)
+        let Some((shard, connection)) = self.harness.connection(number) else { return true };
+        let is_reset = self.pipes()[number].ending == Some(End::Reset);
+        let is_read = !connection.is_paused || is_reset;
+        is_read && !connection.is_closing && !mood.is_frozen(shard)
     }
 
     fn hand_one(&mut self, number: usize, random: &mut Random) {
-        let pipe = &mut self.pipes[number];
-        let is_paused = pipe.home.is_some_and(|(shard, slot)| {
-            self.desks[shard].connections[slot].as_ref().is_some_and(|io| io.paused)
-        });
-        if pipe.to_broker.is_empty() || is_paused {
-            return self.hand_end(number);
+        let length = self.harness.ends[number].way.len();
+        if length == 0 || self.harness.connection(number).is_some_and(|(_, at)| at.is_paused) {
+            self.report(Report::Ended { pipe: number, by_broker: false });
+            return self.harness.leave(number);
         }
-        let count = random.piece(pipe.to_broker.len());
-        let bytes: Vec<u8> = pipe.to_broker.drain(..count).collect();
+        let (count, now) = (random.piece(length), self.now());
+        let pipe = self.pipe(number);
         pipe.handed += count as u64;
-        pipe.heard = self.now;
-        match pipe.home {
-            Some((shard, slot)) => {
-                let id = self.desks[shard].connections[slot].as_ref().expect("it is read").id;
-                self.handle(shard, Input::Bytes { connection: id, bytes: &bytes });
-            }
-            None => {
-                pipe.unplaced.extend_from_slice(&bytes);
-                self.place(number, random);
-            }
-        }
+        pipe.heard = now;
+        self.harness.hand(number, count, |shard_count| random.below(shard_count));
         self.report_handed(number);
     }
 
     fn report_handed(&mut self, number: usize) {
-        let pipe = &mut self.pipes[number];
-        let closed = pipe.home.is_some_and(|(shard, slot)| {
-            self.desks[shard].connections[slot].as_ref().is_none_or(|io| io.closing)
-        });
+        let is_closed = match self.harness.connection(number) {
+            Some((_, connection)) => connection.is_closing,
+            None => self.is_placed(number),
+        };
+        let (now, world) = (self.now(), &mut self.harness.world);
+        let pipe = &mut world.pipes[number];
         while pipe.marks.front().is_some_and(|(end, _)| *end <= pipe.handed) {
             let (_, packet) = pipe.marks.pop_front().expect("it was just seen");
-            let closed = closed && pipe.marks.front().is_none_or(|(end, _)| *end > pipe.handed);
-            self.reports.push((self.now, Report::Handed { pipe: number, packet, closed }));
+            let is_last = pipe.marks.front().is_none_or(|(end, _)| *end > pipe.handed);
+            let closed = is_closed && is_last;
+            world.reports.push((now, Report::Handed { pipe: number, packet, closed }));
         }
-    }
-
-    fn hand_end(&mut self, number: usize) {
-        let pipe = &mut self.pipes[number];
-        pipe.over = true;
-        pipe.to_broker.clear();
-        self.reports.push((self.now, Report::Ended { pipe: number, by_broker: false }));
-        if let Some((shard, slot)) = pipe.home {
-            let id = self.desks[shard].connections[slot].as_ref().expect("it is not over").id;
-            self.handle(shard, Input::Closed { connection: id });
-            self.desks[shard].connections[slot] = None;
-        }
-    }
-
-    /// The server reads a connection's first packet before it knows its home.
-    fn place(&mut self, number: usize, random: &mut Random) {
-        let unplaced = &self.pipes[number].unplaced;
-        let packet_bytes_max = self.scenario.limits.packet_bytes_max;
-        let shard = match home(unplaced, packet_bytes_max, &self.partition) {
-            Home::Undecided => return,
-            Home::At(home) => home.index(),
-            Home::Anywhere => random.below(self.shards.len()),
-        };
-        let client = self.pipes[number].client;
-        let name = self.scenario.clients.get(client).map_or("", |profile| &profile.name);
-        let (slot, connection) = self.desks[shard].open(number, name);
-        let pipe = &mut self.pipes[number];
-        pipe.home = Some((shard, slot));
-        let bytes = std::mem::take(&mut pipe.unplaced);
-        self.handle(shard, Input::Opened { connection });
-        self.handle(shard, Input::Bytes { connection, bytes: &bytes });
     }
 
     /// Writes some of what waits for some client.
     fn flush(&mut self, random: &mut Random, mood: &Mood) -> bool {
-        let first = random.below(self.shards.len());
-        for offset in 0..self.shards.len() {
-            let shard = (first + offset) % self.shards.len();
-            let count = self.desks[shard].connections.len();
+        for shard in self.shards_from(random) {
+            let count = self.harness.desks[shard].connections.len();
             let start = if count > 0 { random.below(count) } else { 0 };
             for offset in 0..count {
                 let slot = (start + offset) % count;
@@ -449,49 +370,45 @@ impl Network {
     }
 
     fn flush_one(&mut self, shard: usize, slot: usize, random: &mut Random, mood: &Mood) -> bool {
-        let Some(io) = &mut self.desks[shard].connections[slot] else { return false };
-        let (number, id) = (io.pipe, io.id);
-        let pipe = &mut self.pipes[number];
+        let Some(connection) = &self.harness.desks[shard].connections[slot] else { return false };
+        let (number, id) = (connection.end, connection.id);
         if Mood::is_still(mood.frozen_pipes, number) {
             return false;
         }
-        let is_gone = matches!(pipe.ending, Some(End::Close | End::Reset));
-        let room = match is_gone {
+        let taken = self.harness.ends[number].inbox.len();
+        let room = match self.has_end(number) {
             true => usize::MAX,
-            false => self.scenario.socket_bytes.saturating_sub(pipe.to_client.len()),
+            false => self.harness.world.scenario.socket_bytes.saturating_sub(taken),
         };
-        if room == 0 || io.outbox.is_empty() {
-            return self.flush_nothing(shard, slot, room);
+        if room == 0 || connection.outbox.is_empty() {
+            return self.flush_nothing(number, room);
         }
-        let bytes = io.outbox.front();
-        let count = random.piece(bytes.len().min(room));
-        (id, &bytes[..count]).hash(&mut self.trace);
-        if !is_gone {
-            pipe.to_client.extend_from_slice(&bytes[..count]);
-        }
-        io.outbox.consume(count);
-        pipe.written = self.now;
-        pipe.blocked = pipe.blocked.filter(|_| !io.outbox.is_empty());
-        if !io.closing && io.outbox.take_drained() {
-            self.handle(shard, Input::Drained { connection: id });
+        let bytes = connection.outbox.front();
+        let bytes = &bytes[..random.piece(bytes.len().min(room))];
+        (id, bytes).hash(&mut self.harness.world.trace);
+        let (count, is_last) = (bytes.len(), bytes.len() == connection.outbox.len());
+        let now = self.now();
+        let pipe = self.pipe(number);
+        pipe.written = now;
+        pipe.blocked = pipe.blocked.filter(|_| !is_last);
+        self.harness.write(number, count);
+        if self.has_end(number) {
+            self.harness.ends[number].inbox.clear();
         }
         true
     }
 
     /// There is nothing to write, or no room to write it to.
-    fn flush_nothing(&mut self, shard: usize, slot: usize, room: usize) -> bool {
-        let io = self.desks[shard].connections[slot].as_mut().expect("it was just seen");
-        let (number, id) = (io.pipe, io.id);
-        let pipe = &mut self.pipes[number];
-        if io.closing {
-            // Who does not read is not waited for.
-            pipe.over = true;
-            self.desks[shard].connections[slot] = None;
+    fn flush_nothing(&mut self, number: usize, room: usize) -> bool {
+        let (_, connection) = self.harness.connection(number).expect("it was just seen");
+        if connection.is_closing {
+            self.harness.cut(number); // A client that does not read is not waited for.
             return true;
         }
-        if room == 0 && !io.outbox.is_empty() && pipe.blocked.is_none() {
-            pipe.blocked = Some(self.now);
-            self.handle(shard, Input::Blocked { connection: id });
+        let is_blocked = room == 0 && !connection.outbox.is_empty();
+        if is_blocked && self.pipes()[number].blocked.is_none() {
+            self.pipe(number).blocked = Some(self.harness.now);
+            self.harness.block(number);
             return true;
         }
         false
@@ -499,45 +416,26 @@ impl Network {
 
     /// Delivers one message of one channel.
     fn carry(&mut self, random: &mut Random, mood: &Mood) -> bool {
-        let count = self.shards.len();
+        let count = self.harness.shards.len();
         let first = random.below(count * count);
         for offset in 0..count * count {
             let lane = (first + offset) % (count * count);
             let (from, to) = (lane / count, lane % count);
-            if self.desks[from].channels[to].is_empty()
-                || mood.is_frozen(to)
-                || Mood::is_still(mood.frozen_lanes, lane)
-            {
-                continue;
+            let is_still = mood.is_frozen(to) || Mood::is_still(mood.frozen_lanes, lane);
+            if !is_still && self.harness.deliver(from, to) {
+                return true;
             }
-            let message = self.desks[from].channels[to].pop_front().expect("it is not empty");
-            if std::mem::take(&mut self.desks[from].starved[to]) {
-                self.desks[from].room[to] = true;
-            }
-            self.note_message(from, to, &message);
-            self.handle(to, Input::Message { from: ShardId::from_index(from), message });
-            return true;
         }
         false
     }
 
-    fn note_message(&mut self, from: usize, to: usize, message: &Message) {
-        (from, to, std::mem::discriminant(message)).hash(&mut self.trace);
-        self.life.note_message(self.now, from, to, message);
-    }
-
     /// Tells a shard that a channel that was full has room.
     fn room(&mut self, random: &mut Random, mood: &Mood) -> bool {
-        let first = random.below(self.shards.len());
-        for offset in 0..self.shards.len() {
-            let from = (first + offset) % self.shards.len();
-            let Some(to) = self.desks[from].room.iter().position(|has_room| *has_room) else {
-                continue;
-            };
+        for from in self.shards_from(random) {
+            let mut channels = self.harness.desks[from].channels.iter();
+            let Some(to) = channels.position(|channel| channel.has_room) else { continue };
             if !mood.is_frozen(from) {
-                self.desks[from].room[to] = false;
-                self.handle(from, Input::Room { to: ShardId::from_index(to) });
-                return true;
+                return self.harness.room(from, to);
             }
         }
         false
@@ -545,30 +443,21 @@ impl Network {
 
     /// Storage has written some more of what it was given, in its order.
     fn store(&mut self, random: &mut Random, mood: &Mood) -> bool {
-        let first = random.below(self.shards.len());
-        for offset in 0..self.shards.len() {
-            let shard = (first + offset) % self.shards.len();
-            let count = self.desks[shard].stored.len();
-            if count == 0 || mood.frozen_storage || mood.is_frozen(shard) {
-                continue;
+        for shard in self.shards_from(random) {
+            let count = self.harness.desks[shard].stored.len();
+            if count > 0 && !mood.frozen_storage && !mood.is_frozen(shard) {
+                return self.harness.persist(shard, random.piece(count));
             }
-            let written = random.piece(count);
-            let last = self.desks[shard].stored.drain(..written).next_back();
-            let (token, _) = last.expect("at least one was written");
-            self.handle(shard, Input::Persisted { token });
-            return true;
         }
         false
     }
 
     /// Lets in, or asks, a client that took time to judge.
     fn judge(&mut self, random: &mut Random) -> bool {
-        let first = random.below(self.shards.len());
-        for offset in 0..self.shards.len() {
-            let shard = (first + offset) % self.shards.len();
-            if let Some(judged) = self.desks[shard].take_judging(random) {
-                self.tell_judged(shard, judged);
-                return true;
+        for shard in self.shards_from(random) {
+            let count = self.harness.desks[shard].judging.len();
+            if count > 0 {
+                return self.harness.judge(shard, random.below(count));
             }
         }
         false
@@ -576,19 +465,9 @@ impl Network {
 
     /// A turn of a shard ends, and it goes on with what it has put off.
     fn go_on(&mut self, random: &mut Random, mood: &Mood) -> bool {
-        let first = random.below(self.shards.len());
-        for offset in 0..self.shards.len() {
-            let shard = (first + offset) % self.shards.len();
+        self.shards_from(random).any(|shard| {
             let is_held = mood.is_frozen(shard) || self.held_back >> shard & 1 == 1;
-            if !is_held && self.shards[shard].end_turn() {
-                self.handle(shard, Input::Continue);
-                return true;
-            }
-        }
-        false
-    }
-
-    fn tell_judged(&mut self, shard: usize, (connection, verdict): (ConnectionId, Verdict)) {
-        self.handle(shard, Input::Authenticated { connection, verdict });
+            !is_held && self.harness.turn(shard)
+        })
     }
 }

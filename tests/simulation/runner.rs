@@ -30,7 +30,7 @@ pub(crate) fn run(scenario: &Scenario, steps: &[Step], life: Life) -> Result<Out
     IS_WATCHED.set(true);
     let result = catch_unwind(AssertUnwindSafe(|| world.run(steps)));
     IS_WATCHED.set(false);
-    result.map_err(|_| Failure { text: LAST.take(), life: std::mem::take(&mut world.network.life) })
+    result.map_err(|_| Failure { text: LAST.take(), life: std::mem::take(world.network.life()) })
 }
 
 /// What a scenario shows, and how to see it again.

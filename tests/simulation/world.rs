@@ -142,8 +142,8 @@ impl World {
     }
 
     fn wait(&mut self, length: Duration) {
-        self.network.advance(self.network.now + length);
-        self.history.ms = self.network.now.ms();
+        self.network.advance(self.network.now() + length);
+        self.history.ms = self.network.now().ms();
         self.digest();
         self.expect_silent_to_be_closed();
         self.expect_stuck_to_be_closed();
@@ -151,7 +151,7 @@ impl World {
 
     /// What the wire tells goes into the history.
     fn digest(&mut self) {
-        for (time, report) in std::mem::take(&mut self.network.reports) {
+        for (time, report) in self.network.take_reports() {
             let now = Moment { ms: time.ms(), ..self.history.now() };
             match report {
                 Report::Handed { packet: OTHER, .. } => {}
@@ -181,7 +181,7 @@ impl World {
 
     /// The broker closes a connection only for a reason.
     fn expect_cause(&self, number: usize, now: Time) {
-        let pipe = &self.network.pipes[number];
+        let pipe = &self.network.pipes()[number];
         let connection = &self.history.connections[number];
         let later = number + 1..self.history.connections.len();
         let is_newer = |other: usize| {
@@ -221,9 +221,9 @@ impl World {
 
     /// Who has been silent for one and a half times its keep-alive is closed.
     fn expect_silent_to_be_closed(&self) {
-        for (connection, pipe) in self.history.connections.iter().zip(&self.network.pipes) {
+        for (connection, pipe) in self.history.connections.iter().zip(self.network.pipes()) {
             let keep_alive = Duration::from_millis(u64::from(connection.keep_alive_s) * 1500);
-            let silence = self.network.now.since(pipe.heard);
+            let silence = self.network.now().since(pipe.heard);
             let may_be_silent = connection.keep_alive_s == 0
                 || connection.ended.is_some()
                 || connection.accepted.is_none()
@@ -240,11 +240,11 @@ impl World {
     /// that found that it had taken something.
     fn expect_stuck_to_be_closed(&self) {
         let timeout = Duration::from_secs(self.scenario.limits.slow_consumer_timeout_s.into());
-        for (connection, pipe) in self.history.connections.iter().zip(&self.network.pipes) {
+        for (connection, pipe) in self.history.connections.iter().zip(self.network.pipes()) {
             let Some(blocked) = pipe.blocked.filter(|_| connection.ended.is_none()) else {
                 continue;
             };
-            let stuck = self.network.now.since(blocked.max(pipe.written));
+            let stuck = self.network.now().since(blocked.max(pipe.written));
             assert!(
                 stuck <= 2 * timeout + TIMER_SLACK,
                 "{} has taken nothing for {stuck:?} and is not closed",

@@ -111,7 +111,7 @@ impl<N> Desk<N> {
     }
 
     /// Returns a connection that the shard waits to have read, and forgets that it does.
-    pub(crate) fn take_settling(&mut self) -> Option<(ConnectionId, usize)> {
+    pub fn take_settling(&mut self) -> Option<(ConnectionId, usize)> {
         let connection = |slot: &usize| self.connections[*slot].as_ref();
         let mut waiting = self.settling.iter().filter_map(connection);
         let Connection { id, end, .. } = *waiting.find(|connection| !connection.is_closing)?;

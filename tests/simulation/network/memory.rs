@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use ringmq::config::Limits;
 use ringmq::metrics::Pool;
+use ringmq::shard::Shard;
 
 use super::Network;
 
@@ -20,8 +21,16 @@ impl Shortage {
         Self { pool: Arc::new(pool), free: limits.memory_max }
     }
 
-    pub(super) fn pool(&self) -> Arc<Pool> {
-        Arc::clone(&self.pool)
+    pub(super) fn pool(&self) -> &Arc<Pool> {
+        &self.pool
+    }
+
+    /// A shard settles, and others give back what it takes, or take what it gives back.
+    pub(super) fn weigh(&self, shard: &mut Shard) {
+        let Some(free) = self.free else { return };
+        shard.balance_with(0);
+        self.pool.settle(self.pool.free().cast_signed() - free.cast_signed());
+        shard.balance_with(0);
     }
 }
 
@@ -29,23 +38,16 @@ impl Network {
     /// From now on each session may hold so many bytes: an eighth of what is free, a sixteenth of
     /// all memory set aside.
     pub(crate) fn leave(&mut self, share_bytes: usize) {
-        let limit = self.shortage.pool.limit();
-        self.shortage.free = Some((limit / 16 + 8 * share_bytes).min(limit));
-        (0..self.shards.len()).for_each(|index| self.weigh(index));
-    }
-
-    /// A shard settles, and others give back what it takes, or take what it gives back.
-    pub(super) fn weigh(&mut self, index: usize) {
-        let Shortage { pool, free: Some(free) } = &self.shortage else { return };
-        self.shards[index].balance_with(0);
-        pool.settle(pool.free().cast_signed() - free.cast_signed());
-        self.shards[index].balance_with(0);
+        let shortage = &mut self.harness.world.shortage;
+        let limit = shortage.pool.limit();
+        shortage.free = Some((limit / 16 + 8 * share_bytes).min(limit));
+        self.harness.shards.iter_mut().for_each(|shard| shortage.weigh(shard));
     }
 
     /// Sockets and memory have room for everything from now on.
     pub(crate) fn widen(&mut self) {
-        self.scenario.socket_bytes = usize::MAX;
-        if self.shortage.free.is_some() {
+        self.harness.world.scenario.socket_bytes = usize::MAX;
+        if self.harness.world.shortage.free.is_some() {
             self.leave(usize::MAX / 16);
         }
     }
