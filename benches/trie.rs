@@ -6,12 +6,13 @@
 //! that leaves out most of what else the machine was doing. Words given as arguments select the
 //! tables whose names contain one of them.
 
-use harness::random::Random;
-use ringmq::routing::{Effort, Interest, Retained, ShardId, Subscriptions};
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
+
+use harness::random::Random;
+use ringmq::routing::{Effort, Interest, Retained, ShardId, Subscriptions};
 
 const SIZES: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 const TOPICS: usize = 50_000;

@@ -1,12 +1,11 @@
 //! The wire format: cutting and decoding never panic, do not depend on how bytes are cut into
 //! pieces, and what was accepted is encoded to a packet that reads the same.
 
+use harness::packet::{Packet as SecondOpinion, split_header};
 use ringmq::mqtt::{
     DecodeError, Layout, PACKET_BYTES_MAX, Packet, PacketId, PacketType, Property, Publish, QoS,
     Version, split, wanted,
 };
-
-use harness::packet::{Packet as SecondOpinion, split_header};
 
 /// No bytes of a 3.1 or 3.1.1 client make the decoder panic or contradict itself.
 pub fn decode_v311(data: &[u8]) {

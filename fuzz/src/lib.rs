@@ -7,8 +7,8 @@
 mod bottle;
 mod codec;
 mod config;
-mod end;
 mod packets;
+mod reader;
 mod seeds;
 mod session;
 mod topics;

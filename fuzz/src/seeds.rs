@@ -4,11 +4,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::packets::number_of_client;
-use super::session::{HEADER_BYTES, PAUSES_MS, Step, first_byte};
 use harness::notation::{Bindings, parse_packet, parse_raw, substitute};
 use harness::packet::{Packet, Value};
 use harness::script::{Action, Case, Script, Step as ScriptStep};
+
+use super::packets::number_of_client;
+use super::session::{HEADER_BYTES, PAUSES_MS, Step, first_byte};
 
 /// One file of a corpus.
 pub struct Seed {

@@ -7,10 +7,11 @@
 
 use std::time::Duration;
 
+use harness::shards::ALL;
 use ringmq::config::Limits;
 use ringmq::mqtt::{PACKET_BYTES_MAX, Packet, split};
 
-use super::bottle::{ALL, Bottle};
+use super::bottle::Bottle;
 use super::packets::{self, Bytes};
 
 /// Clients that a script can name; each has at most one connection that it still uses.
@@ -150,32 +151,38 @@ impl Play {
             Step::Reopen => {
                 let old = self.slots[slot];
                 self.open(slot);
-                old.into_iter().for_each(|old| self.bottle.hang_up(old));
+                old.into_iter().for_each(|old| self.hang_up(old));
             }
-            Step::Settle => self.bottle.settle(),
+            Step::Settle => self.bottle.rest(),
             Step::Pass | Step::Sleep => {
                 self.bottle.pass(PAUSES_MS[bytes.below(8)], step == Step::Sleep);
             }
-            Step::Expel => self.bottle.expel(packets::client_id(bytes)),
+            Step::Expel => self.bottle.harness.expel(packets::client_id(bytes)),
             Step::Deliver | Step::Room | Step::Respond => self.move_shard(step, bytes.next()),
             _ => self.move_client(step, slot, bytes),
         }
     }
 
     fn open(&mut self, slot: usize) {
-        if self.bottle.end_count() < CONNECTIONS_MAX {
+        if self.bottle.harness.ends.len() < CONNECTIONS_MAX {
             self.slots[slot] = Some(self.bottle.open());
         }
     }
 
+    /// The client of a connection is gone; the broker learns of it once it has read everything.
+    fn hang_up(&mut self, end: usize) {
+        self.bottle.harness.ends[end].is_gone = true;
+    }
+
     fn move_shard(&mut self, step: Step, choice: u8) {
-        let count = self.bottle.shard_count();
+        let harness = &mut self.bottle.harness;
+        let count = harness.shards.len();
         let (from, high) = (usize::from(choice & 0x0F) % count, usize::from(choice >> 4));
         let _ = match (step, high) {
-            (Step::Deliver, _) => self.bottle.deliver(from, high % count),
-            (Step::Room, _) => self.bottle.make_room(from, high % count),
-            (_, 0..6) => self.bottle.persist(from),
-            (_, 6..8) => self.bottle.go_on(from),
+            (Step::Deliver, _) => harness.deliver(from, high % count),
+            (Step::Room, _) => harness.room(from, high % count),
+            (_, 0..6) => harness.persist(from, ALL),
+            (_, 6..8) => harness.turn(from),
             _ => self.bottle.judge(from, high < 12),
         };
     }
@@ -192,14 +199,14 @@ impl Play {
                 packets::write(bytes, self.bottle.version(end), &mut packet);
                 self.bottle.send(end, &packet);
             }
-            Step::Read => drop(self.bottle.read(end, count(bytes.next()))),
-            Step::Write => drop(self.bottle.write(end, count(bytes.next()))),
+            Step::Read => drop(self.bottle.harness.read(end, count(bytes.next()))),
+            Step::Write => self.bottle.write(end, count(bytes.next())),
             Step::Answer => self.answer(end),
             Step::HangUp => {
-                self.bottle.hang_up(end);
+                self.hang_up(end);
                 self.slots[slot] = None;
             }
-            _ => self.bottle.block(end),
+            _ => self.bottle.harness.block(end),
         }
     }
 
@@ -217,21 +224,21 @@ impl Play {
 
     /// Everybody goes, or the broker stops; then all that may expire does.
     fn finish(mut self, is_shut_down: bool) {
-        self.bottle.settle();
+        self.bottle.rest();
         self.bottle.audit();
         if is_shut_down {
-            self.bottle.shut_down();
+            self.bottle.harness.shut_down();
         }
-        for end in 0..self.bottle.end_count() {
-            self.bottle.hang_up(end);
+        for end in 0..self.bottle.harness.ends.len() {
+            self.hang_up(end);
         }
         for _ in 0..3 {
-            self.bottle.settle();
+            self.bottle.rest();
             self.bottle.pass(EXPIRED.as_millis() as u64, false);
         }
-        self.bottle.settle();
+        self.bottle.rest();
         self.bottle.audit();
-        let counters = self.bottle.counters();
+        let counters = self.bottle.harness.counters();
         let left = [
             ("connections", counters.connections),
             ("sessions", counters.sessions),

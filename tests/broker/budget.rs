@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::crowd::{Crowd, KINDS};
 use harness::broker::{Broker, wait_until};
 use harness::client::Client;
 use harness::gate::StopAtEnd;
+
+use crate::crowd::{Crowd, KINDS};
 
 const PAIR_COUNT: usize = 4;
 /// Between two publishes of one pair.

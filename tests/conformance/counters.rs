@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use harness::script::Script;
+
 use crate::runner::run_case;
 use crate::shards::ShardWorld;
-use harness::script::Script;
 
 const EXCHANGE: &str = r#"
 case an exchange that moves the counters

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use crate::runner::World;
 use harness::broker::Broker;
 use harness::client::SocketLink;
 use harness::script::Case;
+
+use crate::runner::World;
 
 pub(crate) struct SocketWorld {
     broker: Broker,

@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::mosquitto::{FORMAT, by_lines, client, messages};
-use crate::on_every_core_count;
 use harness::broker::Broker;
 use harness::files::TempFile;
 use harness::program::{Program, installed};
+
+use crate::mosquitto::{FORMAT, by_lines, client, messages};
+use crate::on_every_core_count;
 
 /// A mosquitto that passes everything to a broker of ours and back. Its own clients reach it by a
 /// socket in the file system, so that no port has to be chosen.

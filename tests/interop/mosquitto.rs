@@ -2,10 +2,11 @@
 
 use std::process::Command;
 
-use crate::on_every_core_count;
 use harness::broker::Broker;
 use harness::files::TempFile;
 use harness::program::{Program, installed};
+
+use crate::on_every_core_count;
 
 const CLIENTS: [&str; 2] = ["mosquitto_sub", "mosquitto_pub"];
 

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use harness::packet::{Kind, Packet, Value};
 use ringmq::config::Limits;
 
 use crate::history::History;
@@ -9,7 +10,6 @@ use crate::life::payload_of;
 use crate::network::{End, Network};
 use crate::packets::{METHOD, auth_packet, new_packet, publish_packet};
 use crate::scenario::{Letter, Profile, Version, Will, Wish};
-use harness::packet::{Kind, Packet, Value};
 
 /// Publishes that a client before 5.0 has outstanding at most.
 const OUTSTANDING_MAX: usize = 12;

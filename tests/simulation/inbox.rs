@@ -1,12 +1,13 @@
 //! What a client does with the packets that come, and what it finds wrong with them.
 
+use harness::packet::{Packet, Value, split_header};
+
 use crate::history::{Delivery, History, Moment};
 use crate::kept::Stored;
 use crate::life::{number_of, payload_of};
 use crate::network::Network;
 use crate::packets::{auth_packet, content_type, new_packet, publish_packet};
 use crate::scenario::Version;
-use harness::packet::{Packet, Value, split_header};
 
 use super::{Answer, CLEARED, Client, Request};
 

@@ -1,8 +1,9 @@
 //! Packets that clients send.
 
+use harness::packet::{Kind, Packet, Value};
+
 use crate::life::payload_of;
 use crate::scenario::Letter;
-use harness::packet::{Kind, Packet, Value};
 
 /// Of enhanced authentication: what is asked has to be repeated.
 pub(crate) const METHOD: &str = "echo";

@@ -1,5 +1,6 @@
 //! Scripts that the broker once failed, each in many orders.
 
+use harness::random::Random;
 use ringmq::config::Limits;
 use ringmq::shard::Slices;
 
@@ -7,7 +8,6 @@ use crate::life::Life;
 use crate::network::End;
 use crate::runner;
 use crate::scenario::{Letter, Profile, Scenario, Step, Version, Wish};
-use harness::random::Random;
 
 const SEEDS: u64 = 150;
 

@@ -1,11 +1,11 @@
 //! A run as data: who takes part and what is done, step by step. Made from a seed; a step can be
 //! taken out and the others still mean what they meant.
 
+use harness::random::Random;
 use ringmq::config::{Limits, Order};
 use ringmq::shard::Slices;
 
 use crate::network::End;
-use harness::random::Random;
 
 pub(crate) const TOPICS: [&str; 9] =
     ["a", "a/b", "a/b/c", "b", "b/b", "/a", "a//c", "$d/a", "$d/b"];

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use harness::random::Random;
 use ringmq::metrics::Counters;
 use ringmq::session::Time;
 
@@ -12,7 +13,6 @@ use crate::life::Life;
 use crate::network::{End, Mood, Network, Report};
 use crate::scenario::{MANY_TOPICS, Profile, Scenario, Step, TOPICS, Version};
 use crate::storage;
-use harness::random::Random;
 
 /// Turns of everybody after which nobody may still wait for anything.
 const ROUNDS_MAX: usize = 3000;

@@ -7,12 +7,13 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::line::Line;
-use super::probe::Probe;
-use super::{large_run, mib};
 use harness::broker::Broker;
 use harness::notation::parse_packet;
 use harness::random::Random;
+
+use super::line::Line;
+use super::probe::Probe;
+use super::{large_run, mib};
 
 /// What one client does in one connection, at most.
 const ACTIONS_MAX: usize = 30;

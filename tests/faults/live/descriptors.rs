@@ -4,9 +4,10 @@
 use std::thread;
 use std::time::Duration;
 
+use harness::broker::Broker;
+
 use super::line::Line;
 use super::probe::Probe;
-use harness::broker::Broker;
 
 /// Connects until nobody is let in any more.
 fn fill(broker: &Broker, prefix: &str, at_most: usize) -> Vec<Line> {

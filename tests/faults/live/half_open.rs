@@ -4,11 +4,12 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use harness::broker::Broker;
+use harness::random::Random;
+
 use super::line::{Line, PATIENCE, packet};
 use super::probe::Probe;
 use super::{large_run, mib};
-use harness::broker::Broker;
-use harness::random::Random;
 
 /// What the broker may grow by while it is attacked.
 const GROWTH_MAX: u64 = 64 << 20;

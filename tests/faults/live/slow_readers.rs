@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use harness::broker::Broker;
+use harness::gate::StopAtEnd;
+
 use super::line::{Line, packet};
 use super::probe::Probe;
 use super::{large_run, mib};
-use harness::broker::Broker;
-use harness::gate::StopAtEnd;
 
 const READERS: usize = 200;
 const PAYLOAD_BYTES: usize = 10_000;

@@ -5,10 +5,11 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use harness::broker::Broker;
+
 use super::line::Line;
 use super::mib;
 use super::probe::Probe;
-use harness::broker::Broker;
 
 /// Threads that open connections; each has its share of the clients.
 const THREADS: usize = 8;

@@ -1,28 +1,17 @@
-//! A client's end of one connection: what is on its way to the broker, and what came from it, read
-//! with a decoder that was written apart from the broker's.
+//! What a client gets on one connection, read with a decoder that was written apart from the
+//! broker's.
 
-use ringmq::mqtt::Version;
+use harness::packet::{Packet as SecondOpinion, split_header};
+use ringmq::mqtt::{self, Packet, Version};
 
-use harness::packet::{Packet, split_header};
-
-/// Fixed header, protocol name and version of a CONNECT, and some more.
-const HEAD_BYTES: usize = 32;
 /// No CONNACK of these shards is larger.
 const GREETING_BYTES_MAX: usize = 200;
 
-pub(crate) struct End {
-    /// Sent and not yet read by the broker.
-    pub(crate) way: Vec<u8>,
-    /// Where the connection lives, once its first packet says so.
-    pub(crate) home: Option<usize>,
-    /// The client is gone.
-    pub(crate) gone: bool,
-    /// The broker has closed.
-    pub(crate) closed: bool,
-    /// The first bytes that were sent, which say the version.
+pub(crate) struct Reader {
+    /// What was sent until the first packet was whole; it says the version.
     head: Vec<u8>,
     /// The largest packet that the client takes.
-    pub(crate) packet_bytes_max: usize,
+    packet_bytes_max: usize,
     /// Whole packets that came.
     pub(crate) packets: Vec<Vec<u8>>,
     /// The bytes behind them.
@@ -30,27 +19,17 @@ pub(crate) struct End {
     greeted: bool,
 }
 
-impl Default for End {
-    fn default() -> Self {
-        Self {
-            way: Vec::new(),
-            home: None,
-            gone: false,
-            closed: false,
-            head: Vec::new(),
-            packet_bytes_max: usize::MAX,
-            packets: Vec::new(),
-            rest: Vec::new(),
-            greeted: false,
-        }
+impl Reader {
+    pub(crate) fn new() -> Self {
+        let (head, packets, rest) = (Vec::new(), Vec::new(), Vec::new());
+        Self { head, packet_bytes_max: usize::MAX, packets, rest, greeted: false }
     }
-}
 
-impl End {
-    pub(crate) fn send(&mut self, bytes: &[u8]) {
-        let room = HEAD_BYTES.saturating_sub(self.head.len());
-        self.head.extend(bytes.iter().take(room));
-        self.way.extend(bytes);
+    /// Notes what the client has sent of its first packet. The broker takes up to
+    /// `packet_bytes_max` bytes.
+    pub(crate) fn note_sent(&mut self, bytes: &[u8], packet_bytes_max: usize) {
+        self.head.extend(bytes);
+        self.packet_bytes_max = taken_bytes_max(&self.head, packet_bytes_max);
     }
 
     /// The version that the first packet names, or 3.1.1: in its words the broker answers what
@@ -79,13 +58,12 @@ impl End {
     }
 
     /// The last byte has come: it must be the last of a packet.
-    pub(crate) fn close(&mut self) {
+    pub(crate) fn close(&self) {
         assert!(self.rest.is_empty(), "closed within a packet: {:02x?}", self.rest);
-        self.closed = true;
     }
 
     fn judge(&mut self, bytes: &[u8]) {
-        let packet = Packet::decode(bytes, self.version().is_v5())
+        let packet = SecondOpinion::decode(bytes, self.version().is_v5())
             .unwrap_or_else(|error| panic!("the broker sent {bytes:02x?}: {error}"));
         assert!(bytes.len() <= self.packet_bytes_max, "{packet} is too large");
         let is_greeting = packet.kind.name == "CONNACK";
@@ -96,4 +74,13 @@ impl End {
         assert!(!self.greeted || !is_greeting, "{packet} came twice");
         self.greeted |= is_greeting;
     }
+}
+
+/// Returns the size of the largest packet that a client takes, as its CONNECT says if that is read.
+fn taken_bytes_max(bytes: &[u8], packet_bytes_max: usize) -> usize {
+    let Ok(Some((frame, _))) = mqtt::split(bytes, packet_bytes_max) else { return usize::MAX };
+    let Ok(Packet::Connect(connect)) = Packet::decode(frame, Version::V311) else {
+        return usize::MAX;
+    };
+    connect.properties.maximum_packet_size().map_or(usize::MAX, |max| max as usize)
 }
