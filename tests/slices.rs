@@ -1,61 +1,32 @@
 //! A publish to very many subscribers is delivered slice by slice: other topics go on meanwhile,
 //! nobody gets anything twice or out of order, and it is acknowledged when it is done.
 
+use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use ahash::RandomState;
-use ringmq::auth::{AuthRequest, Verdict};
+use harness::direct::{self, Direct};
+use harness::shards::{ALL, Harness, Plain};
 use ringmq::config::Limits;
-use ringmq::mqtt::{
-    Ack, Connect, Disconnect, Filters, Packet, PacketId, Properties, Publish, QoS, ReasonCode,
-    Subscribe, Subscription, SubscriptionOptions, Subscriptions, TopicFilter, TopicName,
-    Unsubscribe, Version, split,
-};
-use ringmq::routing::{Partition, ShardId};
-use ringmq::session::Time;
-use ringmq::shard::{ConnectionId, Full, Input, Message, Outbox, Output, Shard, Slices};
-use ringmq::storage::{Record, Token};
+use ringmq::mqtt::{Ack, Disconnect, Packet, PacketId, QoS, ReasonCode, Version};
+use ringmq::shard::Slices;
 
-/// Everything that leaves the shard.
-#[derive(Default)]
-struct Outside {
-    outboxes: Vec<Outbox>,
-    paused: Vec<bool>,
-    is_closed: Vec<bool>,
-    persisted: Option<Token>,
-}
+const VERSION: Version = Version::V311;
 
-impl Output for Outside {
-    fn send(&mut self, _: ShardId, message: Message) -> Result<(), Full> {
-        Err(Full(message))
-    }
+/// One shard and its clients.
+struct Broker(Direct);
 
-    fn outbox(&mut self, connection: ConnectionId) -> &mut Outbox {
-        &mut self.outboxes[connection.index as usize]
-    }
+impl Deref for Broker {
+    type Target = Direct;
 
-    fn pause(&mut self, connection: ConnectionId, paused: bool) {
-        self.paused[connection.index as usize] = paused;
-    }
-
-    fn persist(&mut self, _: &Record<'_>, token: Token) {
-        self.persisted = Some(token);
-    }
-
-    fn authenticate(&mut self, _: ConnectionId, _: &AuthRequest<'_>) -> Verdict {
-        Verdict::Allow(Vec::new())
-    }
-
-    fn close(&mut self, connection: ConnectionId, _: ReasonCode) {
-        self.is_closed[connection.index as usize] = true;
+    fn deref(&self) -> &Direct {
+        &self.0
     }
 }
 
-/// One shard and its clients, whose numbers are those of their connections.
-struct Broker {
-    shard: Shard,
-    outside: Outside,
-    now: Time,
+impl DerefMut for Broker {
+    fn deref_mut(&mut self) -> &mut Direct {
+        &mut self.0
+    }
 }
 
 impl Broker {
@@ -64,18 +35,7 @@ impl Broker {
     }
 
     fn with_limits(slices: Slices, limits: Limits) -> Self {
-        let hasher = RandomState::with_seeds(1, 2, 3, 4);
-        let partition = Partition::new(1, [1, 2, 3, 4]);
-        let shard = Shard::new(ShardId::from_index(0), partition, limits, hasher);
-        let shard = shard.with_slices(slices);
-        Self { shard, outside: Outside::default(), now: Time::START }
-    }
-
-    fn handle(&mut self, input: Input<'_>) {
-        self.shard.handle(self.now, input, &mut self.outside);
-        while let Some(token) = self.outside.persisted.take() {
-            self.shard.handle(self.now, Input::Persisted { token }, &mut self.outside);
-        }
+        Self(Direct::new(Harness::new(1, ALL, limits, 1, Plain).with_slices(slices)))
     }
 
     fn connect(&mut self) -> usize {
@@ -83,23 +43,8 @@ impl Broker {
     }
 
     fn connect_with(&mut self, clean_start: bool) -> usize {
-        let number = self.outside.outboxes.len();
-        self.outside.outboxes.push(Outbox::default());
-        self.outside.paused.push(false);
-        self.outside.is_closed.push(false);
-        self.handle(Input::Opened { connection: id(number) });
-        let connect = Connect {
-            version: Version::V311,
-            is_bridge: false,
-            clean_start,
-            keep_alive_s: 0,
-            properties: Properties::EMPTY,
-            client_id: &format!("c{number}"),
-            will: None,
-            username: None,
-            password: None,
-        };
-        self.send(number, &[Packet::Connect(connect)]);
+        let client_id = format!("c{}", self.harness.ends.len());
+        let number = self.0.connect(VERSION, (&client_id, clean_start), &[], &[]);
         self.receive(number);
         number
     }
@@ -116,38 +61,15 @@ impl Broker {
     }
 
     fn subscribe_at(&mut self, number: usize, filter: &str, qos: QoS) {
-        let filter = TopicFilter::parse(filter).expect("a valid filter");
-        let options = SubscriptionOptions { qos, ..Default::default() };
-        let mut raw = Vec::new();
-        let subscriptions =
-            Subscriptions::write(Version::V311, &[Subscription { filter, options }], &mut raw);
-        let (packet_id, properties) = (packet_id(1), Properties::EMPTY);
-        self.send(number, &[Packet::Subscribe(Subscribe { packet_id, properties, subscriptions })]);
+        self.send_bytes(number, &direct::subscribe(VERSION, qos, &[filter]));
     }
 
     fn unsubscribe(&mut self, number: usize, filter: &str) {
-        let filter = TopicFilter::parse(filter).expect("a valid filter");
-        let mut raw = Vec::new();
-        let filters = Filters::write(&[filter], &mut raw);
-        let (packet_id, properties) = (packet_id(2), Properties::EMPTY);
-        self.send(number, &[Packet::Unsubscribe(Unsubscribe { packet_id, properties, filters })]);
-    }
-
-    /// Time passes, and the timers of the shard with it.
-    fn pass(&mut self, duration: Duration) {
-        self.now = self.now + duration;
-        self.handle(Input::Timeout);
-    }
-
-    /// The network loses a connection.
-    fn lose(&mut self, number: usize) {
-        self.handle(Input::Closed { connection: id(number) });
+        self.send_bytes(number, &direct::unsubscribe(VERSION, &[filter]));
     }
 
     fn send(&mut self, number: usize, packets: &[Packet<'_>]) {
-        let mut bytes = Vec::new();
-        packets.iter().for_each(|packet| packet.encode(Version::V311, &mut bytes));
-        self.handle(Input::Bytes { connection: id(number), bytes: &bytes });
+        self.0.send(number, VERSION, packets);
     }
 
     /// The payloads that came since the last look, and `ack` for each acknowledgement.
@@ -157,60 +79,26 @@ impl Broker {
 
     /// The same, each with the packet identifier that it came with.
     fn receive_with_ids(&mut self, number: usize) -> Vec<(Option<PacketId>, String)> {
-        let (outbox, mut bytes) = (&mut self.outside.outboxes[number], Vec::new());
-        while !outbox.is_empty() {
-            bytes.extend_from_slice(outbox.front());
-            outbox.consume(outbox.front().len());
-        }
-        let (mut rest, mut received) = (&bytes[..], Vec::new());
-        while let Some((frame, used)) = split(rest, usize::MAX).expect("well formed") {
-            match Packet::decode(frame, Version::V311).expect("a valid packet") {
-                Packet::Publish(publish) => {
-                    let text = String::from_utf8_lossy(publish.payload).into_owned();
-                    received.push((publish.packet_id, text));
-                }
-                Packet::Puback(ack) => received.push((Some(ack.packet_id), "ack".to_owned())),
-                _ => {}
+        let received = self.0.receive(number, VERSION, |packet| match packet {
+            Packet::Publish(publish) => {
+                let text = String::from_utf8_lossy(publish.payload).into_owned();
+                Some((publish.packet_id, text))
             }
-            rest = &rest[used..];
-        }
-        received
-    }
-
-    /// One turn; whether there was more to do.
-    fn turn(&mut self) -> bool {
-        let more = self.shard.end_turn();
-        if more {
-            self.handle(Input::Continue);
-        }
-        more
+            Packet::Puback(ack) => Some((Some(ack.packet_id), "ack".to_owned())),
+            _ => None,
+        });
+        received.into_iter().flatten().collect()
     }
 
     fn finish(&mut self) {
         while self.turn() {}
-        assert_eq!(self.shard.audit(), Ok(()));
-        assert_eq!(self.shard.counters().put_off, 0);
+        assert_eq!(self.harness.audit(), Ok(()));
+        assert_eq!(self.harness.counters().put_off, 0);
     }
 }
 
-fn id(number: usize) -> ConnectionId {
-    ConnectionId { index: number as u32, generation: 1 }
-}
-
-fn packet_id(number: u16) -> PacketId {
-    PacketId::new(number).expect("it is not 0")
-}
-
 fn publish<'a>(topic: &'a str, payload: &'a str, qos: QoS) -> Packet<'a> {
-    Packet::Publish(Publish {
-        dup: false,
-        qos,
-        retain: false,
-        topic: TopicName::parse(topic).expect("a topic without wildcard"),
-        packet_id: (qos != QoS::AtMostOnce).then(|| packet_id(7)),
-        properties: Properties::EMPTY,
-        payload: payload.as_bytes(),
-    })
+    Packet::Publish(direct::publish(topic, payload.as_bytes(), qos, false))
 }
 
 fn at_qos0<'a>(topic: &'a str, payload: &'a str) -> Packet<'a> {
@@ -218,10 +106,7 @@ fn at_qos0<'a>(topic: &'a str, payload: &'a str) -> Packet<'a> {
 }
 
 fn retained<'a>(topic: &'a str, payload: &'a str) -> Packet<'a> {
-    let Packet::Publish(packet) = publish(topic, payload, QoS::AtLeastOnce) else {
-        unreachable!("it makes nothing else");
-    };
-    Packet::Publish(Publish { retain: true, ..packet })
+    Packet::Publish(direct::publish(topic, payload.as_bytes(), QoS::AtLeastOnce, true))
 }
 
 fn slices_of(subscriber_count: usize) -> Slices {
@@ -242,10 +127,10 @@ fn another_topic_goes_on_between_the_slices_of_100_000_subscribers() {
     loop {
         broker.send(other, &[at_qos0("small", "in between")]);
         assert_eq!(broker.receive(watcher), ["in between"], "in turn {turns}");
-        let sent = broker.shard.counters().deliveries_sent_qos0 - turns - 1;
+        let sent = broker.harness.counters().deliveries_sent_qos0 - turns - 1;
         assert!(sent - before <= Slices::default().subscriber_count as u64, "{sent}");
         if turns == 3 {
-            assert_eq!(broker.shard.audit(), Ok(()));
+            assert_eq!(broker.harness.audit(), Ok(()));
         }
         let acknowledged = broker.receive(one);
         assert_eq!(acknowledged == ["ack"], sent == COUNT, "{sent} have it");
@@ -299,7 +184,7 @@ fn who_comes_in_the_middle_gets_nothing_and_who_goes_breaks_nothing() {
     // The first has it and the last has not; both are gone, and others are in their places.
     for gone in [subscribers[0], subscribers[19]] {
         broker.send(gone, &[Packet::Disconnect(Disconnect::because(ReasonCode::Success))]);
-        assert!(broker.outside.is_closed[gone]);
+        assert!(broker.is_closed(gone));
     }
     let newcomers = [broker.subscriber("big"), broker.subscriber("big")];
     broker.send(publisher, &[at_qos0("big", "after")]);
@@ -311,7 +196,7 @@ fn who_comes_in_the_middle_gets_nothing_and_who_goes_breaks_nothing() {
         assert_eq!(broker.receive(*subscriber), ["before", "after"]);
     }
     assert_eq!(broker.receive(publisher), ["ack"]);
-    assert_eq!(broker.shard.counters().ledger.matched, 19 + 20);
+    assert_eq!(broker.harness.counters().ledger.matched, 19 + 20);
 }
 
 /// A publish that waits may not be joined by one that others are to get.
@@ -329,7 +214,7 @@ fn who_subscribes_while_a_publish_waits_gets_what_is_published_after_suback() {
         assert_eq!(broker.receive(subscriber), ["before", "after"]);
     }
     assert_eq!(broker.receive(publisher), ["ack", "ack"]);
-    assert_eq!(broker.shard.counters().ledger.matched, 20 + 21);
+    assert_eq!(broker.harness.counters().ledger.matched, 20 + 21);
 }
 
 /// The same for who leaves: what is published after UNSUBACK does not come.
@@ -366,7 +251,7 @@ fn what_waits_for_a_shared_member_that_goes_offline_comes_to_another() {
     broker.finish();
     assert_eq!(broker.receive(members[1]), ["one"]);
     assert_eq!(broker.receive(publisher), ["ack"]);
-    let ledger = broker.shard.counters().ledger;
+    let ledger = broker.harness.counters().ledger;
     assert_eq!((ledger.queued, ledger.in_flight), (0, 1));
 }
 
@@ -392,11 +277,11 @@ fn retained_messages_come_no_faster_than_the_queue_of_the_subscriber_takes_them(
         }
         broker.turn();
         broker.pass(Duration::from_millis(16));
-        assert_eq!(broker.shard.audit(), Ok(()));
+        assert_eq!(broker.harness.audit(), Ok(()));
     }
     came.sort_unstable();
     assert_eq!(came, (0..COUNT).collect::<Vec<_>>());
-    assert_eq!(broker.shard.counters().ledger.dropped_total(), 0);
+    assert_eq!(broker.harness.counters().ledger.dropped_total(), 0);
 }
 
 #[test]
@@ -425,12 +310,12 @@ fn a_client_that_puts_off_too_much_is_not_read_and_the_others_are() {
     let payloads: Vec<String> = (0..10).map(|number| number.to_string()).collect();
     let packets: Vec<Packet<'_>> = payloads.iter().map(|text| at_qos0("big", text)).collect();
     broker.send(flooder, &packets);
-    assert_eq!(broker.shard.counters().put_off, 3);
-    assert!(broker.outside.paused[flooder]);
+    assert_eq!(broker.harness.counters().put_off, 3);
+    assert!(broker.is_paused(flooder));
     broker.send(other, &[at_qos0("small", "read")]);
     assert_eq!(broker.receive(watcher), ["read"]);
     broker.finish();
-    assert!(!broker.outside.paused[flooder]);
+    assert!(!broker.is_paused(flooder));
     for subscriber in subscribers {
         assert_eq!(broker.receive(subscriber), payloads);
     }
@@ -448,10 +333,10 @@ fn publishers_are_not_read_while_too_much_is_put_off_and_all_have_their_turn() {
         let packets: Vec<Packet<'_>> = texts.iter().map(|text| at_qos0("big", text)).collect();
         broker.send(*publisher, &packets);
     }
-    assert_eq!(broker.shard.counters().put_off, 4);
-    assert_eq!(publishers.iter().filter(|p| broker.outside.paused[**p]).count(), 10);
+    assert_eq!(broker.harness.counters().put_off, 4);
+    assert_eq!(publishers.iter().filter(|p| broker.is_paused(**p)).count(), 10);
     broker.finish();
-    assert!(publishers.iter().all(|publisher| !broker.outside.paused[*publisher]));
+    assert!(publishers.iter().all(|publisher| !broker.is_paused(*publisher)));
     let received = broker.receive(subscriber);
     assert_eq!(received.len(), 400);
     assert!(others.iter().all(|other| broker.receive(*other) == received));
@@ -468,11 +353,11 @@ fn what_is_put_off_when_the_broker_stops_is_counted() {
     let publisher = broker.connect();
     broker.send(publisher, &[at_qos0("big", "1"), at_qos0("big", "2")]);
     assert!(broker.turn());
-    broker.handle(Input::Shutdown);
-    assert_eq!(broker.shard.audit(), Ok(()));
-    let counters = broker.shard.counters();
+    broker.harness.shut_down();
+    assert_eq!(broker.harness.audit(), Ok(()));
+    let counters = broker.harness.counters();
     assert_eq!((counters.ledger.matched, counters.ledger.delivered), (40, 8));
-    assert!(!broker.shard.end_turn());
+    assert!(!broker.turn());
 }
 
 /// Filters of so many levels that match the same topics, and one topic that all of them match.
@@ -501,7 +386,7 @@ fn who_has_very_many_filters_that_match_gets_one_copy_in_its_order() {
     let mut turns = 0;
     while broker.turn() {
         turns += 1;
-        assert_eq!(broker.shard.audit(), Ok(()));
+        assert_eq!(broker.harness.audit(), Ok(()));
     }
     assert!(turns > 2, "{turns}");
     assert_eq!(broker.receive(one), ["1"]);
@@ -586,7 +471,7 @@ fn what_is_searched_for_when_the_broker_stops_is_for_nobody() {
     let publisher = broker.connect();
     broker.send(publisher, &[at_qos0(&topic, "x")]);
     assert!(broker.turn());
-    broker.handle(Input::Shutdown);
-    assert_eq!(broker.shard.audit(), Ok(()));
-    assert!(!broker.shard.end_turn());
+    broker.harness.shut_down();
+    assert_eq!(broker.harness.audit(), Ok(()));
+    assert!(!broker.turn());
 }

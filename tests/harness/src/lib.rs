@@ -5,6 +5,7 @@
 //! against a broker that is known to be right; `tests/harness/mosquitto-stand-in` is one.
 
 pub mod desk;
+pub mod direct;
 pub mod fault;
 pub mod notation;
 pub mod packet;
