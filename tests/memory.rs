@@ -11,11 +11,10 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::time::Duration;
 
-use bottle::Bottle;
+use bottle::{Bottle, Line};
 #[cfg(feature = "server")]
 use ringmq::config::Limits;
 use ringmq::mqtt::{Packet, PacketId, Properties, Property, Publish, QoS, TopicName, Version};
-use ringmq::session::Time;
 #[cfg(feature = "server")]
 use ringmq::shard::Message;
 
@@ -89,13 +88,12 @@ fn bytes_per_offline_session(shard_count: usize, version: Version) -> usize {
     let mut bottle = Bottle::new(shard_count);
     let before = held();
     for number in 0..COUNT {
-        let line = bottle.connect(&client_id(number), 0, version);
+        let line = bottle.connect(&client_id(number), version);
         bottle.subscribe(line, &filter(number), version);
         assert!(bottle.drain(line) >= 4 + 5, "CONNACK and SUBACK");
         bottle.close(line);
     }
-    let sessions: u64 = bottle.shards.iter().map(|shard| shard.counters().sessions).sum();
-    assert_eq!(sessions, COUNT as u64);
+    assert_eq!(bottle.harness.counters().sessions, COUNT as u64);
     (held() - before) / COUNT
 }
 
@@ -104,11 +102,11 @@ fn bytes_per_idle_connection(version: Version) -> usize {
     let mut bottle = Bottle::new(1);
     let before = held();
     for number in 0..COUNT {
-        let line = bottle.connect(&client_id(number), number, version);
+        let line = bottle.connect(&client_id(number), version);
         bottle.subscribe(line, &filter(number), version);
         assert!(bottle.drain(line) >= 4 + 5, "CONNACK and SUBACK");
     }
-    assert_eq!(bottle.shards[0].counters().connections, COUNT as u64);
+    assert_eq!(bottle.harness.counters().connections, COUNT as u64);
     (held() - before) / COUNT
 }
 
@@ -165,11 +163,11 @@ fn queues_share_a_payload() {
     let payload = vec![7; 100 * 1000];
     let mut bottle = Bottle::new(1);
     for number in 0..QUEUES {
-        let line = bottle.connect(&client_id(number), 0, Version::V311);
+        let line = bottle.connect(&client_id(number), Version::V311);
         bottle.subscribe(line, "plant/7/all", Version::V311);
         bottle.close(line);
     }
-    let publisher = bottle.connect("publisher", 0, Version::V311);
+    let publisher = bottle.connect("publisher", Version::V311);
     let before = held();
     let publish = Publish {
         dup: false,
@@ -181,7 +179,7 @@ fn queues_share_a_payload() {
         payload: &payload,
     };
     bottle.send(publisher, &Packet::Publish(publish), Version::V311);
-    assert_eq!(bottle.shards[0].counters().ledger.queued, QUEUES as u64);
+    assert_eq!(bottle.harness.counters().ledger.queued, QUEUES as u64);
     let taken = held() - before;
     println!("a payload of 100,000 bytes in 1,000 queues: {taken} bytes");
     assert!(taken > payload.len(), "the queues have to hold it");
@@ -192,17 +190,17 @@ fn queues_share_a_payload() {
 #[test]
 fn a_retained_message_that_is_gone_takes_its_memory_along() {
     let mut bottle = Bottle::new(1);
-    let line = bottle.connect("publisher", 0, Version::V5);
+    let line = bottle.connect("publisher", Version::V5);
     let mut held_after = [0; 4];
     for bytes in &mut held_after {
         churn_retained(&mut bottle, line);
         *bytes = held();
     }
     assert_eq!(held_after[1..], [held_after[1]; 3]);
-    assert_eq!(bottle.shards[0].counters().retained, 0);
+    assert_eq!(bottle.harness.counters().retained, 0);
 }
 
-fn churn_retained(bottle: &mut Bottle, line: bottle::Line) {
+fn churn_retained(bottle: &mut Bottle, line: Line) {
     let payload = [7; 100];
     let expiring = |bottle: &mut Bottle, topic: &str, expiry_s| {
         let mut buffer = Vec::new();
@@ -218,10 +216,10 @@ fn churn_retained(bottle: &mut Bottle, line: bottle::Line) {
         bottle.publish(line, topic, b"", true);
         expiring(bottle, topic, 1);
     }
-    while bottle.shards[0].counters().retained > 0 {
-        let due = bottle.shards[0].next_timeout().expect("something is to expire");
-        bottle.now = Time::from_ms(due.ms().max(bottle.now.ms() + 1));
-        bottle.handle(0, ringmq::shard::Input::Timeout);
+    while bottle.harness.counters().retained > 0 {
+        let due = bottle.harness.next_timeout().expect("something is to expire");
+        let now = bottle.harness.now;
+        bottle.pass(due.since(now).max(Duration::from_millis(1)));
     }
 }
 
@@ -231,18 +229,17 @@ fn churn_retained(bottle: &mut Bottle, line: bottle::Line) {
 fn members_of_shared_subscriptions_that_have_gone_leave_nothing() {
     for shard_count in [1, 4] {
         let mut bottle = Bottle::new(shard_count);
-        let stays = bottle.connect("stays", COUNT, Version::V311);
+        let stays = bottle.connect("stays", Version::V311);
         bottle.subscribe(stays, "$share/workers/plant/#", Version::V311);
         let mut churn = |round: usize| {
             for number in round * 4000..(round + 1) * 4000 {
-                let line = bottle.connect_clean(&client_id(number), 0);
+                let line = bottle.connect_clean(&client_id(number));
                 bottle.subscribe(line, "$share/workers/plant/#", Version::V311);
                 bottle.subscribe(line, "$share/others/plant/7", Version::V311);
                 bottle.drain(line);
                 bottle.close(line);
             }
-            let sessions: u64 = bottle.shards.iter().map(|shard| shard.counters().sessions).sum();
-            assert_eq!(sessions, 1);
+            assert_eq!(bottle.harness.counters().sessions, 1);
             bottle.pass(Duration::from_secs(100)); // Timers are never cancelled, but they end.
             held()
         };

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use ringmq::metrics::{DropCause, Pool};
 use ringmq::mqtt::{Packet, QoS, Version};
-use ringmq::shard::Input;
 
 use crate::bottle::{Bottle, Line};
 use crate::charges::{connect_with, publish_at};
@@ -24,14 +23,14 @@ impl Short {
     fn new(shard_count: usize) -> Self {
         let pool = Arc::new(Pool::new(LIMIT, 1 << 20));
         let mut bottle = Bottle::with_pool(shard_count, &pool);
-        let publisher = bottle.connect("publisher", 0, Version::V311);
+        let publisher = bottle.connect("publisher", Version::V311);
         bottle.drain(publisher);
         Self { bottle, pool, publisher }
     }
 
     /// An offline session that wants what is published to a topic of this name.
     fn offline(&mut self, name: &str) {
-        let line = self.bottle.connect(name, 1, Version::V311);
+        let line = self.bottle.connect(name, Version::V311);
         self.bottle.subscribe(line, name, Version::V311);
         self.bottle.close(line);
     }
@@ -45,16 +44,16 @@ impl Short {
     }
 
     fn dropped(&self, cause: DropCause) -> u64 {
-        self.bottle.shards.iter().map(|shard| shard.counters().ledger.dropped_for(cause)).sum()
+        self.bottle.harness.counters().ledger.dropped_for(cause)
     }
 
     fn queued(&self) -> u64 {
-        self.bottle.shards.iter().map(|shard| shard.counters().ledger.queued).sum()
+        self.bottle.harness.counters().ledger.queued
     }
 
     /// Whether a client that comes is accepted: CONNACK 0.
-    fn accepts(&mut self, client_id: &str, index: usize) -> bool {
-        let line = connect_with(&mut self.bottle, client_id, index, None);
+    fn accepts(&mut self, client_id: &str) -> bool {
+        let line = connect_with(&mut self.bottle, client_id, None);
         let ping = Packet::Pingreq;
         self.bottle.is_open(line) && {
             self.bottle.send(line, &ping, Version::V5);
@@ -85,12 +84,12 @@ fn who_holds_much_loses_what_is_new_and_who_holds_little_loses_nothing() {
         assert!(dropped > 1000, "{dropped} of 3000 were dropped");
         let kept = short.queued();
         assert!(kept >= 70, "{kept} wait");
-        assert!(short.accepts("latecomer", 2));
-        let modest = short.bottle.connect("modest", 3, Version::V311);
+        assert!(short.accepts("latecomer"));
+        let modest = short.bottle.connect("modest", Version::V311);
         short.bottle.pass(std::time::Duration::from_millis(20));
         let bytes = short.bottle.drain(modest);
         assert!(bytes >= 4 + sent * 100, "{bytes} bytes of {sent} deliveries");
-        assert_eq!(short.bottle.shards[0].audit(), Ok(()));
+        assert_eq!(short.bottle.harness.audit(), Ok(()));
     }
 }
 
@@ -102,35 +101,35 @@ fn what_is_retained_leaves_room_for_others() {
         short.bottle.publish(short.publisher, &topic, &PAYLOAD, true);
         short.bottle.settle_shards();
     }
-    let counters = short.bottle.shards[0].counters();
+    let counters = short.bottle.harness.counters();
     assert!(counters.retained > 300 && counters.retained_refused > 1000, "{counters:?}");
     // The pool is told of changes of 64 KiB, once for 64 KiB that were read.
     assert!(short.pool.used() <= LIMIT / 8 * 7 + 3 * 64 * 1024, "{} bytes", short.pool.used());
-    assert!(short.accepts("latecomer", 2));
+    assert!(short.accepts("latecomer"));
     short.offline("modest");
     short.publish("modest", &[7; 1000], 1);
     assert_eq!(short.queued(), 1);
     short.bottle.publish(short.publisher, "r/0", b"", true);
     short.bottle.publish(short.publisher, "r/1", b"smaller", true);
-    let refused = short.bottle.shards[0].counters().retained_refused;
+    let refused = short.bottle.harness.counters().retained_refused;
     assert_eq!(refused, counters.retained_refused, "what takes less is always taken");
 }
 
 #[test]
 fn filters_stop_at_the_share_of_their_session() {
     let mut short = Short::new(1);
-    let hog = short.bottle.connect("hog", 5, Version::V5);
+    let hog = short.bottle.connect("hog", Version::V5);
     for number in 0..200 {
         let filter = format!("{number}/{}", "x".repeat(20_000));
         short.bottle.subscribe(hog, &filter, Version::V5);
         short.bottle.drain(hog);
         short.bottle.settle_shards();
     }
-    let counters = short.bottle.shards[0].counters();
+    let counters = short.bottle.harness.counters();
     assert!(counters.subscriptions_refused > 100, "{counters:?}");
     assert!((10..100).contains(&counters.subscriptions), "{counters:?}");
     short.offline("modest");
-    assert_eq!(short.bottle.shards[0].counters().subscriptions, counters.subscriptions + 1);
+    assert_eq!(short.bottle.harness.counters().subscriptions, counters.subscriptions + 1);
 }
 
 #[test]
@@ -138,13 +137,11 @@ fn parts_of_packets_stop_at_the_share_of_their_connection() {
     let mut short = Short::new(1);
     let mut closed = 0;
     for number in 0..30 {
-        let line = connect_with(&mut short.bottle, &client_id(number), number + 1, None);
+        let line = connect_with(&mut short.bottle, &client_id(number), None);
         short.bottle.send_raw(line, b"\x30\xff\xff\x3e\0\x01t");
         for _ in 0..450 {
             if short.bottle.is_open(line) {
-                short
-                    .bottle
-                    .handle(line.home, Input::Bytes { connection: line.id, bytes: &[7; 2048] });
+                short.bottle.send_raw(line, &[7; 2048]);
                 short.bottle.settle_shards();
             }
         }
@@ -152,8 +149,8 @@ fn parts_of_packets_stop_at_the_share_of_their_connection() {
         assert!(short.pool.used() <= LIMIT + LIMIT / 20, "{} bytes", short.pool.used());
     }
     assert!(closed >= 20, "{closed} of 30 were closed");
-    assert_eq!(short.bottle.shards[0].counters().closed_over_quota, closed as u64);
-    assert!(short.accepts("latecomer", 40));
+    assert_eq!(short.bottle.harness.counters().closed_over_quota, closed as u64);
+    assert!(short.accepts("latecomer"));
 }
 
 /// When nothing is left nobody new gets in, and when something is given back, they do again.
@@ -162,17 +159,17 @@ fn sessions_are_refused_at_the_end_and_accepted_again() {
     let mut short = Short::new(1);
     let name = |number: usize| format!("{}{}", client_id(number), "x".repeat(20_000));
     let mut accepted = 0;
-    while short.accepts(&name(accepted), accepted + 1) {
+    while short.accepts(&name(accepted)) {
         accepted += 1;
         assert!(accepted < 1000);
         short.bottle.settle_shards();
     }
     assert!(accepted > 200, "{accepted}");
-    assert_eq!(short.bottle.shards[0].counters().connections_refused_quota, 1);
-    assert!(short.accepts("short-name", 1001), "one that takes little gets in");
+    assert_eq!(short.bottle.harness.counters().connections_refused_quota, 1);
+    assert!(short.accepts("short-name"), "one that takes little gets in");
     short.bottle.end_sessions(accepted, name);
     short.bottle.settle_shards();
-    assert!(short.accepts(&name(0), 1002));
+    assert!(short.accepts(&name(0)));
 }
 
 /// Half a packet each, and many of them: what is kept for those who hold little is still there.
@@ -182,7 +179,7 @@ fn many_that_hold_some_leave_room_for_those_who_hold_little() {
     short.offline("modest");
     let mut open = 0;
     for number in 0..900 {
-        let line = connect_with(&mut short.bottle, &client_id(number), number + 1, None);
+        let line = connect_with(&mut short.bottle, &client_id(number), None);
         if short.bottle.is_open(line) {
             short
                 .bottle
@@ -201,7 +198,7 @@ fn many_that_hold_some_leave_room_for_those_who_hold_little() {
 fn who_reads_least_is_closed_when_memory_is_scarce() {
     let mut short = Short::new(1);
     let reader = |short: &mut Short, number: usize, topic: &str| {
-        let line = connect_with(&mut short.bottle, &client_id(number), number + 1, None);
+        let line = connect_with(&mut short.bottle, &client_id(number), None);
         short.bottle.subscribe(line, topic, Version::V5);
         line
     };
@@ -213,19 +210,19 @@ fn who_reads_least_is_closed_when_memory_is_scarce() {
     }
     short.bottle.publish(short.publisher, "modest", &[7; 100], false);
     for number in 10..50 {
-        let line = connect_with(&mut short.bottle, &client_id(number), number + 1, None);
+        let line = connect_with(&mut short.bottle, &client_id(number), None);
         short.bottle.send_raw(line, &[b"\x30\xff\xff\x3e\0\x01t", [7; 30_000].as_slice()].concat());
         short.bottle.settle_shards();
     }
     assert!(short.pool.free() < LIMIT / 8, "{} bytes are free", short.pool.free());
     assert!(slow.iter().all(|line| short.bottle.is_open(*line)), "it may be scarce for a moment");
-    let before = short.bottle.shards[0].counters().closed_over_quota;
+    let before = short.bottle.harness.counters().closed_over_quota;
     short.bottle.pass(std::time::Duration::from_millis(150));
     short.bottle.settle_shards();
     let open = slow.iter().filter(|line| short.bottle.is_open(**line)).count();
     assert!((4..6).contains(&open), "{open} of 6 are open");
     assert!(short.bottle.is_open(modest));
     assert!(short.pool.free() >= LIMIT / 8, "{} bytes are free", short.pool.free());
-    let closed = short.bottle.shards[0].counters().closed_over_quota;
+    let closed = short.bottle.harness.counters().closed_over_quota;
     assert_eq!(closed - before, 6 - open as u64, "nobody else is closed");
 }

@@ -5,7 +5,6 @@ use ringmq::mqtt::{
     Ack, Connect, Packet, PacketId, Properties, Property, Publish, QoS, Subscribe, Subscription,
     SubscriptionOptions, Subscriptions, TopicFilter, TopicName, Version, Will,
 };
-use ringmq::shard::Input;
 
 use crate::bottle::{Bottle, Line};
 use crate::{client_id, held};
@@ -13,7 +12,7 @@ use crate::{client_id, held};
 /// Charged by all shards and by what stands for their executors.
 fn charged(bottle: &mut Bottle) -> usize {
     bottle.settle_shards();
-    bottle.shards.iter().map(|shard| shard.charged_bytes()).sum()
+    bottle.harness.shards.iter().map(|shard| shard.charged_bytes()).sum()
 }
 
 /// Lets something grow in `bottle` and compares what is charged for it with what it takes.
@@ -25,12 +24,12 @@ fn compare(what: &str, bottle: &mut Bottle, grow: impl FnOnce(&mut Bottle)) {
     println!("{what}: {charged} charged, {real} taken, {ratio:.2}");
     assert!(real > 100_000, "{what}: {real} bytes are nothing");
     assert!((0.8..=1.1).contains(&ratio), "{what}: {charged} charged, {real} taken, {ratio:.2}");
-    assert_eq!(bottle.shards[0].audit(), Ok(()), "{what}");
+    assert_eq!(bottle.harness.audit(), Ok(()), "{what}");
 }
 
 fn one_shard() -> (Bottle, Line) {
     let mut bottle = Bottle::new(1);
-    let line = bottle.connect("one", 0, Version::V5);
+    let line = bottle.connect("one", Version::V5);
     bottle.drain(line);
     (bottle, line)
 }
@@ -40,7 +39,7 @@ fn offline_and_publisher(filter: &str) -> (Bottle, Line) {
     let (mut bottle, line) = one_shard();
     bottle.subscribe(line, filter, Version::V5);
     bottle.close(line);
-    let publisher = bottle.connect("publisher", 1, Version::V311);
+    let publisher = bottle.connect("publisher", Version::V311);
     (bottle, publisher)
 }
 
@@ -75,7 +74,7 @@ fn queues_are_charged() {
                 publish_at(bottle, publisher, "t", &payload, QoS::AtLeastOnce, id);
             }
         });
-        assert_eq!(bottle.shards[0].counters().ledger.queued, count.into());
+        assert_eq!(bottle.harness.counters().ledger.queued, count.into());
     }
 }
 
@@ -84,11 +83,11 @@ fn queues_are_charged() {
 fn a_shared_payload_is_charged_once() {
     let mut bottle = Bottle::new(1);
     for number in 0..1000 {
-        let line = bottle.connect(&client_id(number), 0, Version::V311);
+        let line = bottle.connect(&client_id(number), Version::V311);
         bottle.subscribe(line, "t", Version::V311);
         bottle.close(line);
     }
-    let publisher = bottle.connect("publisher", 1, Version::V311);
+    let publisher = bottle.connect("publisher", Version::V311);
     compare("shared payload", &mut bottle, |bottle| {
         for id in 1..=6 {
             publish_at(bottle, publisher, "t", &[7; 100_000], QoS::AtLeastOnce, id);
@@ -100,7 +99,7 @@ fn a_shared_payload_is_charged_once() {
 fn deliveries_in_flight_are_charged_and_given_back() {
     let (mut bottle, line) = one_shard();
     bottle.subscribe(line, "t", Version::V5);
-    let publisher = bottle.connect("publisher", 1, Version::V311);
+    let publisher = bottle.connect("publisher", Version::V311);
     bottle.drain(line);
     compare("in flight", &mut bottle, |bottle| {
         for id in 1..=800 {
@@ -135,7 +134,7 @@ fn filters_are_charged() {
     for (what, name) in kinds {
         for shard_count in [1, 2] {
             let mut bottle = Bottle::new(shard_count);
-            let line = bottle.connect("one", 0, Version::V5);
+            let line = bottle.connect("one", Version::V5);
             let count = if what == "long filters" { 3000 } else { 24 * 1024 };
             compare(&format!("{what} on {shard_count}"), &mut bottle, |bottle| {
                 subscribe_all(bottle, line, (0..count).map(name));
@@ -171,13 +170,8 @@ fn retained_messages_that_expire_are_charged() {
     });
 }
 
-pub(crate) fn connect_with(
-    bottle: &mut Bottle,
-    client_id: &str,
-    index: usize,
-    will: Option<Will<'_>>,
-) -> Line {
-    let line = bottle.open(client_id, index);
+pub(crate) fn connect_with(bottle: &mut Bottle, client_id: &str, will: Option<Will<'_>>) -> Line {
+    let line = bottle.harness.open();
     let mut buffer = Vec::new();
     let expiry = Property::SessionExpiryIntervalS(7200);
     let connect = Connect {
@@ -205,7 +199,7 @@ fn sessions_and_their_client_identifiers_are_charged() {
         compare(&format!("sessions, {padding} more bytes"), &mut bottle, |bottle| {
             for number in 0..24 * 1024 {
                 let name = format!("{}{}", client_id(number), "x".repeat(padding));
-                let line = connect_with(bottle, &name, 0, None);
+                let line = connect_with(bottle, &name, None);
                 bottle.close(line);
             }
         });
@@ -233,7 +227,7 @@ fn wills_are_charged(payload_bytes: usize) {
                 topic: TopicName::parse("will").unwrap(),
                 payload: &payload,
             };
-            let line = connect_with(bottle, &client_id(number), 0, Some(will));
+            let line = connect_with(bottle, &client_id(number), Some(will));
             bottle.close(line);
         }
     });
@@ -244,7 +238,7 @@ fn connections_are_charged() {
     let mut bottle = Bottle::new(1);
     compare("connections", &mut bottle, |bottle| {
         for number in 0..24 * 1024 {
-            connect_with(bottle, &client_id(number), number, None);
+            connect_with(bottle, &client_id(number), None);
         }
     });
 }
@@ -254,7 +248,7 @@ fn topic_aliases_are_charged_both_ways() {
     let (mut bottle, _) = one_shard();
     let readers: Vec<Line> = (0..100)
         .map(|number| {
-            let line = connect_with(&mut bottle, &client_id(number), number + 1, None);
+            let line = connect_with(&mut bottle, &client_id(number), None);
             bottle.subscribe(line, "#", Version::V5);
             line
         })
@@ -275,12 +269,12 @@ fn topic_aliases_are_charged_both_ways() {
 fn parts_of_packets_are_charged() {
     let mut bottle = Bottle::new(1);
     let lines: Vec<Line> =
-        (0..20).map(|number| connect_with(&mut bottle, &client_id(number), number, None)).collect();
+        (0..20).map(|number| connect_with(&mut bottle, &client_id(number), None)).collect();
     compare("parts of packets", &mut bottle, |bottle| {
         for line in &lines {
             let part = [b"\x30\x80\x80\x04\0\x01t".as_slice(), &[7; 60_000]].concat();
             for bytes in part.chunks(2048) {
-                bottle.handle(line.home, Input::Bytes { connection: line.id, bytes });
+                bottle.send_raw(*line, bytes);
             }
         }
     });
@@ -290,7 +284,7 @@ fn parts_of_packets_are_charged() {
 fn identifiers_of_qos_2_are_charged() {
     let mut bottle = Bottle::new(1);
     let lines: Vec<Line> =
-        (0..10).map(|number| bottle.connect(&client_id(number), number, Version::V311)).collect();
+        (0..10).map(|number| bottle.connect(&client_id(number), Version::V311)).collect();
     compare("identifiers of QoS 2", &mut bottle, |bottle| {
         for line in &lines {
             for id in 1..=40_000 {
@@ -325,7 +319,7 @@ fn routes_are_charged() {
         bottle.send(line, &Packet::Subscribe(subscribe), Version::V5);
     }
     bottle.drain(line);
-    let publisher = bottle.connect("publisher", 1, Version::V311);
+    let publisher = bottle.connect("publisher", Version::V311);
     compare("routes", &mut bottle, |bottle| {
         for number in 0..1200 {
             publish_at(
@@ -347,7 +341,7 @@ fn outboxes_are_charged() {
     for payload_bytes in [100, 20_000] {
         let (mut bottle, line) = one_shard();
         bottle.subscribe(line, "t", Version::V5);
-        let publisher = bottle.connect("publisher", 1, Version::V311);
+        let publisher = bottle.connect("publisher", Version::V311);
         compare(&format!("outbox of {payload_bytes}"), &mut bottle, |bottle| {
             for _ in 0..(700_000 / payload_bytes) {
                 publish_at(bottle, publisher, "t", &vec![7; payload_bytes], QoS::AtMostOnce, 0);

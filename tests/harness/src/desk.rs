@@ -62,6 +62,8 @@ pub struct Desk<N> {
     /// Places of `connections` that are free.
     free: BinaryHeap<Reverse<usize>>,
     opened_count: u32,
+    /// Ends of connections that the shard has closed; whether they are over is not known here.
+    pub(crate) closed: Vec<usize>,
     /// Places of connections of which the shard waits to be given all that was sent.
     settling: BTreeSet<usize>,
     /// What storage was given and has not confirmed, in order.
@@ -80,11 +82,22 @@ impl<N> Desk<N> {
             connections: Vec::new(),
             free: BinaryHeap::new(),
             opened_count: 0,
+            closed: Vec::new(),
             settling: BTreeSet::new(),
             stored: VecDeque::new(),
             last_token: Token::default(),
             judging: Vec::new(),
         }
+    }
+
+    pub(crate) fn reserve(&mut self, connection_count: usize) {
+        const WAITING_COUNT: usize = 16;
+        self.connections.reserve(connection_count);
+        self.free.reserve(connection_count);
+        self.closed.reserve(WAITING_COUNT);
+        self.stored.reserve(connection_count);
+        self.judging.reserve(WAITING_COUNT);
+        self.channels.iter_mut().for_each(|channel| channel.messages.reserve(WAITING_COUNT));
     }
 
     /// Opens a connection; a place that was free is used again, as in production.
@@ -192,6 +205,9 @@ impl<W: World> Output for Exit<'_, W> {
     }
 
     fn close(&mut self, connection: ConnectionId, _: ReasonCode) {
-        self.desk.connection(connection).is_closing = true;
+        let connection = self.desk.connection(connection);
+        connection.is_closing = true;
+        let end = connection.end;
+        self.desk.closed.push(end);
     }
 }

@@ -176,6 +176,13 @@ impl<W: World> Harness<W> {
         self
     }
 
+    /// Takes all the memory that is needed here for so many connections, so that what is taken from
+    /// then on is the shards'.
+    pub fn reserve(&mut self, connection_count: usize) {
+        self.ends.reserve(connection_count);
+        self.desks.iter_mut().for_each(|desk| desk.reserve(connection_count));
+    }
+
     /// Lets a shard handle one input.
     pub fn handle(&mut self, shard: usize, input: Input<'_>) {
         self.world.before(self.now, &self.shards[shard], &input);
@@ -256,6 +263,9 @@ impl<W: World> Harness<W> {
     /// Where a connection may go to any shard, `choose` says to which of so many.
     pub fn hand(&mut self, end: usize, count: usize, choose: impl FnOnce(usize) -> usize) {
         let client = &mut self.ends[end];
+        if client.is_over {
+            return;
+        }
         let rest = client.way.split_off(count.min(client.way.len()));
         let bytes = std::mem::replace(&mut client.way, rest);
         if let Some((shard, connection)) = self.connection(end) {
@@ -329,6 +339,15 @@ impl<W: World> Harness<W> {
         let Some((shard, slot)) = self.place_of(end) else { return };
         self.desks[shard].free(slot);
         (self.ends[end].is_closed, self.ends[end].is_over) = (true, true);
+    }
+
+    /// Closes at once all connections that their shards have closed.
+    pub fn cut_closed(&mut self) {
+        for shard in 0..self.desks.len() {
+            while let Some(end) = self.desks[shard].closed.pop() {
+                self.cut(end);
+            }
+        }
     }
 
     /// The peer takes no more for now.
