@@ -5,8 +5,9 @@
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use harness::direct::{self, Direct, packet_id};
-use harness::shards::{ALL, Harness, Plain};
+use harness::direct::{self, Direct, overlapping, packet_id};
+use harness::shards::{ALL, Harness};
+use harness::world::Plain;
 use ringmq::config::Limits;
 use ringmq::metrics::DropCause;
 use ringmq::mqtt::{Disconnect, Packet, Property, Publish, QoS, ReasonCode, Version};
@@ -373,13 +374,6 @@ fn a_broker_that_stops_does_not_wait_for_filters() {
     broker.harness.shut_down();
     assert!(broker.is_closed(one) && broker.is_closed(other));
     assert!(broker.harness.counters().subscriptions > 20_000);
-}
-
-/// Filters that match the same topics, and a topic that all of them match.
-fn overlapping(level_count: usize) -> (Vec<String>, String) {
-    let level = |number: usize, at| if number >> at & 1 == 0 { "+/" } else { "a/" };
-    let filter = |number| (0..level_count).map(|at| level(number, at)).chain(["#"]).collect();
-    ((0..1 << level_count).map(filter).collect(), "a/".repeat(level_count))
 }
 
 #[test]

@@ -4,8 +4,9 @@
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
-use harness::direct::{self, Direct};
-use harness::shards::{ALL, Harness, Plain};
+use harness::direct::{self, Direct, overlapping};
+use harness::shards::{ALL, Harness};
+use harness::world::Plain;
 use ringmq::config::Limits;
 use ringmq::mqtt::{Ack, Disconnect, Packet, PacketId, QoS, ReasonCode, Version};
 use ringmq::shard::Slices;
@@ -358,13 +359,6 @@ fn what_is_put_off_when_the_broker_stops_is_counted() {
     let counters = broker.harness.counters();
     assert_eq!((counters.ledger.matched, counters.ledger.delivered), (40, 8));
     assert!(!broker.turn());
-}
-
-/// Filters of so many levels that match the same topics, and one topic that all of them match.
-fn overlapping(level_count: usize) -> (Vec<String>, String) {
-    let level = |number: usize, at| if number >> at & 1 == 0 { "+/" } else { "a/" };
-    let filter = |number| (0..level_count).map(|at| level(number, at)).chain(["#"]).collect();
-    ((0..1 << level_count).map(filter).collect(), "a/".repeat(level_count))
 }
 
 fn few_matches(match_count: usize) -> Slices {

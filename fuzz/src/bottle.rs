@@ -1,7 +1,9 @@
 //! A few shards that do what a script says, and clients that read what they are sent with a decoder
 //! that was written apart.
 
-use harness::shards::{ALL, Harness, InTurn, Plain};
+use harness::choose::InTurn;
+use harness::shards::{ALL, Harness};
+use harness::world::Plain;
 use ringmq::auth::Verdict;
 use ringmq::config::Limits;
 use ringmq::mqtt::{ReasonCode, Version};

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use harness::direct::{encoded, publish, subscribe};
-use harness::shards::{ALL, Harness, Plain};
+use harness::shards::{ALL, Harness};
+use harness::world::Plain;
 use ringmq::config::Limits;
 use ringmq::metrics::Pool;
 use ringmq::mqtt::{Connect, Packet, Properties, Property, Publish, QoS, Version};

@@ -10,14 +10,7 @@ use ringmq::routing::ShardId;
 use ringmq::shard::{ConnectionId, Full, Message, Outbox, Output, Standing};
 use ringmq::storage::{Record, Token};
 
-use crate::shards::World;
-
-/// When a verdict is told to the shard that has asked for it.
-pub enum Judgement {
-    AtOnce(Verdict),
-    /// By [`Harness::judge`](crate::shards::Harness::judge).
-    Later(Verdict),
-}
+use crate::world::{Judgement, World};
 
 /// The broker's end of a connection.
 pub struct Connection {
@@ -132,7 +125,7 @@ impl<N> Desk<N> {
         Some((id, end))
     }
 
-    /// The connection with this name, if the shard has not closed it.
+    /// Returns the connection with this name, if the shard has not closed it.
     pub(crate) fn find(&self, id: ConnectionId) -> Option<&Connection> {
         let connection = self.connections[id.index as usize].as_ref()?;
         (connection.id == id && !connection.is_closing).then_some(connection)

@@ -9,8 +9,10 @@ use ringmq::mqtt::{
     split,
 };
 
-use crate::shards::{ALL, Harness, Plain};
+use crate::shards::{ALL, Harness};
+use crate::world::Plain;
 
+/// Shards whose clients are heard at once.
 pub struct Direct {
     pub harness: Harness<Plain>,
 }
@@ -76,7 +78,7 @@ impl Direct {
         received
     }
 
-    /// Ends a turn of every shard; whether there was more to do.
+    /// Ends a turn of every shard, and returns whether there was more to do.
     pub fn turn(&mut self) -> bool {
         let shards = 0..self.harness.shards.len();
         let more = shards.fold(false, |more, shard| more | self.harness.turn(shard));
@@ -84,31 +86,31 @@ impl Direct {
         more
     }
 
-    /// Time passes, and the timers of all shards with it.
+    /// Lets time pass, at the end of which all timers fire.
     pub fn pass(&mut self, duration: Duration) {
         self.harness.pass(duration);
         self.answer();
     }
 
-    /// The network loses a connection.
+    /// Tells the shard that the network has lost a connection.
     pub fn lose(&mut self, end: usize) {
         self.harness.leave(end);
         self.answer();
     }
 
-    /// Storage and sockets answer at once.
+    /// Has storage and sockets answer at once.
     fn answer(&mut self) {
         for shard in 0..self.harness.shards.len() {
             while self.harness.persist(shard, ALL) | self.harness.look(shard) {}
         }
     }
 
-    /// Whether the shard does not read a connection that is open.
+    /// Tells whether the shard does not read a connection that is open.
     pub fn is_paused(&self, end: usize) -> bool {
         self.harness.connection(end).is_some_and(|(_, connection)| connection.is_paused)
     }
 
-    /// Whether the shard has closed a connection, or the network has lost it.
+    /// Tells whether the shard has closed a connection, or the network has lost it.
     pub fn is_closed(&self, end: usize) -> bool {
         self.harness.connection(end).is_none_or(|(_, connection)| connection.is_closing)
     }
@@ -153,6 +155,13 @@ pub fn publish<'a>(topic: &'a str, payload: &'a [u8], qos: QoS, retain: bool) ->
         properties: Properties::EMPTY,
         payload,
     }
+}
+
+/// Returns filters of so many levels that match the same topics, and one that all of them match.
+pub fn overlapping(level_count: usize) -> (Vec<String>, String) {
+    let level = |number: usize, at| if number >> at & 1 == 0 { "+/" } else { "a/" };
+    let filter = |number| (0..level_count).map(|at| level(number, at)).chain(["#"]).collect();
+    ((0..1 << level_count).map(filter).collect(), "a/".repeat(level_count))
 }
 
 fn parsed<S: AsRef<str>>(filters: &[S]) -> impl Iterator<Item = TopicFilter<'_>> {

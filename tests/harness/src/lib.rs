@@ -4,6 +4,7 @@
 //! `RINGMQ_TEST_PROGRAM` names a program that stands in for ringmq, so that a test can be tried
 //! against a broker that is known to be right; `tests/harness/mosquitto-stand-in` is one.
 
+pub mod choose;
 pub mod desk;
 pub mod direct;
 pub mod fault;
@@ -14,6 +15,7 @@ pub mod property;
 pub mod random;
 pub mod script;
 pub mod shards;
+pub mod world;
 
 #[cfg(feature = "process")]
 pub mod broker;

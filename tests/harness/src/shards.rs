@@ -6,98 +6,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::RandomState;
-use ringmq::auth::{AuthRequest, Verdict};
 use ringmq::config::Limits;
 use ringmq::metrics::{AuditError, Counters, Pool};
-use ringmq::mqtt::ReasonCode;
 use ringmq::routing::{Partition, ShardId};
 use ringmq::session::Time;
 use ringmq::shard::{ConnectionId, Home, Input, Outbox, Shard, Slices, home};
-use ringmq::storage::Record;
 
-use crate::desk::{Connection, Desk, Exit, Judgement};
-use crate::random::Random;
+use crate::desk::{Connection, Desk, Exit};
+use crate::world::World;
 
 /// As many bytes or records as there are.
 pub const ALL: usize = usize::MAX;
-/// Rounds in which something still moves before it is called endless.
-const ROUNDS_MAX: usize = 1_000_000;
-
-/// What lies around the shards, as far as a test has a say in it.
-pub trait World {
-    /// What is noted of a record that storage was given.
-    type Note;
-
-    fn persist(&mut self, record: &Record<'_>, desk: &Desk<Self::Note>) -> Self::Note;
-
-    fn authenticate(
-        &mut self,
-        shard: usize,
-        connection: ConnectionId,
-        request: &AuthRequest<'_>,
-    ) -> Judgement;
-
-    /// Is called before each input.
-    fn before(&mut self, _now: Time, _shard: &Shard, _input: &Input<'_>) {}
-
-    /// Is called after each input.
-    fn after(&mut self, _now: Time, _shard: &mut Shard, _desk: &mut Desk<Self::Note>) {}
-}
-
-/// The world where a test has no say: storage keeps nothing, and there are two methods of
-/// authentication. `echo` asks for a word, unless CONNECT has said it, and takes none but the one it
-/// said itself; `late` takes its time and then allows.
-pub struct Plain;
-
-impl World for Plain {
-    type Note = ();
-
-    fn persist(&mut self, _: &Record<'_>, _: &Desk<()>) {}
-
-    fn authenticate(&mut self, _: usize, _: ConnectionId, request: &AuthRequest<'_>) -> Judgement {
-        Judgement::AtOnce(match (request.method, request.data) {
-            (None, _) => Verdict::Allow(Vec::new()),
-            (Some("echo"), None) => Verdict::Challenge(b"word".to_vec()),
-            (Some("echo"), Some(b"word")) => Verdict::Allow(b"thanks".to_vec()),
-            (Some("echo"), Some(_)) => Verdict::Refuse(ReasonCode::NotAuthorized),
-            (Some("late"), _) => return Judgement::Later(Verdict::Allow(Vec::new())),
-            (Some(_), _) => Verdict::Refuse(ReasonCode::BadAuthenticationMethod),
-        })
-    }
-}
-
-/// What happens next, and how much of it.
-pub trait Choose {
-    /// Returns a number below `limit`.
-    fn below(&mut self, limit: usize) -> usize;
-
-    /// Returns how many of `length` to take, one at least.
-    fn piece(&mut self, length: usize) -> usize;
-}
-
-/// A seed chooses.
-impl Choose for Random {
-    fn below(&mut self, limit: usize) -> usize {
-        Self::below(self, limit)
-    }
-
-    fn piece(&mut self, length: usize) -> usize {
-        Self::piece(self, length)
-    }
-}
-
-/// The first comes first, and all of it.
-pub struct InTurn;
-
-impl Choose for InTurn {
-    fn below(&mut self, _: usize) -> usize {
-        0
-    }
-
-    fn piece(&mut self, length: usize) -> usize {
-        length
-    }
-}
 
 /// A client's end of a connection.
 #[derive(Default)]
@@ -136,7 +55,7 @@ pub struct Harness<W: World> {
 }
 
 impl<W: World> Harness<W> {
-    /// Shards whose hashes depend on `seed`, and channels between them that hold
+    /// Makes shards whose hashes depend on `seed`, and channels between them that hold
     /// `channel_count_max` messages.
     pub fn new(
         shard_count: usize,
@@ -161,11 +80,13 @@ impl<W: World> Harness<W> {
         }
     }
 
+    /// Gives the shards slices of this size.
     #[must_use]
     pub fn with_slices(self, slices: Slices) -> Self {
         self.with(|shard| shard.with_slices(slices))
     }
 
+    /// Has the shards share this pool of memory.
     #[must_use]
     pub fn with_pool(self, pool: &Arc<Pool>) -> Self {
         self.with(|shard| shard.with_pool(Arc::clone(pool)))
@@ -215,12 +136,13 @@ impl<W: World> Harness<W> {
         end.way.extend_from_slice(bytes);
     }
 
-    /// The shard that a connection lives on and its end there, if it has one.
+    /// Returns the shard that a connection lives on and its end there, if it has one.
     pub fn connection(&self, end: usize) -> Option<(usize, &Connection)> {
         let (shard, slot) = self.place_of(end)?;
         Some((shard, self.desks[shard].connections[slot].as_ref()?))
     }
 
+    /// Returns the same to be changed.
     pub fn connection_mut(&mut self, end: usize) -> Option<(usize, &mut Connection)> {
         let (shard, slot) = self.place_of(end)?;
         Some((shard, self.desks[shard].connections[slot].as_mut()?))
@@ -230,19 +152,19 @@ impl<W: World> Harness<W> {
         self.ends[end].home.filter(|_| !self.ends[end].is_over)
     }
 
-    /// Whether the broker has got the whole first packet.
+    /// Tells whether the broker has got the whole first packet.
     pub fn is_placed(&self, end: usize) -> bool {
         self.ends[end].home.is_some()
     }
 
-    /// Whether a connection is not over, and the shard has neither closed nor paused it.
+    /// Tells whether a connection is not over, and its shard has neither closed nor paused it.
     pub fn is_read(&self, end: usize) -> bool {
         let reads =
             |(_, connection): (_, &Connection)| !connection.is_paused && !connection.is_closing;
         !self.ends[end].is_over && self.connection(end).is_none_or(reads)
     }
 
-    /// The broker reads up to `count` bytes that a client has sent, or that it has gone.
+    /// Has the broker read up to `count` bytes that a client has sent, or that it has gone.
     pub fn read(&mut self, end: usize, count: usize) -> bool {
         if !self.is_read(end) {
             return false;
@@ -276,7 +198,7 @@ impl<W: World> Harness<W> {
         self.place(end, choose);
     }
 
-    /// The server reads a connection's first packet before it knows its home.
+    /// Opens a connection at its home, once its first packet says which shard that is.
     fn place(&mut self, end: usize, choose: impl FnOnce(usize) -> usize) {
         let client = &mut self.ends[end];
         let shard = match home(&client.unplaced, self.limits.packet_bytes_max, &self.partition) {
@@ -291,7 +213,7 @@ impl<W: World> Harness<W> {
         self.handle(shard, Input::Bytes { connection, bytes: &bytes });
     }
 
-    /// The broker learns that a client has gone.
+    /// Tells the broker that a client has gone.
     pub fn leave(&mut self, end: usize) {
         let place = self.place_of(end);
         self.ends[end].way.clear();
@@ -350,7 +272,7 @@ impl<W: World> Harness<W> {
         }
     }
 
-    /// The peer takes no more for now.
+    /// Tells a shard that a client takes no more for now.
     pub fn block(&mut self, end: usize) {
         let Some((shard, connection)) = self.connection(end) else { return };
         if !connection.is_closing && !connection.outbox.is_empty() {
@@ -365,14 +287,14 @@ impl<W: World> Harness<W> {
         true
     }
 
-    /// Tells a shard that a channel has room; whether that was news.
+    /// Tells a shard that a channel has room, and returns whether that was news.
     pub fn room(&mut self, from: usize, to: usize) -> bool {
         let is_news = std::mem::take(&mut self.desks[from].channels[to].has_room);
         self.handle(from, Input::Room { to: ShardId::from_index(to) });
         is_news
     }
 
-    /// Storage has written up to `count` records that it was given, in their order.
+    /// Has storage write up to `count` records that it was given, in their order.
     pub fn persist(&mut self, shard: usize, count: usize) -> bool {
         let stored = &mut self.desks[shard].stored;
         let Some((token, _)) = stored.drain(..count.min(stored.len())).next_back() else {
@@ -409,7 +331,7 @@ impl<W: World> Harness<W> {
         true
     }
 
-    /// A shard has been given all of a connection, unless it does not read it.
+    /// Tells a shard that it was given all of a connection, unless it does not read it.
     pub fn tell_settled(&mut self, shard: usize, id: ConnectionId) {
         if let Some(connection) = self.desks[shard].find(id) {
             let is_quiet = !connection.is_paused;
@@ -417,17 +339,18 @@ impl<W: World> Harness<W> {
         }
     }
 
-    /// An administrator wants a client away.
+    /// Closes the connection of a client, as an administrator does.
     pub fn expel(&mut self, client_id: &str) {
         let home = self.partition.home(client_id).index();
         self.handle(home, Input::Expel { client_id });
     }
 
+    /// Stops every shard.
     pub fn shut_down(&mut self) {
         (0..self.shards.len()).for_each(|shard| self.handle(shard, Input::Shutdown));
     }
 
-    /// When the first timer of any shard fires.
+    /// Returns when the first timer of any shard fires.
     pub fn next_timeout(&self) -> Option<Time> {
         self.shards.iter().filter_map(Shard::next_timeout).min()
     }
@@ -438,7 +361,7 @@ impl<W: World> Harness<W> {
         self.fire_timers();
     }
 
-    /// Time passes, and nothing happens before the end of it.
+    /// Lets time pass, at the end of which all timers fire.
     pub fn pass(&mut self, duration: Duration) {
         self.now = self.now + duration;
         self.fire_timers();
@@ -452,81 +375,14 @@ impl<W: World> Harness<W> {
         }
     }
 
-    /// Everything goes on until nothing moves any more; no time passes.
-    pub fn rest(&mut self, choose: &mut impl Choose) {
-        for _ in 0..ROUNDS_MAX {
-            if !(self.move_ends(choose) | self.move_shards(choose) | self.deliver_one(choose)) {
-                return;
-            }
-        }
-        panic!("something moves for ever");
-    }
-
-    /// The shards go on until they wait for clients or time.
-    pub fn work(&mut self) {
-        while self.move_shards(&mut InTurn) | self.deliver_one(&mut InTurn) {}
-    }
-
-    fn move_ends(&mut self, choose: &mut impl Choose) -> bool {
-        let count = self.ends.len();
-        let first = choose.below(count.max(1));
-        let mut moved = false;
-        for offset in 0..count {
-            let end = (first + offset) % count;
-            let sent = self.ends[end].way.len();
-            moved |= self.read(end, if sent > 0 { choose.piece(sent) } else { 0 });
-            let waiting = self.connection(end).map_or(0, |(_, at)| at.outbox.len());
-            moved |= self.write(end, if waiting > 0 { choose.piece(waiting) } else { 0 });
-            moved |= self.finish(end);
-        }
-        moved
-    }
-
-    fn move_shards(&mut self, choose: &mut impl Choose) -> bool {
-        let count = self.shards.len();
-        let first = choose.below(count);
-        let mut moved = false;
-        for offset in 0..count {
-            let shard = (first + offset) % count;
-            moved |= self.tell_room(shard) | self.look(shard) | self.judge(shard, 0);
-            moved |= self.persist(shard, ALL) | self.turn(shard);
-        }
-        moved
-    }
-
-    /// Tells a shard of all channels that have room again.
-    fn tell_room(&mut self, from: usize) -> bool {
-        let mut moved = false;
-        for to in 0..self.shards.len() {
-            if self.desks[from].channels[to].has_room {
-                moved |= self.room(from, to);
-            }
-        }
-        moved
-    }
-
-    /// Delivers one message of some channel.
-    fn deliver_one(&mut self, choose: &mut impl Choose) -> bool {
-        let count = self.shards.len();
-        let first = choose.below(count * count);
-        for offset in 0..count * count {
-            let pair = (first + offset) % (count * count);
-            let (from, to) = (pair / count, pair % count);
-            if self.deliver(from, to) {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// What all shards have counted.
+    /// Returns what all shards have counted.
     pub fn counters(&self) -> Counters {
         let mut sum = Counters::default();
         self.shards.iter().for_each(|shard| sum.add(&shard.counters()));
         sum
     }
 
-    /// Whether every shard accounts for every delivery and every byte.
+    /// Asks every shard to account for every delivery and every byte.
     ///
     /// # Errors
     /// What does not balance.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash};
 
-use harness::desk::{Connection, Desk, Judgement};
-use harness::shards;
+use harness::desk::{Connection, Desk};
+use harness::world::{Judgement, World};
 use ringmq::auth::{AuthRequest, Verdict};
 use ringmq::metrics::{Counters, DropCause};
 use ringmq::session::Time;
@@ -125,7 +125,7 @@ impl Book {
     }
 }
 
-impl shards::World for Surroundings {
+impl World for Surroundings {
     type Note = Stored;
 
     fn persist(&mut self, record: &Record<'_>, desk: &Desk<Stored>) -> Stored {
