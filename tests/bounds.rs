@@ -48,13 +48,13 @@ impl Broker {
     fn new() -> Self {
         let mut harness = Harness::new(1, ALL, Limits::default(), 1, Plain);
         harness.audits = true;
-        Self(Direct::new(harness))
+        Self(Direct::new(harness, VERSION))
     }
 
     /// Connects a client.
     fn connect(&mut self, client_id: &str, clean_start: bool, expiry_s: u32) -> usize {
         let expiry = Property::SessionExpiryIntervalS(expiry_s);
-        self.0.connect(VERSION, (client_id, clean_start), &[expiry], &[])
+        self.0.connect(client_id, clean_start, &[expiry], &[])
     }
 
     /// A client that is there and has got its CONNACK.
@@ -64,12 +64,8 @@ impl Broker {
         number
     }
 
-    fn send(&mut self, number: usize, packets: &[Packet<'_>]) {
-        self.0.send(number, VERSION, packets);
-    }
-
     fn receive(&mut self, number: usize) -> Vec<Got> {
-        self.0.receive(number, VERSION, |packet| match packet {
+        self.0.receive(number, |packet| match packet {
             Packet::Connack(ack) => Got::Connack { session_present: ack.session_present },
             Packet::Publish(publish) => {
                 let topic = publish.topic.as_str().to_owned();
@@ -253,7 +249,7 @@ fn what_comes_behind_a_connect_makes_a_resume_no_larger() {
     fill(&mut broker, other, held);
     assert_eq!(broker.harness.counters().ledger.queued, held);
     let properties = [Property::SessionExpiryIntervalS(100), Property::MaximumPacketSize(64)];
-    let again = broker.0.connect(VERSION, ("one", false), &properties, &[Packet::Pingreq; 200]);
+    let again = broker.0.connect("one", false, &properties, &[Packet::Pingreq; 200]);
     let left = broker.harness.counters().ledger.queued;
     assert!(left > held - 200 && left < held, "{left} of {held} are left");
     (0..=held / 64).for_each(|_| _ = broker.finish(again, other));

@@ -12,9 +12,10 @@ use std::cell::Cell;
 use std::time::Duration;
 
 use bottle::{Bottle, Line};
+use harness::direct::publish;
 #[cfg(feature = "server")]
 use ringmq::config::Limits;
-use ringmq::mqtt::{Packet, PacketId, Properties, Property, Publish, QoS, TopicName, Version};
+use ringmq::mqtt::{Packet, Properties, Property, QoS, Version};
 #[cfg(feature = "server")]
 use ringmq::shard::Message;
 
@@ -169,15 +170,7 @@ fn queues_share_a_payload() {
     }
     let publisher = bottle.connect("publisher", Version::V311);
     let before = held();
-    let publish = Publish {
-        dup: false,
-        qos: QoS::AtLeastOnce,
-        retain: false,
-        topic: TopicName::parse("plant/7/all").unwrap(),
-        packet_id: PacketId::new(1),
-        properties: Properties::EMPTY,
-        payload: &payload,
-    };
+    let publish = publish("plant/7/all", &payload, QoS::AtLeastOnce, false);
     bottle.send(publisher, &Packet::Publish(publish), Version::V311);
     assert_eq!(bottle.harness.counters().ledger.queued, QUEUES as u64);
     let taken = held() - before;

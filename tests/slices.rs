@@ -36,7 +36,7 @@ impl Broker {
     }
 
     fn with_limits(slices: Slices, limits: Limits) -> Self {
-        Self(Direct::new(Harness::new(1, ALL, limits, 1, Plain).with_slices(slices)))
+        Self(Direct::new(Harness::new(1, ALL, limits, 1, Plain).with_slices(slices), VERSION))
     }
 
     fn connect(&mut self) -> usize {
@@ -45,7 +45,7 @@ impl Broker {
 
     fn connect_with(&mut self, clean_start: bool) -> usize {
         let client_id = format!("c{}", self.harness.ends.len());
-        let number = self.0.connect(VERSION, (&client_id, clean_start), &[], &[]);
+        let number = self.0.connect(&client_id, clean_start, &[], &[]);
         self.receive(number);
         number
     }
@@ -69,10 +69,6 @@ impl Broker {
         self.send_bytes(number, &direct::unsubscribe(VERSION, &[filter]));
     }
 
-    fn send(&mut self, number: usize, packets: &[Packet<'_>]) {
-        self.0.send(number, VERSION, packets);
-    }
-
     /// The payloads that came since the last look, and `ack` for each acknowledgement.
     fn receive(&mut self, number: usize) -> Vec<String> {
         self.receive_with_ids(number).into_iter().map(|(_, text)| text).collect()
@@ -80,7 +76,7 @@ impl Broker {
 
     /// The same, each with the packet identifier that it came with.
     fn receive_with_ids(&mut self, number: usize) -> Vec<(Option<PacketId>, String)> {
-        let received = self.0.receive(number, VERSION, |packet| match packet {
+        let received = self.0.receive(number, |packet| match packet {
             Packet::Publish(publish) => {
                 let text = String::from_utf8_lossy(publish.payload).into_owned();
                 Some((publish.packet_id, text))

@@ -61,7 +61,7 @@ impl Bottle {
         }
     }
 
-    /// The client takes so many bytes, or learns that it was closed.
+    /// Takes up to `count` bytes to a client, or the news that it was closed.
     pub(crate) fn write(&mut self, end: usize, count: usize) {
         self.harness.write(end, count);
         self.harness.finish(end);

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use harness::direct::{encoded, publish, subscribe};
+use harness::direct::{connect, encoded, publish, subscribe};
 use harness::shards::{ALL, Harness};
 use harness::world::Plain;
 use ringmq::config::Limits;
@@ -81,17 +81,8 @@ impl Bottle {
             Version::V5 => Properties::write([Property::SessionExpiryIntervalS(7200)], &mut buffer),
             _ => Properties::EMPTY,
         };
-        let connect = Connect {
-            version,
-            is_bridge: false,
-            clean_start,
-            keep_alive_s: 60,
-            properties,
-            client_id,
-            will: None,
-            username: None,
-            password: None,
-        };
+        let connect = connect(version, client_id, clean_start);
+        let connect = Connect { keep_alive_s: 60, properties, ..connect };
         self.send(line, &Packet::Connect(connect), version);
         line
     }

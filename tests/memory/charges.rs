@@ -1,6 +1,7 @@
 //! What a shard charges to the memory of the process against what the allocator says that it
 //! takes, for each kind of thing that a client can make grow.
 
+use harness::direct::{connect, publish};
 use ringmq::mqtt::{
     Ack, Connect, Packet, PacketId, Properties, Property, Publish, QoS, Subscribe, Subscription,
     SubscriptionOptions, Subscriptions, TopicFilter, TopicName, Version, Will,
@@ -51,15 +52,7 @@ pub(crate) fn publish_at(
     qos: QoS,
     id: u16,
 ) {
-    let publish = Publish {
-        dup: false,
-        qos,
-        retain: false,
-        topic: TopicName::parse(topic).unwrap(),
-        packet_id: PacketId::new(id),
-        properties: Properties::EMPTY,
-        payload,
-    };
+    let publish = Publish { packet_id: PacketId::new(id), ..publish(topic, payload, qos, false) };
     bottle.send(line, &Packet::Publish(publish), Version::V311);
     bottle.drain(line);
 }
@@ -174,17 +167,9 @@ pub(crate) fn connect_with(bottle: &mut Bottle, client_id: &str, will: Option<Wi
     let line = bottle.harness.open();
     let mut buffer = Vec::new();
     let expiry = Property::SessionExpiryIntervalS(7200);
-    let connect = Connect {
-        version: Version::V5,
-        is_bridge: false,
-        clean_start: false,
-        keep_alive_s: 60,
-        properties: Properties::write([expiry, Property::TopicAliasMaximum(64)], &mut buffer),
-        client_id,
-        will,
-        username: None,
-        password: None,
-    };
+    let properties = Properties::write([expiry, Property::TopicAliasMaximum(64)], &mut buffer);
+    let connect = connect(Version::V5, client_id, false);
+    let connect = Connect { keep_alive_s: 60, properties, will, ..connect };
     bottle.send(line, &Packet::Connect(connect), Version::V5);
     if bottle.is_open(line) {
         bottle.drain(line);

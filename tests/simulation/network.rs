@@ -1,5 +1,5 @@
 //! What lies around the shards: connections that split, delay and lose bytes, channels that fill,
-//! storage that answers late, a clock that somebody else moves.
+//! storage that answers late, a clock that the world moves.
 //!
 //! One [`Network::act`] does one thing, wherever a [`Random`] says; nothing happens by itself.
 
@@ -108,27 +108,18 @@ impl Mood {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Kind {
-    Hand,
-    Flush,
-    Carry,
-    Room,
-    Store,
-    Judge,
-    Continue,
-    Settle,
-}
+/// One kind of thing that the network does if there is one to do.
+type Act = fn(&mut Network, &mut Random, &Mood) -> bool;
 
-const KINDS: [Kind; 8] = [
-    Kind::Hand,
-    Kind::Flush,
-    Kind::Carry,
-    Kind::Room,
-    Kind::Store,
-    Kind::Judge,
-    Kind::Continue,
-    Kind::Settle,
+const ACTS: [Act; 8] = [
+    Network::hand,
+    Network::flush,
+    Network::carry,
+    Network::room,
+    Network::store,
+    Network::judge,
+    Network::go_on,
+    Network::settle,
 ];
 
 /// The pipe with a number is the harness's end with that number.
@@ -209,8 +200,8 @@ impl Network {
         pipe.marks.push_back((pipe.sent, packet));
     }
 
-    /// Ends a connection from the client's side; of the bytes on their way so many in a thousand
-    /// still arrive.
+    /// Ends a connection from the client's side; `kept` of a thousand bytes on their way still
+    /// arrive.
     pub(crate) fn end(&mut self, number: usize, how: End, kept: usize) {
         let end = &mut self.harness.ends[number];
         if how != End::Close {
@@ -252,22 +243,7 @@ impl Network {
     /// Does one thing if there is one to do.
     pub(crate) fn act(&mut self, random: &mut Random, mood: &Mood) -> bool {
         let first = random.pick(&[0, 0, 0, 1, 1, 1, 2, 2, 2, 2, 3, 4, 5, 6, 7, 7]);
-        for offset in 0..KINDS.len() {
-            let moved = match KINDS[(first + offset) % KINDS.len()] {
-                Kind::Hand => self.hand(random, mood),
-                Kind::Flush => self.flush(random, mood),
-                Kind::Carry => self.carry(random, mood),
-                Kind::Room => self.room(random, mood),
-                Kind::Store => self.store(random, mood),
-                Kind::Judge => self.judge(random),
-                Kind::Continue => self.go_on(random, mood),
-                Kind::Settle => self.settle(random, mood),
-            };
-            if moved {
-                return true;
-            }
-        }
-        false
+        (0..ACTS.len()).any(|offset| ACTS[(first + offset) % ACTS.len()](self, random, mood))
     }
 
     /// Moves the clock; timers fire on their way. A look into sockets takes no time.
@@ -453,7 +429,7 @@ impl Network {
     }
 
     /// Lets in, or asks, a client that took time to judge.
-    fn judge(&mut self, random: &mut Random) -> bool {
+    fn judge(&mut self, random: &mut Random, _: &Mood) -> bool {
         for shard in self.shards_from(random) {
             let count = self.harness.desks[shard].judging.len();
             if count > 0 {

@@ -15,41 +15,34 @@ use crate::world::Plain;
 /// Shards whose clients are heard at once.
 pub struct Direct {
     pub harness: Harness<Plain>,
+    /// What the clients speak.
+    version: Version,
 }
 
 impl Direct {
-    pub fn new(harness: Harness<Plain>) -> Self {
-        Self { harness }
+    pub fn new(harness: Harness<Plain>, version: Version) -> Self {
+        Self { harness, version }
     }
 
     /// Connects a client that says more at once.
     pub fn connect(
         &mut self,
-        version: Version,
-        (client_id, clean_start): (&str, bool),
+        client_id: &str,
+        clean_start: bool,
         properties: &[Property<'_>],
         more: &[Packet<'_>],
     ) -> usize {
         let mut raw = Vec::new();
-        let connect = Connect {
-            version,
-            is_bridge: false,
-            clean_start,
-            keep_alive_s: 0,
-            properties: Properties::write(properties.iter().copied(), &mut raw),
-            client_id,
-            will: None,
-            username: None,
-            password: None,
-        };
+        let properties = Properties::write(properties.iter().copied(), &mut raw);
+        let connect = Connect { properties, ..connect(self.version, client_id, clean_start) };
         let end = self.harness.open();
-        self.send(end, version, &[&[Packet::Connect(connect)], more].concat());
+        self.send(end, &[&[Packet::Connect(connect)], more].concat());
         end
     }
 
-    pub fn send(&mut self, end: usize, version: Version, packets: &[Packet<'_>]) {
+    pub fn send(&mut self, end: usize, packets: &[Packet<'_>]) {
         let mut bytes = Vec::new();
-        packets.iter().for_each(|packet| packet.encode(version, &mut bytes));
+        packets.iter().for_each(|packet| packet.encode(self.version, &mut bytes));
         self.send_bytes(end, &bytes);
     }
 
@@ -61,18 +54,13 @@ impl Direct {
     }
 
     /// Hands each packet that has come since the last look to `look`.
-    pub fn receive<T>(
-        &mut self,
-        end: usize,
-        version: Version,
-        look: impl Fn(Packet<'_>) -> T,
-    ) -> Vec<T> {
+    pub fn receive<T>(&mut self, end: usize, look: impl Fn(Packet<'_>) -> T) -> Vec<T> {
         self.harness.write(end, ALL);
         self.answer();
         let bytes = std::mem::take(&mut self.harness.ends[end].inbox);
         let (mut rest, mut received) = (&bytes[..], Vec::new());
         while let Some((frame, used)) = split(rest, usize::MAX).expect("well formed") {
-            received.push(look(Packet::decode(frame, version).expect("a valid packet")));
+            received.push(look(Packet::decode(frame, self.version).expect("a valid packet")));
             rest = &rest[used..];
         }
         received
@@ -113,6 +101,21 @@ impl Direct {
     /// Tells whether the shard has closed a connection, or the network has lost it.
     pub fn is_closed(&self, end: usize) -> bool {
         self.harness.connection(end).is_none_or(|(_, connection)| connection.is_closing)
+    }
+}
+
+/// Returns a CONNECT without keep-alive, properties and will.
+pub fn connect(version: Version, client_id: &str, clean_start: bool) -> Connect<'_> {
+    Connect {
+        version,
+        is_bridge: false,
+        clean_start,
+        keep_alive_s: 0,
+        properties: Properties::EMPTY,
+        client_id,
+        will: None,
+        username: None,
+        password: None,
     }
 }
 
@@ -157,7 +160,7 @@ pub fn publish<'a>(topic: &'a str, payload: &'a [u8], qos: QoS, retain: bool) ->
     }
 }
 
-/// Returns filters of so many levels that match the same topics, and one that all of them match.
+/// Returns filters of this many levels, and a topic that all of them match.
 pub fn overlapping(level_count: usize) -> (Vec<String>, String) {
     let level = |number: usize, at| if number >> at & 1 == 0 { "+/" } else { "a/" };
     let filter = |number| (0..level_count).map(|at| level(number, at)).chain(["#"]).collect();

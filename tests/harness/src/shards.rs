@@ -97,8 +97,8 @@ impl<W: World> Harness<W> {
         self
     }
 
-    /// Takes all the memory that is needed here for so many connections, so that what is taken from
-    /// then on is the shards'.
+    /// Takes all the memory that the harness needs for this many connections, so that what is taken
+    /// from then on is the shards'.
     pub fn reserve(&mut self, connection_count: usize) {
         self.ends.reserve(connection_count);
         self.desks.iter_mut().for_each(|desk| desk.reserve(connection_count));
@@ -182,7 +182,7 @@ impl<W: World> Harness<W> {
     }
 
     /// Gives the broker up to `count` bytes that a client has sent, whether or not it reads them.
-    /// Where a connection may go to any shard, `choose` says to which of so many.
+    /// Where a connection may go to any shard, `choose` gets their number and says to which.
     pub fn hand(&mut self, end: usize, count: usize, choose: impl FnOnce(usize) -> usize) {
         let client = &mut self.ends[end];
         if client.is_over {

@@ -35,8 +35,8 @@ impl Shortage {
 }
 
 impl Network {
-    /// From now on each session may hold so many bytes: an eighth of what is free, a sixteenth of
-    /// all memory set aside.
+    /// Leaves each session `share_bytes` from now on: an eighth of what is free, a sixteenth of all
+    /// memory set aside.
     pub(crate) fn leave(&mut self, share_bytes: usize) {
         let shortage = &mut self.harness.world.shortage;
         let limit = shortage.pool.limit();
