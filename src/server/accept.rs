@@ -293,8 +293,8 @@ impl Arrivals {
         }
     }
 
-    /// Sends a connection home once what has come says where that is. A packet that is not valid, or
-    /// not a CONNECT, goes to a shard as soon as that is seen: it knows what to answer.
+    /// Sends a connection home once what has come says where that is. A packet that is not valid,
+    /// or not a CONNECT, goes to a shard as soon as that is seen: it knows what to answer.
     fn judge(&mut self, key: Key, around: &mut Around<'_>) {
         let Some(arriving) = find(&mut self.arriving, key) else { return };
         let packet_bytes_max = self.limits.connect_bytes_max.min(self.limits.packet_bytes_max);

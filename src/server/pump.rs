@@ -17,7 +17,7 @@ use crate::session::Time;
 use super::core::{Core, Next};
 use super::signals::Watch;
 
-/// Turns after which glommio looks at its own ring, which has nothing but the wake-up and the alarm.
+/// Turns after which glommio looks at its own ring: nothing but the wake-up and the alarm is there.
 const TURNS_PER_YIELD: u32 = 64;
 /// How often it is looked whether the last connection is closed when the broker stops.
 const LOOK_EVERY: Duration = Duration::from_millis(1);

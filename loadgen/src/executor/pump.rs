@@ -179,7 +179,7 @@ impl Pump {
                 }
                 self.sockets.give_back(chunk);
             }
-            (_, None) => {}
+            (_, None) | (Event::Acceptable, _) => {}
             (Event::Finished, Some(place)) => place.finish(None),
             (Event::Broken(error), Some(place)) => place.finish(Some(error)),
             (Event::Disarmed, Some(place)) => place.reading = Reading::Off,
