@@ -39,8 +39,8 @@ pub trait World {
 }
 
 /// The world where a test has no say: storage keeps nothing, and there are two methods of
-/// authentication. `echo` asks for a word, unless CONNECT has said it, and takes none but the one it
-/// said itself; `late` takes its time and then allows.
+/// authentication. `echo` asks for a word, unless CONNECT has said it, and takes none but the one
+/// it said itself; `late` takes its time and then allows.
 pub struct Plain;
 
 impl World for Plain {
