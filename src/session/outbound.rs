@@ -86,6 +86,7 @@ impl Inflight {
 
 impl Outbound {
     /// Sends a delivery of QoS 1 or 2 if the window has room, queues or drops it if not.
+    #[inline]
     pub(super) fn handle_delivery(
         &mut self,
         outgoing: &mut Outgoing<'_>,
@@ -133,6 +134,7 @@ impl Outbound {
     ///
     /// # Errors
     /// The identifier is of a delivery at QoS 2.
+    #[inline]
     pub(super) fn handle_puback(
         &mut self,
         ack: Ack<'_>,
