@@ -204,3 +204,68 @@ impl<W: World> Output for Exit<'_, W> {
         self.desk.closed.push(end);
     }
 }
+
+/// What is asserted here can fail.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::Plain;
+
+    const RECORD: Record<'_> = Record::SessionEnded { client_id: "a" };
+
+    fn desk() -> Desk<()> {
+        Desk::new(0, 2, 1)
+    }
+
+    fn exit<'a>(desk: &'a mut Desk<()>, world: &'a mut Plain) -> Exit<'a, Plain> {
+        Exit { desk, world }
+    }
+
+    #[test]
+    fn a_channel_that_was_full_has_room_once_something_was_taken() {
+        let (mut desk, to) = (desk(), ShardId::from_index(1));
+        let send =
+            |desk: &mut Desk<()>| exit(desk, &mut Plain).send(to, Message::Credit { units: 1 });
+        assert!(send(&mut desk).is_ok() && send(&mut desk).is_err());
+        assert!(!desk.channels[1].has_room);
+        assert!(desk.channels[1].take().is_some() && desk.channels[1].has_room);
+    }
+
+    #[test]
+    fn the_first_place_that_is_free_is_used_again_under_a_new_name() {
+        let mut desk = desk();
+        let ids: Vec<ConnectionId> = (0..3).map(|end| desk.open(end, 1).1).collect();
+        desk.free(1);
+        desk.free(0);
+        let (slot, id) = desk.open(3, 1);
+        assert_eq!((slot, id.index), (0, 0));
+        assert_ne!(id, ids[0]);
+        assert!(desk.find(ids[0]).is_none() && desk.find(id).is_some());
+    }
+
+    #[test]
+    #[should_panic = "the shard has closed this connection"]
+    fn a_connection_that_is_closed_takes_nothing() {
+        let mut desk = desk();
+        let (_, id) = desk.open(0, 1);
+        exit(&mut desk, &mut Plain).close(id, ReasonCode::Success);
+        exit(&mut desk, &mut Plain).outbox(id);
+    }
+
+    #[test]
+    #[should_panic = "the shard confuses connections"]
+    fn a_name_that_is_stale_is_refused() {
+        let mut desk = desk();
+        let (slot, id) = desk.open(0, 1);
+        desk.free(slot);
+        desk.open(1, 1);
+        exit(&mut desk, &mut Plain).pause(id, true);
+    }
+
+    #[test]
+    #[should_panic = "tokens do not ascend"]
+    fn tokens_ascend() {
+        let mut desk = desk();
+        exit(&mut desk, &mut Plain).persist(&RECORD, Token::default());
+    }
+}
