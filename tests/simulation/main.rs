@@ -37,6 +37,19 @@ fn number_from(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }
 
+/// Makes a scenario of a seed and a number of shards.
+type Make = fn(u64, usize) -> Scenario;
+
+/// The kind of a scenario by its name.
+fn kind(name: String) -> Make {
+    match name.as_str() {
+        "plain" => Scenario::new,
+        "short" => Scenario::short,
+        "alternating" => Scenario::alternating,
+        _ => panic!("RINGMQ_SIMULATION_KIND is plain, short or alternating, not {name}"),
+    }
+}
+
 /// Runs one seed.
 fn simulate_one(seed: u64, shard_count: usize) -> Outcome {
     simulate_scenario(&Scenario::new(seed, shard_count))
@@ -56,7 +69,9 @@ fn simulate_scenario(scenario: &Scenario) -> Outcome {
 fn simulate(shard_count: usize) {
     if let Some(seed) = number_from("RINGMQ_SIMULATION_SEED") {
         let shards = number_from("RINGMQ_SIMULATION_SHARDS");
-        simulate_one(seed, shards.map_or(shard_count, |count| count as usize));
+        let shards = shards.map_or(shard_count, |count| count as usize);
+        let make = std::env::var("RINGMQ_SIMULATION_KIND").map_or(Scenario::new as Make, kind);
+        simulate_scenario(&make(seed, shards));
         return;
     }
     let seeds = number_from("RINGMQ_SIMULATION_SEEDS").unwrap_or(SEEDS_DEFAULT);

@@ -51,6 +51,7 @@ fn keeps_promises_in_slices(versions: &[Version], limits: Limits, slices: Slices
             }
         }
         let scenario = Scenario {
+            kind: "script",
             seed,
             shard_count: 1 + seed as usize % 4,
             limits,

@@ -90,6 +90,8 @@ pub(crate) struct Profile {
 
 #[derive(Clone, Debug)]
 pub(crate) struct Scenario {
+    /// How it was made, as `RINGMQ_SIMULATION_KIND` names it.
+    pub(crate) kind: &'static str,
     pub(crate) seed: u64,
     pub(crate) shard_count: usize,
     pub(crate) limits: Limits,
@@ -255,6 +257,7 @@ impl Scenario {
         let count = random.below(7) + 2;
         let clients = (0..count).map(|number| profile(number, &taste, &mut random)).collect();
         let mut scenario = Self {
+            kind: "plain",
             seed,
             shard_count,
             limits: limits(&mut random),
@@ -284,7 +287,7 @@ impl Scenario {
     /// The same in a process whose memory is short now and then. Half of a message and room for the
     /// rest is never more than what is left to a session.
     pub(crate) fn short(seed: u64, shard_count: usize) -> Self {
-        let mut scenario = Self::new(seed, shard_count);
+        let mut scenario = Self { kind: "short", ..Self::new(seed, shard_count) };
         let mut random = Random::new(seed);
         let limits = Limits { memory_max: Some(SHORT_BYTES), ..scenario.limits };
         let Limits { queue_count_max, queue_bytes_max, .. } = Limits::default();
@@ -310,6 +313,7 @@ impl Scenario {
         let quiet = Taste { share_percent: 0, ..taste };
         let limits = Limits { order: Order::Client, ..Limits::default() };
         let mut scenario = Self {
+            kind: "alternating",
             seed,
             shard_count,
             limits: Limits { receive_count_max: random.pick(&[1, 2, 4, 1024]), ..limits },

@@ -267,6 +267,11 @@ impl Case<'_> {
             let of = |session| (session, self.members_of(session, group));
             self.history.sessions.iter().map(of).filter(|(_, members)| !members.is_empty())
         };
+        // A member that leaves gives back what it has, when another one that was there may have left.
+        let is_given_back = members().any(|(session, subscriptions)| {
+            session.ended.is_some() || subscriptions.iter().any(|s| s.leaving.is_some())
+        });
+        let until = if is_given_back { END } else { until };
         let is_sure = |s: &&Subscription| s.is_all_of(m.first(), until);
         let has_one = members().any(|(session, subscriptions)| {
             self.is_alive(session) && subscriptions.iter().any(is_sure)
