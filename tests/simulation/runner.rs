@@ -55,7 +55,8 @@ pub(crate) fn tell(scenario: &Scenario, failure: &Failure) -> String {
     format!(
         "{text}\n\nseed {seed} on {shards} shards; at first it said: {first}\nagain: \
          RINGMQ_SIMULATION_SEED={seed} RINGMQ_SIMULATION_SHARDS={shards} \
-         RINGMQ_SIMULATION_KIND={kind} cargo nextest run --test simulation on_1_shard\nchannels of {channel}, sockets of {socket} bytes, \
+         RINGMQ_SIMULATION_KIND={kind} cargo nextest run --test simulation \
+         on_1_shard\nchannels of {channel}, sockets of {socket} bytes, \
          {limits:?}, {slices:?}\nclients:\n{clients}\n\
          {count} steps of {all}:\n{script}\n\nthe life of what went wrong:\n{life}\n\n\
          the end of everything:\n{end}\n",

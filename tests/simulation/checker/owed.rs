@@ -267,7 +267,7 @@ impl Case<'_> {
             let of = |session| (session, self.members_of(session, group));
             self.history.sessions.iter().map(of).filter(|(_, members)| !members.is_empty())
         };
-        // A member that leaves gives back what it has, when another one that was there may have left.
+        // A member that leaves gives back what it has, and others may have left by then.
         let is_given_back = members().any(|(session, subscriptions)| {
             session.ended.is_some() || subscriptions.iter().any(|s| s.leaving.is_some())
         });
