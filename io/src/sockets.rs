@@ -11,27 +11,21 @@
 //! readable.
 #![allow(unsafe_code, reason = "the kernel reads and writes memory that is named by address")]
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU16, Ordering, fence};
+use std::sync::atomic::{Ordering, fence};
 
-use io_uring::types::{BufRingEntry, Fd};
+use io_uring::types::Fd;
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use rustix::event::{EventfdFlags, eventfd};
+
+use super::pool::{BUFFER_COUNT, Chunk, Pool};
 
 /// Requests handed over in one system call at most.
 const REQUEST_COUNT_MAX: u32 = 1024;
 /// Completions that wait for us; more are kept by the kernel.
 const COMPLETION_COUNT_MAX: u32 = 4096;
-/// Buffers of the pool; a power of two.
-const BUFFER_COUNT: u16 = 1024;
-/// Bytes of one buffer: many small packets, or a part of a large one.
-const BUFFER_BYTES: usize = 2048;
-/// The kernel's alignment of a ring of buffers.
-const PAGE_BYTES: usize = 4096;
 /// What a socket has received at most that has not sent much.
 const LITTLE_BYTES: u64 = 1024;
 /// The only pool.
@@ -76,14 +70,6 @@ pub enum Reading {
     Stopping,
     /// The peer sends no more.
     Ended,
-}
-
-/// A buffer with received bytes in it.
-#[derive(Debug)]
-#[must_use = "a buffer that is not given back is lost to the pool"]
-pub struct Chunk {
-    buffer: u16,
-    len: u32,
 }
 
 /// What became of a write.
@@ -454,72 +440,6 @@ fn outcome(result: i32, length: u32) -> io::Result<Written> {
         _ => Err(io::Error::from_raw_os_error(-result)),
     }
     .map(|count| Written { count: count as usize, is_full: count < length })
-}
-
-/// The buffers, and the ring in which the kernel is given them.
-struct Pool {
-    entries: NonNull<BufRingEntry>,
-    memory: NonNull<u8>,
-    tail: u16,
-}
-
-impl Pool {
-    const ENTRIES: Layout = layout(BUFFER_COUNT as usize * size_of::<BufRingEntry>());
-    const MEMORY: Layout = layout(BUFFER_COUNT as usize * BUFFER_BYTES);
-
-    fn new() -> Self {
-        Self { entries: allocate(Self::ENTRIES).cast(), memory: allocate(Self::MEMORY), tail: 0 }
-    }
-
-    /// The kernel may receive into the buffer.
-    fn give(&mut self, buffer: u16) {
-        debug_assert!(buffer < BUFFER_COUNT);
-        let slot = usize::from(self.tail % BUFFER_COUNT);
-        self.tail = self.tail.wrapping_add(1);
-        // SAFETY: both are in bounds; the kernel reads an entry only after the tail has passed it,
-        // and has as many entries as there are buffers.
-        unsafe {
-            let entry = &mut *self.entries.as_ptr().add(slot);
-            let address = self.memory.as_ptr().add(usize::from(buffer) * BUFFER_BYTES);
-            entry.set_addr(address as u64);
-            entry.set_len(BUFFER_BYTES as u32);
-            entry.set_bid(buffer);
-            let tail = BufRingEntry::tail(self.entries.as_ptr()).cast::<AtomicU16>();
-            (*tail).store(self.tail, Ordering::Release);
-        }
-    }
-
-    fn bytes(&self, chunk: &Chunk) -> &[u8] {
-        // SAFETY: the kernel has given the buffer back with that many bytes in it, and writes to
-        // it no more before it is given the buffer again, for which the chunk is taken.
-        unsafe {
-            let start = self.memory.as_ptr().add(usize::from(chunk.buffer) * BUFFER_BYTES);
-            std::slice::from_raw_parts(start, chunk.len as usize)
-        }
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        // SAFETY: allocated with these layouts, and the ring that knew them is closed.
-        unsafe {
-            dealloc(self.entries.as_ptr().cast(), Self::ENTRIES);
-            dealloc(self.memory.as_ptr(), Self::MEMORY);
-        }
-    }
-}
-
-const fn layout(bytes: usize) -> Layout {
-    match Layout::from_size_align(bytes, PAGE_BYTES) {
-        Ok(layout) => layout,
-        Err(_) => panic!("a page is a power of two"),
-    }
-}
-
-fn allocate(layout: Layout) -> NonNull<u8> {
-    // SAFETY: the layout is not empty.
-    let memory = unsafe { alloc_zeroed(layout) };
-    NonNull::new(memory).unwrap_or_else(|| handle_alloc_error(layout))
 }
 
 #[cfg(test)]
