@@ -21,7 +21,7 @@ pub use accept::accept;
 pub use cpus::available_cpus;
 pub use pages::keep_small;
 pub use panic::end_on_panic;
-pub use peer::{PeerFacts, PeerState};
+pub use peer::{PeerFacts, PeerState, peek};
 pub use pool::Chunk;
 pub use probe::{Unmet, probe};
 pub use reactor::{spawn_executor, yield_to_reactor};

@@ -1,10 +1,13 @@
 //! What the kernel knows of the other end of a connection.
 #![allow(unsafe_code, reason = "TCP_INFO has no safe wrapper among our dependencies")]
 
+use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_getres};
+use socket2::SockRef;
 
 /// What the kernel knows about the other end of a connection.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -62,6 +65,15 @@ impl PeerFacts {
         let silence = Duration::from_millis(info.tcpi_last_data_recv.into());
         Self { silence, state }
     }
+}
+
+/// Looks whether bytes wait to be read, and leaves them there: 1 if some do, 0 at the end.
+///
+/// # Errors
+/// `WouldBlock` if nothing has come; else what the system says of a connection that is gone.
+pub fn peek(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    SockRef::from(&socket).recv_with_flags(&mut [MaybeUninit::uninit()], flags)
 }
 
 /// States of a connection, as `tcp(7)` numbers them.

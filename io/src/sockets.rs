@@ -198,10 +198,7 @@ impl Sockets {
 
     /// Tells, once, when a listening socket has connections.
     pub fn await_connection(&mut self, key: Key, listener: BorrowedFd<'_>) {
-        let events = libc::POLLIN as u32;
-        let request = opcode::PollAdd::new(Fd(listener.as_raw_fd()), events).build();
-        // SAFETY: the request names no memory. The kernel keeps the socket.
-        unsafe { self.ask(key, Kind::AwaitConnection, &request) }
+        self.poll(key, Kind::AwaitConnection, listener, libc::POLLIN);
     }
 
     /// Reads a socket no more; bytes may still come until [`Event::Disarmed`].
@@ -213,10 +210,14 @@ impl Sockets {
 
     /// Tells, once, when `socket` takes more.
     pub fn await_room(&mut self, key: Key, socket: BorrowedFd<'_>) {
-        let events = libc::POLLOUT as u32;
-        let request = opcode::PollAdd::new(Fd(socket.as_raw_fd()), events).build();
+        self.poll(key, Kind::AwaitRoom, socket, libc::POLLOUT);
+    }
+
+    /// Waits once until one of `events` is there.
+    fn poll(&mut self, key: Key, kind: Kind, socket: BorrowedFd<'_>, events: libc::c_short) {
+        let request = opcode::PollAdd::new(Fd(socket.as_raw_fd()), events as u32).build();
         // SAFETY: the request names no memory. The kernel keeps the socket.
-        unsafe { self.ask(key, Kind::AwaitRoom, &request) }
+        unsafe { self.ask(key, kind, &request) }
     }
 
     /// Writes to many sockets at once, as much as each takes without waiting. `results` gets what

@@ -3,13 +3,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::mem::MaybeUninit;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ringmq_io::{Event, Key, PeerFacts, Sockets};
+use ringmq_io::{Event, Key, PeerFacts, Sockets, peek};
 use slab::Slab;
 use socket2::SockRef;
 use tracing::warn;
@@ -220,29 +219,30 @@ impl Arrivals {
 
     fn accept(&mut self, around: &mut Around<'_>) {
         for number in std::mem::take(&mut self.ready) {
-            for count in 1.. {
-                let Some(listener) = self.listeners.get(number) else { break };
-                match ringmq_io::accept(listener.as_fd()) {
-                    Ok(Some((socket, peer))) => {
-                        self.handle_accepted(socket, peer, around);
-                        if count == ACCEPTS_PER_TURN {
-                            self.ready.push(number);
-                            break;
-                        }
-                    }
-                    Ok(None) => {
-                        let key = Key { index: ARRIVING | number as u32, generation: 0 };
-                        around.sockets.await_connection(key, listener.as_fd());
-                        break;
-                    }
-                    Err(error) => {
-                        self.handle_error(&error, around.now);
-                        self.ready.push(number);
-                        break;
-                    }
+            if self.accept_from(number, around) {
+                self.ready.push(number);
+            }
+        }
+    }
+
+    /// Accepts what a listener has, up to its share of a turn; returns whether there may be more.
+    fn accept_from(&mut self, number: usize, around: &mut Around<'_>) -> bool {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(listener) = self.listeners.get(number) else { return false };
+            match ringmq_io::accept(listener.as_fd()) {
+                Ok(Some((socket, peer))) => self.handle_accepted(socket, peer, around),
+                Ok(None) => {
+                    let key = Key { index: ARRIVING | number as u32, generation: 0 };
+                    around.sockets.await_connection(key, listener.as_fd());
+                    return false;
+                }
+                Err(error) => {
+                    self.handle_error(&error, around.now);
+                    return true;
                 }
             }
         }
+        true
     }
 
     fn handle_accepted(
@@ -337,7 +337,7 @@ impl Arrivals {
     fn end_late(&mut self, around: &mut Around<'_>) {
         while let Some(key) = pop_due(&mut self.deadlines, around.now) {
             match find(&mut self.arriving, key) {
-                Some(arriving) if has_unread(&arriving.socket) => {
+                Some(arriving) if matches!(peek(arriving.socket.as_fd()), Ok(1..)) => {
                     self.last_looks.push_back((around.now + LAST_LOOK, key));
                 }
                 _ => self.end(key, Early::Late, around),
@@ -378,13 +378,6 @@ fn find(arriving: &mut Slab<Arriving>, key: Key) -> Option<&mut Arriving> {
 fn pop_due(queue: &mut VecDeque<(Time, Key)>, now: Time) -> Option<Key> {
     queue.front().filter(|(time, _)| *time <= now)?;
     queue.pop_front().map(|(_, key)| key)
-}
-
-fn has_unread(socket: &OwnedFd) -> bool {
-    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
-    SockRef::from(socket)
-        .recv_with_flags(&mut [MaybeUninit::uninit()], flags)
-        .is_ok_and(|count| count > 0)
 }
 
 fn may_log(last: &mut Option<Instant>) -> bool {

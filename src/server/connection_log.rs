@@ -95,8 +95,7 @@ impl ConnectionLog {
         reason: &dyn fmt::Display,
         traffic: Traffic,
     ) {
-        let is_shown = if is_ordinary { enabled!(Level::DEBUG) } else { enabled!(Level::INFO) };
-        if !is_shown || !self.may_write(Instant::now()) {
+        if !self.may_write_closed(is_ordinary) {
             return;
         }
         macro_rules! write_line {
@@ -118,8 +117,7 @@ impl ConnectionLog {
 
     /// A connection has ended before its CONNECT was whole.
     pub(super) fn closed_early(&mut self, name: Name, is_ordinary: bool, reason: &str) {
-        let is_shown = if is_ordinary { enabled!(Level::DEBUG) } else { enabled!(Level::INFO) };
-        if !is_shown || !self.may_write(Instant::now()) {
+        if !self.may_write_closed(is_ordinary) {
             return;
         }
         let (connection, address) = (name.number, name.peer());
@@ -127,6 +125,11 @@ impl ConnectionLog {
             true => debug!(connection, %address, "closed: {reason}"),
             false => info!(connection, %address, "closed: {reason}"),
         }
+    }
+
+    fn may_write_closed(&mut self, is_ordinary: bool) -> bool {
+        let is_shown = if is_ordinary { enabled!(Level::DEBUG) } else { enabled!(Level::INFO) };
+        is_shown && self.may_write(Instant::now())
     }
 
     /// Whether one more line may be written now. Says how many were left out before it.

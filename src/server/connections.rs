@@ -15,7 +15,7 @@ use socket2::SockRef;
 
 use crate::session::Time;
 use crate::shard::{ConnectionId, Outbox, Spares, Standing};
-use ringmq_io::{Key, PeerFacts, PeerState, Reading};
+use ringmq_io::{Key, PeerFacts, PeerState, Reading, peek};
 
 use super::connection_log::{Name, Traffic};
 
@@ -151,10 +151,7 @@ impl Io {
 
     /// Whether nothing has come that the ring has not received, not even an end.
     pub(super) fn has_nothing_unread(&self) -> bool {
-        let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
-        let mut first = [MaybeUninit::uninit()];
-        let peeked = SockRef::from(&self.socket).recv_with_flags(&mut first, flags);
-        peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+        peek(self.socket()).is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Tells the peer that nothing more comes, and lets go of the socket.

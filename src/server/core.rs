@@ -63,8 +63,6 @@ pub(super) struct Core {
     found: VecDeque<Found<Message, Handoff>>,
     /// The mesh has the waker of the task that runs turns.
     is_registered: bool,
-    /// The last turn has left some of what other shards have sent.
-    was_left: bool,
     sent_bytes: u64,
     wakes: u64,
     arrivals: Arrivals,
@@ -91,7 +89,7 @@ type NextConnection = fn(&mut Connections) -> Option<ConnectionId>;
 /// What follows a turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Next {
-    /// Another turn, once other tasks have had theirs.
+    /// Another turn, because something is left to be done.
     Turn,
     /// Nothing, until something happens or this time has come.
     Sleep(Option<Time>),
@@ -112,7 +110,6 @@ impl Core {
             started,
             found: VecDeque::new(),
             is_registered: false,
-            was_left: false,
             sent_bytes: 0,
             wakes: 0,
             arrivals,
@@ -169,11 +166,9 @@ impl Core {
     /// Accepts connections, reads on in those whose CONNECT is not whole, and opens those that are
     /// at home.
     fn admit(&mut self) {
-        if !self.stopping {
-            let now = self.now();
-            let (sockets, shard, effects) = (&mut self.sockets, &mut self.shard, &mut self.effects);
-            self.arrivals.turn(&mut Around { sockets, shard, effects, now });
-        }
+        let now = self.now();
+        let (sockets, shard, effects) = (&mut self.sockets, &mut self.shard, &mut self.effects);
+        self.arrivals.turn(&mut Around { sockets, shard, effects, now });
         self.open_arrived();
     }
 
@@ -217,9 +212,9 @@ impl Core {
         if self.effects.connections.has_late() {
             self.turn_reading();
         }
-        self.look_at_mesh(waker);
         // What the last turn left comes first in this one.
-        let is_left = self.was_left;
+        let is_left = !self.found.is_empty();
+        self.look_at_mesh(waker);
         if is_left {
             self.handle_found();
         }
@@ -227,7 +222,6 @@ impl Core {
         if !is_left {
             self.handle_found();
         }
-        self.was_left = !self.found.is_empty();
         self.handle_timers();
         self.admit();
         self.read_on();

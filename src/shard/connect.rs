@@ -214,11 +214,7 @@ impl Shard {
                 debug_assert!(is_sent, "DISCONNECT is smaller than CONNACK, which was taken");
             });
         }
-        if let Some(connection) = self.connections.take(id) {
-            out.note_closed(id, self.client_id_of(&connection), reason);
-            out.close(id, reason.code());
-            self.leave(id, connection, out);
-        }
+        self.end(id, "", reason.code(), reason, out);
     }
 
     pub(super) fn close_silently(
@@ -227,11 +223,7 @@ impl Shard {
         reason: CloseReason,
         out: &mut impl Output,
     ) {
-        if let Some(connection) = self.connections.take(id) {
-            out.note_closed(id, self.client_id_of(&connection), reason);
-            out.close(id, ReasonCode::Success);
-            self.leave(id, connection, out);
-        }
+        self.end(id, "", ReasonCode::Success, reason, out);
     }
 
     /// The will of a session may be due, or the session over.
@@ -270,10 +262,23 @@ impl Shard {
         let connack = Connack { session_present: false, reason: code, properties };
         let (version, packet_bytes_max) = (connection.version, connection.packet_bytes_max);
         send_connack(id, &connack, version, packet_bytes_max, out);
+        self.end(id, client_id, ReasonCode::Success, reason, out);
+    }
+
+    /// Closes a connection, and says why in the log; `client_id` is empty if the phase of the
+    /// connection knows it.
+    fn end(
+        &mut self,
+        id: ConnectionId,
+        client_id: &str,
+        code: ReasonCode,
+        reason: CloseReason,
+        out: &mut impl Output,
+    ) {
         if let Some(connection) = self.connections.take(id) {
             let known = self.client_id_of(&connection);
             out.note_closed(id, if client_id.is_empty() { known } else { client_id }, reason);
-            out.close(id, ReasonCode::Success);
+            out.close(id, code);
             self.leave(id, connection, out);
         }
     }
